@@ -1,0 +1,242 @@
+//! What was asked of whom, and what it answered. A stored evidence record replays to the same verdict.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::observe::{AddressResult, Observation};
+
+/// Whose answer it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The resolver that the application's network uses, our own override left out.
+    OurResolver,
+    /// A name server of the peer's zone.
+    Authority,
+    /// A resolver that shares nothing with ours.
+    Independent,
+    /// The embedded server, an override included.
+    Embedded,
+}
+
+/// The RCODE of an answer (RFC 1035, 4.1.1), as far as a diagnosis tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Rcode {
+    Noerror,
+    Formerr,
+    Servfail,
+    Nxdomain,
+    Notimp,
+    Refused,
+    Other,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Soa {
+    pub serial: u32,
+    /// The negative TTL: the smaller of the record's TTL and its MINIMUM (RFC 2308, 5).
+    pub negative_ttl: u32,
+}
+
+/// An answer that came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub rcode: Rcode,
+    pub authoritative: bool,
+    pub recursion_available: bool,
+    pub authentic_data: bool,
+    pub truncated: bool,
+    /// Addresses at the end of the CNAME chain.
+    pub addresses: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<String>,
+    /// The smallest TTL of the records that lead to the addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soa: Option<Soa>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extended_errors: Vec<ExtendedError>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nsid: Option<String>,
+    pub elapsed_us: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtendedError {
+    pub code: u16,
+    pub text: String,
+}
+
+/// Why no answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Silence {
+    Timeout,
+    Refused,
+    Unreachable,
+    Tls,
+    Http,
+    Malformed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Answered(Answer),
+    Silent { why: Silence, detail: String },
+}
+
+/// One question to one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub source: Source,
+    /// Who was asked, for a person: `ns-1.peer.test (192.0.2.1)`, `tls://9.9.9.9:853`.
+    pub server: String,
+    /// The server's name where it is an authority, its URI otherwise: what counts as one server.
+    pub identity: String,
+    /// `udp`, `tcp`, `tls`, `https`.
+    pub transport: String,
+    /// `A`, `AAAA`, `HTTPS`, `SOA`.
+    pub record_type: String,
+    pub checking_disabled: bool,
+    pub at: Timestamp,
+    pub outcome: Outcome,
+}
+
+impl Asked {
+    pub fn answer(&self) -> Option<&Answer> {
+        match &self.outcome {
+            Outcome::Answered(answer) => Some(answer),
+            Outcome::Silent { .. } => None,
+        }
+    }
+
+    pub fn is_address_question(&self) -> bool {
+        self.record_type == "A" || self.record_type == "AAAA"
+    }
+}
+
+/// The way from the root to the servers of the name's zone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delegation {
+    pub zone: String,
+    pub parent_ns: BTreeSet<String>,
+    pub child_ns: BTreeSet<String>,
+    /// Addresses of the delegated servers that were asked, as text `name (address)`.
+    pub servers: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_rcode: Option<Rcode>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// An answer for a name that cannot exist, asked of an authority: port 53 is or is not what it seems (S39).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Canary {
+    Clean,
+    Intercepted(String),
+    NoAnswer,
+}
+
+/// An address that might serve the endpoint, where it was learned, and its proofs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    pub address: IpAddr,
+    pub learned_from: BTreeSet<Source>,
+    /// An operator named it (a pin); then `learned_from` may be empty.
+    pub by_operator: bool,
+    /// k proofs of each endpoint of the host, in order, each an unauthenticated probe of this one address.
+    pub proofs: Vec<Proof>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    pub endpoint: String,
+    pub result: AddressResult,
+}
+
+impl Candidate {
+    /// Every endpoint was proved `times` times and none of the proofs failed.
+    pub fn is_proved(&self, endpoints: &[String], times: usize) -> bool {
+        !endpoints.is_empty()
+            && self.proofs.iter().all(|proof| proof.result.is_success())
+            && endpoints.iter().all(|endpoint| {
+                self.proofs.iter().filter(|proof| &proof.endpoint == endpoint).count() >= times
+            })
+    }
+
+    pub fn first_failure(&self) -> Option<&crate::observe::Failure> {
+        self.proofs.iter().find_map(|proof| proof.result.failure.as_ref())
+    }
+}
+
+/// An unrelated name and address, probed to tell our own fault from the peer's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlResult {
+    /// The control's URL.
+    pub control: String,
+    /// What our resolver said of the control's name: None passed, a sentence otherwise.
+    pub name_failure: Option<String>,
+    /// What became of a connection to the control's known address: None passed, a sentence otherwise.
+    pub address_failure: Option<String>,
+    /// Issuer of the certificate it showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// The handshake failed on dates.
+    pub dates_failure: bool,
+    /// Its `Date` header minus our clock, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset_s: Option<i64>,
+    /// The TLS handshake verified.
+    pub tls_verified: bool,
+}
+
+/// A call that the application itself reported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplicationCall {
+    pub at: Timestamp,
+    pub ok: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Why evidence was gathered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// In peace: what normal looks like.
+    Baseline,
+    /// To name the cause.
+    Diagnose,
+    /// To run every guard again right before a change.
+    Apply,
+    /// To watch what a standing override serves.
+    Standing,
+}
+
+/// All that one gathering found, bounded in time and size.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub peer: String,
+    pub host: String,
+    pub purpose: Purpose,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+    /// The endpoints of the host that each candidate must prove.
+    pub endpoints: Vec<String>,
+    pub asked: Vec<Asked>,
+    pub delegation: Option<Delegation>,
+    pub canary: Canary,
+    pub candidates: Vec<Candidate>,
+    pub controls: Vec<ControlResult>,
+    /// A probe of each endpoint by the normal path, past our override, made during the gathering.
+    pub observations: Vec<Observation>,
+}

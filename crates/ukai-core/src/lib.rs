@@ -1,0 +1,11 @@
+//! ukai-core decides. It does no I/O, reads no clock and draws no randomness.
+
+pub mod alarm;
+pub mod diagnose;
+pub mod effect;
+pub mod event;
+pub mod input;
+pub mod observe;
+pub mod overrides;
+pub mod peer;
+pub mod plan;
