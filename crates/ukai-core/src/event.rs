@@ -79,7 +79,12 @@ pub enum Event {
     /// History from elsewhere, that an operator vouches for.
     HistoryImported { peer: String, history: Box<History>, by: Actor },
     /// The addresses that the normal path leads to are others than before.
-    AddressSetChanged { peer: String, before: BTreeSet<IpAddr>, after: BTreeSet<IpAddr> },
+    AddressSetChanged {
+        peer: String,
+        before: BTreeSet<IpAddr>,
+        after: BTreeSet<IpAddr>,
+        ttl: Option<u32>,
+    },
     AlarmChanged {
         alarm: String,
         peer: String,

@@ -68,6 +68,7 @@ pub struct Peer {
     /// How many different persons must approve: 1 or 2.
     pub approvals: u8,
     pub lease: Duration,
+    pub mode: Mode,
     /// Addresses that an operator gave for a pin.
     pub pin: Vec<IpAddr>,
     /// Networks that the operator lists as the peer's own, for identity continuity.

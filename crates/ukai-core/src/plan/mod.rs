@@ -6,9 +6,23 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::peer::Mode;
+use crate::diagnose::answers::{self, Authority};
+use crate::diagnose::reading::Reading;
+use crate::diagnose::verdict::{Code, Verdict};
+use crate::peer::{Mode, Peer};
 
-pub mod safety;
+pub mod guard;
+
+/// TTL of an override in the embedded server: what a client holds on to after a revert.
+pub const OVERRIDE_TTL_S: u32 = 10;
+/// The longest lease that anybody may ask for.
+pub const LEASE_MAX_S: u64 = 24 * 3600;
+/// The shortest lease for an answer within its TTL: shorter ones end before they are verified.
+pub const TRANSIENT_LEASE_MIN_S: u64 = 60;
+/// The most addresses an override serves; an answer of both families still fits 1,232 bytes.
+pub const ADDRESSES_MAX: usize = 16;
+/// Proofs of the normal path in a row before an override is taken back.
+pub const REVERT_PROOFS: u32 = 6;
 
 /// An override for exactly one name, as a person approves it. The hash covers every field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,9 +40,13 @@ pub struct Plan {
     pub sources: BTreeSet<String>,
     pub delegation: BTreeSet<String>,
     pub anchors: Anchors,
+    /// Proofs of the normal path in a row before it is taken back.
     pub revert_after: u32,
+    /// How many different persons must say yes.
+    pub approvals: u8,
     /// What stands at the name in our zone now.
     pub existing: String,
+    /// What becomes of each record type at the name.
     pub types: String,
     pub inverse: String,
     /// What a person must look at before saying yes: guards that only a person may pass.
@@ -40,14 +58,17 @@ pub struct Plan {
 /// Who the served addresses must prove to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anchors {
+    /// Public keys, SHA-256 in hex.
     pub keys: BTreeSet<String>,
     pub issuers: BTreeSet<String>,
+    /// /24 and /48 networks.
     pub networks: BTreeSet<String>,
 }
 
 impl Plan {
     /// SHA-256 over the plan's canonical JSON: fields in declaration order, sets sorted.
     pub fn hash(&self) -> String {
+        // Serialising these types cannot fail: no map has keys other than strings.
         let json = serde_json::to_vec(self).unwrap_or_default();
         Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -59,4 +80,180 @@ pub struct Refusal {
     /// The guard's name.
     pub guard: String,
     pub reason: String,
+}
+
+/// Diagnoses after which an override may be right.
+pub fn is_overridable(code: Code) -> bool {
+    matches!(
+        code,
+        Code::StaleResolver
+            | Code::StaleResolverTransient
+            | Code::TtlViolation
+            | Code::NegativeCache
+            | Code::IdentityDiscontinuity
+    )
+}
+
+/// The addresses that an override would serve, and who named them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    pub addresses: BTreeSet<IpAddr>,
+    pub sources: BTreeSet<String>,
+    pub origin: Origin,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Origin {
+    Authority,
+    /// Authoritative servers cannot be reached from here; independent resolvers agree.
+    Independents,
+    Operator,
+    /// Nobody whose word counts named an address.
+    #[default]
+    Nobody,
+}
+
+/// Chooses the addresses: an operator's pin, else what the authorities agree on and what of it proved
+/// itself, else what independent resolvers agree on.
+pub fn select(reading: &Reading) -> Selection {
+    let peer = reading.case.peer;
+    if peer.mode == Mode::Pin && !peer.pin.is_empty() {
+        return Selection {
+            addresses: peer.pin.iter().copied().collect(),
+            sources: BTreeSet::from(["operator".to_owned()]),
+            origin: Origin::Operator,
+        };
+    }
+    match (&reading.authority, &reading.independents) {
+        (Authority::Agreed(set), _) => Selection {
+            addresses: proved_of(reading, set),
+            sources: reading
+                .evidence()
+                .delegation
+                .as_ref()
+                .map(|delegation| delegation.parent_ns.clone())
+                .unwrap_or_default(),
+            origin: Origin::Authority,
+        },
+        (Authority::Silent, Some(set)) => Selection {
+            addresses: proved_of(reading, set),
+            sources: BTreeSet::from(["independent resolvers in agreement".to_owned()]),
+            origin: Origin::Independents,
+        },
+        _ => Selection::default(),
+    }
+}
+
+/// What of a set proved itself; with none, the whole set, so that the guard can say what failed.
+fn proved_of(reading: &Reading, set: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+    let proved: BTreeSet<IpAddr> =
+        set.intersection(&reading.proved).copied().take(ADDRESSES_MAX).collect();
+    if proved.is_empty() { set.iter().copied().take(ADDRESSES_MAX).collect() } else { proved }
+}
+
+/// Draws up the plan for a selection.
+pub fn draw_up(
+    reading: &Reading,
+    verdict: &Verdict,
+    incident: &str,
+    selection: &Selection,
+    shown: Vec<Refusal>,
+) -> Plan {
+    let peer = reading.case.peer;
+    Plan {
+        peer: peer.name.clone(),
+        incident: incident.to_owned(),
+        host: peer.host.clone(),
+        mode: if selection.origin == Origin::Operator { Mode::Pin } else { Mode::Follow },
+        addresses: selection.addresses.clone(),
+        ttl_s: OVERRIDE_TTL_S,
+        lease_s: lease_s(reading, verdict),
+        sources: selection.sources.clone(),
+        delegation: reading
+            .evidence()
+            .delegation
+            .as_ref()
+            .map(|delegation| delegation.parent_ns.clone())
+            .unwrap_or_default(),
+        anchors: anchors(reading, peer, &selection.addresses),
+        revert_after: REVERT_PROOFS,
+        approvals: peer.approvals,
+        existing: "no override of ours; the name is forwarded to our resolver".to_owned(),
+        types: types(&selection.addresses),
+        inverse: format!(
+            "remove the override for {}; the embedded server forwards the name again and drops what it cached of it",
+            peer.host
+        ),
+        shown,
+        verdict: format!("{} ({})", verdict.code.name(), verdict.sure.name()),
+    }
+}
+
+/// The configured lease; for an answer that is wrong only until its TTL runs out, no longer than that.
+fn lease_s(reading: &Reading, verdict: &Verdict) -> u64 {
+    let lease_s = reading.case.peer.lease.as_secs().min(LEASE_MAX_S);
+    let left = answers::ttl_readings(reading.evidence()).last().map(|last| u64::from(last.ttl));
+    match (verdict.code, left) {
+        (Code::StaleResolverTransient, Some(left)) => lease_s.min(left.max(TRANSIENT_LEASE_MIN_S)),
+        _ => lease_s,
+    }
+}
+
+fn types(addresses: &BTreeSet<IpAddr>) -> String {
+    let v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
+    let v6 = addresses.len() - v4;
+    let family = |name: &str, count: usize| match count {
+        0 => format!("{name}: no data"),
+        count => format!("{name}: {count} from the plan"),
+    };
+    format!(
+        "{}; {}; HTTPS and SVCB: no data; every other type and every name below is forwarded as before",
+        family("A", v4),
+        family("AAAA", v6)
+    )
+}
+
+/// What the addresses of the plan proved, together with what was proven before.
+fn anchors(reading: &Reading, peer: &Peer, addresses: &BTreeSet<IpAddr>) -> Anchors {
+    let mut anchors = Anchors::default();
+    let history = reading.case.history;
+    for identity in &history.identities {
+        anchors.keys.insert(identity.key_sha256.clone());
+        anchors.issuers.insert(identity.issuer.clone());
+        for address in &identity.addresses {
+            anchors.networks.insert(crate::diagnose::history::network(*address).to_string());
+        }
+    }
+    for address in addresses {
+        if let Some(identity) = reading.identity(*address) {
+            anchors.keys.insert(identity.key_sha256.clone());
+            anchors.issuers.insert(identity.issuer.clone());
+            anchors.networks.insert(crate::diagnose::history::network(*address).to_string());
+        }
+    }
+    anchors.networks.extend(peer.networks.iter().map(ToString::to_string));
+    anchors
+}
+
+/// A set that a follow override may move to without a new approval.
+pub fn within_anchors(plan: &Plan, reading: &Reading, set: &BTreeSet<IpAddr>) -> Result<(), String> {
+    if let Some(delegation) = &reading.evidence().delegation
+        && !delegation.parent_ns.is_empty()
+        && delegation.parent_ns != plan.delegation
+    {
+        return Err("the delegation is another than the approved one".to_owned());
+    }
+    for address in set {
+        let Some(identity) = reading.identity(*address) else {
+            return Err(format!("{address} showed no verified identity"));
+        };
+        let network = crate::diagnose::history::network(*address).to_string();
+        let same_key = plan.anchors.keys.contains(&identity.key_sha256);
+        let same_issuer = plan.anchors.issuers.contains(&identity.issuer)
+            && plan.anchors.networks.contains(&network);
+        if !same_key && !same_issuer {
+            return Err(format!("{address} is outside the approved identity"));
+        }
+    }
+    Ok(())
 }

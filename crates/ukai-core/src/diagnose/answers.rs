@@ -1,0 +1,260 @@
+//! The answers of many servers, read together: who agrees, who contradicts, who is silent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use super::evidence::{Answer, Asked, Evidence, Rcode, Source};
+
+/// What our own resolver says of the name, its families taken together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OurAnswer {
+    /// Nobody was asked.
+    NotAsked,
+    Addresses(BTreeSet<IpAddr>),
+    Nxdomain,
+    Nodata,
+    Servfail,
+    Refused,
+    Silent,
+}
+
+/// What the delegated authoritative servers say, over TCP and with AA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authority {
+    /// No server was found or none answered.
+    Silent,
+    /// A majority answered alike, none contradicts, and all have the newest serial.
+    Agreed(BTreeSet<IpAddr>),
+    /// A majority says alike that there is no address.
+    Empty { nxdomain: bool },
+    /// They answer differently.
+    Contradicting(BTreeMap<String, BTreeSet<IpAddr>>),
+    /// Fewer than a majority answered.
+    TooFew { answered: usize, delegated: usize },
+}
+
+/// One of our resolver's address answers, for reading how its TTL moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TtlReading {
+    pub at: Timestamp,
+    pub ttl: u32,
+}
+
+/// Every address that any authority gave.
+pub fn authority_addresses(evidence: &Evidence) -> BTreeSet<IpAddr> {
+    addresses_of(evidence, Source::Authority)
+}
+
+/// Every address that a source gave.
+pub fn addresses_of(evidence: &Evidence, source: Source) -> BTreeSet<IpAddr> {
+    answers(evidence, source).flat_map(|(_, answer)| answer.addresses.iter().copied()).collect()
+}
+
+fn answers(evidence: &Evidence, source: Source) -> impl Iterator<Item = (&Asked, &Answer)> {
+    evidence
+        .asked
+        .iter()
+        .filter(move |asked| asked.source == source && asked.is_address_question())
+        .filter_map(|asked| Some((asked, asked.answer()?)))
+}
+
+/// Reads our resolver: the latest answer of each family counts, without the CD=1 retry.
+pub fn ours(evidence: &Evidence) -> OurAnswer {
+    let asked: Vec<&Asked> = evidence
+        .asked
+        .iter()
+        .filter(|asked| asked.source == Source::OurResolver)
+        .filter(|asked| asked.is_address_question() && !asked.checking_disabled)
+        .collect();
+    if asked.is_empty() {
+        return OurAnswer::NotAsked;
+    }
+    let mut latest: BTreeMap<(&str, &str), (&Asked, &Answer)> = BTreeMap::new();
+    for (question, answer) in asked.iter().filter_map(|asked| Some((*asked, asked.answer()?))) {
+        let key = (question.identity.as_str(), question.record_type.as_str());
+        if latest.get(&key).is_none_or(|(known, _)| known.at <= question.at) {
+            latest.insert(key, (question, answer));
+        }
+    }
+    let addresses: BTreeSet<IpAddr> =
+        latest.values().flat_map(|(_, answer)| answer.addresses.iter().copied()).collect();
+    if !addresses.is_empty() {
+        return OurAnswer::Addresses(addresses);
+    }
+    let said = |rcode: Rcode| latest.values().any(|(_, answer)| answer.rcode == rcode);
+    if said(Rcode::Nxdomain) {
+        OurAnswer::Nxdomain
+    } else if said(Rcode::Servfail) {
+        OurAnswer::Servfail
+    } else if said(Rcode::Noerror) {
+        OurAnswer::Nodata
+    } else if said(Rcode::Refused) {
+        OurAnswer::Refused
+    } else {
+        OurAnswer::Silent
+    }
+}
+
+/// The negative TTL that our resolver's "no" still has.
+pub fn negative_ttl(evidence: &Evidence) -> Option<u32> {
+    answers(evidence, Source::OurResolver)
+        .filter_map(|(_, answer)| answer.soa.as_ref().map(|soa| soa.negative_ttl))
+        .max()
+}
+
+/// Our resolver's address answers in time order, the family with the most of them.
+pub fn ttl_readings(evidence: &Evidence) -> Vec<TtlReading> {
+    let mut by_family: BTreeMap<&str, Vec<TtlReading>> = BTreeMap::new();
+    for (asked, answer) in answers(evidence, Source::OurResolver) {
+        if let (false, Some(ttl)) = (answer.addresses.is_empty(), answer.ttl) {
+            by_family
+                .entry(asked.record_type.as_str())
+                .or_default()
+                .push(TtlReading { at: asked.at, ttl });
+        }
+    }
+    let mut readings =
+        by_family.into_values().max_by_key(|readings| readings.len()).unwrap_or_default();
+    readings.sort_by_key(|reading| reading.at);
+    readings
+}
+
+/// Extended error codes that our resolver gave.
+pub fn our_extended_errors(evidence: &Evidence) -> BTreeSet<u16> {
+    answers(evidence, Source::OurResolver)
+        .flat_map(|(_, answer)| answer.extended_errors.iter().map(|error| error.code))
+        .collect()
+}
+
+/// With validation switched off, our resolver does answer.
+pub fn answers_unvalidated(evidence: &Evidence) -> bool {
+    answers(evidence, Source::OurResolver)
+        .any(|(asked, answer)| asked.checking_disabled && !answer.addresses.is_empty())
+}
+
+/// What one authoritative server said over TCP with AA.
+#[derive(Debug, Default)]
+struct ServerView {
+    answered: bool,
+    nxdomain: bool,
+    addresses: BTreeSet<IpAddr>,
+    /// Its addresses do not give the same set each time.
+    varies: bool,
+    serial: Option<u32>,
+}
+
+/// Reads the delegated servers together.
+pub fn authority(evidence: &Evidence) -> Authority {
+    let delegated: BTreeSet<&str> = match &evidence.delegation {
+        Some(delegation) if !delegation.parent_ns.is_empty() => {
+            delegation.parent_ns.iter().map(String::as_str).collect()
+        }
+        _ => evidence
+            .asked
+            .iter()
+            .filter(|asked| asked.source == Source::Authority)
+            .map(|asked| asked.identity.as_str())
+            .collect(),
+    };
+    let views: BTreeMap<&str, ServerView> =
+        delegated.iter().map(|server| (*server, view(evidence, server))).collect();
+    let answered: Vec<(&&str, &ServerView)> =
+        views.iter().filter(|(_, view)| view.answered).collect();
+    if answered.is_empty() {
+        return Authority::Silent;
+    }
+    let newest = answered.iter().filter_map(|(_, view)| view.serial).max();
+    let alike = answered.windows(2).all(|pair| {
+        pair[0].1.addresses == pair[1].1.addresses && pair[0].1.nxdomain == pair[1].1.nxdomain
+    });
+    let varies = answered.iter().any(|(_, view)| view.varies);
+    let current = answered.iter().all(|(_, view)| view.serial.is_none() || view.serial == newest);
+    if !alike || varies || (!current && !all_same_addresses(&answered)) {
+        let sets = answered
+            .iter()
+            .map(|(server, view)| ((**server).to_owned(), view.addresses.clone()))
+            .collect();
+        return Authority::Contradicting(sets);
+    }
+    if answered.len() * 2 <= delegated.len() {
+        return Authority::TooFew { answered: answered.len(), delegated: delegated.len() };
+    }
+    let first = answered[0].1;
+    if first.addresses.is_empty() {
+        return Authority::Empty { nxdomain: first.nxdomain };
+    }
+    Authority::Agreed(first.addresses.clone())
+}
+
+fn all_same_addresses(answered: &[(&&str, &ServerView)]) -> bool {
+    answered.windows(2).all(|pair| pair[0].1.addresses == pair[1].1.addresses)
+}
+
+fn view(evidence: &Evidence, server: &str) -> ServerView {
+    let mut view = ServerView::default();
+    let mut sets: BTreeMap<&str, BTreeSet<BTreeSet<IpAddr>>> = BTreeMap::new();
+    let said = evidence.asked.iter().filter(|asked| {
+        asked.source == Source::Authority && asked.identity == server && asked.transport == "tcp"
+    });
+    for (asked, answer) in said.filter_map(|asked| Some((asked, asked.answer()?))) {
+        if !answer.authoritative || !matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain) {
+            continue;
+        }
+        if asked.record_type == "SOA" {
+            view.serial = answer.soa.as_ref().map(|soa| soa.serial).or(view.serial);
+        }
+        if asked.is_address_question() {
+            view.answered = true;
+            view.nxdomain |= answer.rcode == Rcode::Nxdomain;
+            let set: BTreeSet<IpAddr> = answer.addresses.iter().copied().collect();
+            view.addresses.extend(set.iter().copied());
+            sets.entry(asked.record_type.as_str()).or_default().insert(set);
+        }
+    }
+    view.varies = sets.values().any(|sets| sets.len() > 1);
+    view
+}
+
+/// The set that at least two independent resolvers give alike, with none contradicting.
+pub fn independents(evidence: &Evidence) -> Option<BTreeSet<IpAddr>> {
+    let mut sets: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
+    for (asked, answer) in answers(evidence, Source::Independent) {
+        if answer.rcode == Rcode::Noerror {
+            sets.entry(asked.identity.as_str()).or_default().extend(&answer.addresses);
+        }
+    }
+    let mut sets = sets.into_values();
+    let first = sets.next().filter(|set| !set.is_empty())?;
+    let mut others = 0;
+    for set in sets {
+        if set != first {
+            return None;
+        }
+        others += 1;
+    }
+    (others >= 1).then_some(first)
+}
+
+/// Sources that named an address gave different, overlapping or changing sets in this one gathering.
+pub fn rotates_within(evidence: &Evidence) -> bool {
+    let mut sets: BTreeMap<(&str, &str), BTreeSet<BTreeSet<IpAddr>>> = BTreeMap::new();
+    for (asked, answer) in answers(evidence, Source::Authority) {
+        if !answer.addresses.is_empty() {
+            let set = answer.addresses.iter().copied().collect();
+            sets.entry((asked.identity.as_str(), asked.record_type.as_str()))
+                .or_default()
+                .insert(set);
+        }
+    }
+    sets.values().any(|sets| sets.len() > 1)
+}
+
+/// The largest TTL that an authority gave with an address.
+pub fn authority_ttl(evidence: &Evidence) -> Option<u32> {
+    answers(evidence, Source::Authority)
+        .filter(|(_, answer)| !answer.addresses.is_empty())
+        .filter_map(|(_, answer)| answer.ttl)
+        .max()
+}

@@ -1,0 +1,394 @@
+//! A case read once: the facts that the rules are judged on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use super::answers::{self, Authority, OurAnswer};
+use super::evidence::{ApplicationCall, Candidate, ControlResult, Evidence, Source};
+use super::history::{History, network};
+use crate::address::{is_global, is_within};
+use crate::observe::{ErrorClass, Failure, Identity, Observation, Stage};
+use crate::peer::Peer;
+
+/// Consecutive proofs of a candidate before it may be used.
+pub const CANDIDATE_PROOFS: usize = 3;
+/// TTLs at or below this, with churn, mark a steered name (CDN, GSLB, load balancer).
+pub const STEERED_TTL_S: u32 = 60;
+/// Changes of the set within a day, above which a short TTL marks a steered name.
+pub const STEERED_CHANGES: usize = 2;
+/// Live controls without which nothing is proven.
+pub const CONTROLS_NEEDED: usize = 2;
+/// Clocks of others that differ from ours by more are not a rounding of theirs.
+pub const CLOCK_TOLERANCE_S: i64 = 300;
+
+/// CDN and GSLB names that a chain may enter; what lies below them is steered by design.
+const STEERING_SUFFIXES: [&str; 16] = [
+    "cloudfront.net",
+    "elb.amazonaws.com",
+    "s3.amazonaws.com",
+    "awsglobalaccelerator.com",
+    "akamaiedge.net",
+    "akamai.net",
+    "edgekey.net",
+    "edgesuite.net",
+    "akadns.net",
+    "fastly.net",
+    "cdn.cloudflare.net",
+    "azureedge.net",
+    "azurefd.net",
+    "trafficmanager.net",
+    "googlehosted.com",
+    "netlify.app",
+];
+
+/// Everything that a diagnosis is made from.
+#[derive(Debug, Clone)]
+pub struct Case<'a> {
+    pub peer: &'a Peer,
+    pub evidence: &'a Evidence,
+    pub history: &'a History,
+    /// Calls that the application reported, oldest first.
+    pub application: &'a [ApplicationCall],
+    /// Since when an authority was seen to give another set than in peace.
+    pub moved_seen_at: Option<Timestamp>,
+    pub allow_addresses: &'a [IpNet],
+    /// When an override of ours began to be served, if one stands.
+    pub override_since: Option<Timestamp>,
+}
+
+/// Passed and failed, counted over live controls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Score {
+    pub passed: usize,
+    pub failed: usize,
+}
+
+/// Whether a candidate is who the peer was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Continuity {
+    Continuous(String),
+    Broken { old: String, new: String },
+    NoHistory,
+    NoIdentity,
+}
+
+/// The facts.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    pub case: &'a Case<'a>,
+    pub live: Vec<&'a ControlResult>,
+    pub by_address: Score,
+    pub by_name: Score,
+    pub ours: OurAnswer,
+    pub our_set: BTreeSet<IpAddr>,
+    pub authority: Authority,
+    pub authority_set: BTreeSet<IpAddr>,
+    pub independents: Option<BTreeSet<IpAddr>>,
+    /// Addresses that proved every endpoint, every time.
+    pub proved: BTreeSet<IpAddr>,
+    /// What each address of the normal path came to, past our override.
+    pub current: BTreeMap<IpAddr, Vec<Option<Failure>>>,
+    pub steered: Option<String>,
+}
+
+impl<'a> Reading<'a> {
+    pub fn of(case: &'a Case<'a>) -> Reading<'a> {
+        let evidence = case.evidence;
+        let live: Vec<&ControlResult> = evidence
+            .controls
+            .iter()
+            .filter(|control| {
+                case.history.controls.contains(&control.control)
+                    || (control.name_failure.is_none() && control.address_failure.is_none())
+            })
+            .collect();
+        let ours = answers::ours(evidence);
+        let our_set = match &ours {
+            OurAnswer::Addresses(set) => set.clone(),
+            _ => BTreeSet::new(),
+        };
+        let proved = evidence
+            .candidates
+            .iter()
+            .filter(|candidate| candidate.is_proved(&evidence.endpoints, CANDIDATE_PROOFS))
+            .map(|candidate| candidate.address)
+            .collect();
+        let mut reading = Reading {
+            case,
+            by_address: score(&live, |control| control.address_failure.is_none()),
+            by_name: score(&live, |control| control.name_failure.is_none()),
+            live,
+            ours,
+            our_set,
+            authority: answers::authority(evidence),
+            authority_set: answers::authority_addresses(evidence),
+            independents: answers::independents(evidence),
+            proved,
+            current: current(&evidence.observations),
+            steered: None,
+        };
+        reading.steered = reading.steering();
+        reading
+    }
+
+    pub fn evidence(&self) -> &'a Evidence {
+        self.case.evidence
+    }
+
+    /// The normal path, past our override, works on every address that it leads to.
+    pub fn works_now(&self) -> bool {
+        !self.evidence().observations.is_empty()
+            && !self.evidence().observations.iter().any(Observation::any_failed)
+    }
+
+    /// The first failure of the normal path in stage order.
+    pub fn failure(&self) -> Option<&'a Failure> {
+        self.evidence()
+            .observations
+            .iter()
+            .filter_map(Observation::failure)
+            .min_by_key(|failure| failure.stage)
+    }
+
+    /// Failures of the addresses that are answered now: those of the observation, else of the proofs.
+    pub fn failures_now(&self) -> BTreeMap<IpAddr, Option<Failure>> {
+        if !self.current.is_empty() {
+            return self
+                .current
+                .iter()
+                .map(|(address, results)| {
+                    (*address, results.iter().flatten().min_by_key(|failure| failure.stage).cloned())
+                })
+                .collect();
+        }
+        self.evidence()
+            .candidates
+            .iter()
+            .filter(|candidate| self.our_set.contains(&candidate.address))
+            .map(|candidate| (candidate.address, candidate.first_failure().cloned()))
+            .collect()
+    }
+
+    /// What became of one address, whoever named it.
+    pub fn candidate(&self, address: IpAddr) -> Option<&'a Candidate> {
+        self.evidence().candidates.iter().find(|candidate| candidate.address == address)
+    }
+
+    /// Addresses that our resolver or an authority leads to, where somebody else answered the handshake
+    /// and that were never the peer's.
+    pub fn foreign(&self) -> BTreeMap<IpAddr, Failure> {
+        let mut foreign = BTreeMap::new();
+        let led_to = |address: &IpAddr| {
+            self.our_set.contains(address)
+                || self.authority_set.contains(address)
+                || self.current.contains_key(address)
+        };
+        for candidate in &self.evidence().candidates {
+            if let Some(failure) = candidate.first_failure()
+                && failure.class.is_foreign_identity()
+            {
+                foreign.insert(candidate.address, failure.clone());
+            }
+        }
+        for (address, results) in &self.current {
+            if let Some(failure) =
+                results.iter().flatten().find(|failure| failure.class.is_foreign_identity())
+            {
+                foreign.insert(*address, failure.clone());
+            }
+        }
+        foreign.retain(|address, _| led_to(address) && !self.case.history.knows_address(*address));
+        foreign
+    }
+
+    /// Addresses whose page is that of a registrar.
+    pub fn parked(&self) -> BTreeSet<IpAddr> {
+        let is_parked = |failure: &Failure| failure.class == ErrorClass::Parked;
+        let proofs = self.evidence().candidates.iter().filter_map(|candidate| {
+            candidate.first_failure().filter(|failure| is_parked(failure))?;
+            Some(candidate.address)
+        });
+        let observed = self.current.iter().filter_map(|(address, results)| {
+            results.iter().flatten().any(is_parked).then_some(*address)
+        });
+        proofs.chain(observed).collect()
+    }
+
+    /// Addresses that no public service may have, unless the operator lists them.
+    pub fn not_global(&self) -> BTreeSet<IpAddr> {
+        self.our_set
+            .iter()
+            .chain(&self.authority_set)
+            .chain(self.current.keys())
+            .copied()
+            .filter(|address| {
+                !is_global(*address) && !is_within(*address, self.case.allow_addresses)
+            })
+            .collect()
+    }
+
+    /// The name servers are others than in peace.
+    pub fn delegation_changed(&self) -> Option<String> {
+        let before = self.case.history.delegation.as_ref()?;
+        let now = self.evidence().delegation.as_ref()?;
+        if !now.parent_ns.is_empty() && now.parent_ns != before.parent_ns {
+            return Some(format!(
+                "the parent delegates to {} now, and to {} before the incident",
+                list(&now.parent_ns),
+                list(&before.parent_ns)
+            ));
+        }
+        if !now.child_ns.is_empty() && now.child_ns != before.child_ns {
+            return Some(format!(
+                "the zone names {} as its servers now, and {} before the incident",
+                list(&now.child_ns),
+                list(&before.child_ns)
+            ));
+        }
+        None
+    }
+
+    /// The identity that a candidate proved, if the handshake was verified.
+    pub fn identity(&self, address: IpAddr) -> Option<&'a Identity> {
+        let proofs = self.candidate(address)?.proofs.iter();
+        proofs
+            .filter_map(|proof| proof.result.identity.as_ref())
+            .find(|identity| identity.verified)
+    }
+
+    /// Continuity as the design defines it: the same key, or the same issuer and a known network.
+    pub fn continuity(&self, address: IpAddr) -> Continuity {
+        let Some(identity) = self.identity(address) else {
+            return Continuity::NoIdentity;
+        };
+        continuity(self.case.peer, self.case.history, identity, address)
+    }
+
+    /// Why the name is steered, if it is.
+    fn steering(&self) -> Option<String> {
+        let chain = self
+            .evidence()
+            .asked
+            .iter()
+            .filter_map(|asked| asked.answer())
+            .flat_map(|answer| answer.chain.iter());
+        for name in chain {
+            let target = name.trim_end_matches('.').to_ascii_lowercase();
+            let known = STEERING_SUFFIXES
+                .iter()
+                .find(|suffix| target == **suffix || target.ends_with(&format!(".{suffix}")));
+            if let Some(suffix) = known {
+                return Some(format!("its CNAME chain enters {suffix}, which steers by design"));
+            }
+        }
+        let ttl = answers::authority_ttl(self.evidence())
+            .or_else(|| self.case.history.authority_answer().map(|answer| answer.ttl))?;
+        if ttl > STEERED_TTL_S {
+            return None;
+        }
+        if answers::rotates_within(self.evidence()) {
+            return Some(format!(
+                "one server gave different sets within this gathering, with a TTL of {ttl} s"
+            ));
+        }
+        let changes = self.changes_in_the_last_day();
+        (changes > STEERED_CHANGES).then(|| {
+            format!("its addresses changed {changes} times within a day, with a TTL of {ttl} s")
+        })
+    }
+
+    /// Changes of the set, source by source, in the day before the gathering; the most of one source.
+    fn changes_in_the_last_day(&self) -> usize {
+        let from = self.evidence().started_at.as_second() - 86_400;
+        [Source::Authority, Source::OurResolver]
+            .into_iter()
+            .map(|source| {
+                let recent: Vec<_> = self
+                    .case
+                    .history
+                    .answers
+                    .iter()
+                    .filter(|seen| seen.source == source && seen.last_seen.as_second() >= from)
+                    .collect();
+                recent.windows(2).filter(|pair| pair[0].addresses != pair[1].addresses).count()
+            })
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+/// Whether an identity at an address is who the peer was.
+pub fn continuity(
+    peer: &Peer,
+    history: &History,
+    identity: &Identity,
+    address: IpAddr,
+) -> Continuity {
+    if history.identities.is_empty() {
+        return Continuity::NoHistory;
+    }
+    let same_key =
+        history.identities.iter().any(|known| known.key_sha256 == identity.key_sha256);
+    if same_key {
+        return Continuity::Continuous(format!(
+            "{address} shows the public key that was proven before ({})",
+            short(&identity.key_sha256)
+        ));
+    }
+    let same_issuer = history.identities.iter().any(|known| known.issuer == identity.issuer);
+    let known_network = history.knows_network(address)
+        || peer.networks.iter().any(|listed| listed.contains(&address));
+    if same_issuer && known_network {
+        return Continuity::Continuous(format!(
+            "{address} has a new key, but from the same issuer ({}) and in a network proven before ({})",
+            identity.issuer,
+            network(address)
+        ));
+    }
+    let old: Vec<String> = history
+        .identities
+        .iter()
+        .map(|known| format!("key {} from {}", short(&known.key_sha256), known.issuer))
+        .collect();
+    Continuity::Broken {
+        old: old.join("; "),
+        new: format!("key {} from {} at {address}", short(&identity.key_sha256), identity.issuer),
+    }
+}
+
+fn score(live: &[&ControlResult], passes: impl Fn(&ControlResult) -> bool) -> Score {
+    let passed = live.iter().filter(|control| passes(control)).count();
+    Score { passed, failed: live.len() - passed }
+}
+
+fn current(observations: &[Observation]) -> BTreeMap<IpAddr, Vec<Option<Failure>>> {
+    let mut current: BTreeMap<IpAddr, Vec<Option<Failure>>> = BTreeMap::new();
+    for result in observations.iter().flat_map(|observation| &observation.results) {
+        current.entry(result.address).or_default().push(result.failure.clone());
+    }
+    current
+}
+
+/// The first stage that any of these failed in.
+pub fn is_before_tls(failure: &Failure) -> bool {
+    failure.stage < Stage::Tls
+}
+
+fn short(hex: &str) -> &str {
+    hex.get(..12).unwrap_or(hex)
+}
+
+/// Names or addresses in a sentence: at most eight, then how many more.
+pub fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    const SHOWN: usize = 8;
+    let all: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    if all.is_empty() {
+        return "nothing".to_owned();
+    }
+    let more = all.len().saturating_sub(SHOWN);
+    let shown = all[..all.len() - more].join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}

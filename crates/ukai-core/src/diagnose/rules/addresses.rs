@@ -1,0 +1,224 @@
+//! The addresses themselves, once the name is known to lead to the right ones.
+
+use std::net::IpAddr;
+
+use super::{Finding, Ruling};
+use crate::diagnose::answers::Authority;
+use crate::diagnose::reading::Reading;
+use crate::diagnose::verdict::{Action, Party};
+use crate::observe::{ErrorClass, Failure, Stage};
+
+/// The addresses that fail now, if all do.
+fn all_failing(reading: &Reading) -> Option<Vec<(IpAddr, Failure)>> {
+    let now = reading.failures_now();
+    let failing: Vec<(IpAddr, Failure)> = now
+        .iter()
+        .filter_map(|(address, failure)| Some((*address, failure.clone()?)))
+        .collect();
+    (!failing.is_empty() && failing.len() == now.len()).then_some(failing)
+}
+
+/// Nothing better is known: the authority gives these same addresses, or none of what it gives proves.
+fn nothing_else_serves(reading: &Reading) -> bool {
+    !reading.proved.iter().any(|address| {
+        reading.authority_set.contains(address)
+            || reading.independents.as_ref().is_some_and(|set| set.contains(address))
+    })
+}
+
+fn authority_confirms(reading: &Reading) -> bool {
+    matches!(&reading.authority, Authority::Agreed(set) if set.is_superset(&reading.our_set) || *set == reading.our_set)
+}
+
+fn told(mut finding: Finding, failing: &[(IpAddr, Failure)]) -> Finding {
+    const SHOWN: usize = 8;
+    for (address, failure) in failing.iter().take(SHOWN) {
+        finding = finding.because(format!(
+            "{address} fails at {} ({}): {}",
+            failure.stage.name(),
+            failure.class.name(),
+            failure.detail
+        ));
+    }
+    finding
+}
+
+pub fn peer_cert(reading: &Reading) -> Ruling {
+    let Some(failing) = all_failing(reading) else {
+        return Ruling::Beside;
+    };
+    let is_certificate = |failure: &Failure| {
+        super::own::is_identity_failure(failure.class) || failure.class == ErrorClass::ExpiresSoon
+    };
+    if !failing.iter().all(|(_, failure)| is_certificate(failure)) {
+        return Ruling::Excluded("not every address fails on its certificate".to_owned());
+    }
+    let known = failing.iter().all(|(address, _)| reading.case.history.knows_address(*address));
+    let finding = Finding::new(
+        Action::None,
+        Party::Peer,
+        "Every address of the peer shows a bad certificate; moving to another one never helps.",
+    )
+    .unless("an address with a good certificate")
+    .likely_if(!known || !authority_confirms(reading));
+    told(finding, &failing).explains()
+}
+
+pub fn v6_path(reading: &Reading) -> Ruling {
+    let now = reading.failures_now();
+    let family = |v6: bool| {
+        let of: Vec<bool> = now
+            .iter()
+            .filter(|(address, _)| address.is_ipv6() == v6)
+            .map(|(_, failure)| failure.is_some())
+            .collect();
+        (of.len(), of.iter().filter(|failed| **failed).count())
+    };
+    let (v4, v4_failed) = family(false);
+    let (v6, v6_failed) = family(true);
+    if v4 == 0 || v6 == 0 || v6_failed < v6 || v4_failed > 0 {
+        return Ruling::Beside;
+    }
+    let finding = Finding::new(
+        Action::None,
+        Party::Unknown,
+        "Only IPv6 is broken: every IPv4 address works.",
+    )
+    .likely()
+    .told_without_a_page()
+    .unless("an IPv4 address failing");
+    let failing: Vec<_> =
+        now.into_iter().filter_map(|(address, failure)| Some((address, failure?))).collect();
+    told(finding, &failing).explains()
+}
+
+pub fn partial_address(reading: &Reading) -> Ruling {
+    let now = reading.failures_now();
+    let failing: Vec<_> = now
+        .iter()
+        .filter_map(|(address, failure)| Some((*address, failure.clone()?)))
+        .collect();
+    if failing.is_empty() || failing.len() == now.len() {
+        return Ruling::Beside;
+    }
+    let finding = Finding::new(
+        Action::None,
+        Party::Peer,
+        format!("{} of {} addresses fail; the others work.", failing.len(), now.len()),
+    )
+    .told_without_a_page()
+    .likely_if(!authority_confirms(reading))
+    .unless("every address failing");
+    told(finding, &failing).explains()
+}
+
+pub fn tls_policy(reading: &Reading) -> Ruling {
+    let Some(failing) = all_failing(reading) else {
+        return Ruling::Beside;
+    };
+    let refused =
+        |failure: &Failure| matches!(failure.class, ErrorClass::TlsAlert | ErrorClass::TlsVersion);
+    if !failing.iter().all(|(_, failure)| refused(failure)) {
+        return Ruling::Beside;
+    }
+    let finding = Finding::new(
+        Action::None,
+        Party::Peer,
+        "Every address refuses our TLS handshake: version, cipher or client certificate.",
+    )
+    .likely()
+    .unless("a handshake that succeeds with other parameters");
+    told(finding, &failing).explains()
+}
+
+/// The HTTP status that every address answers, if it is one and the same.
+fn common_status(reading: &Reading) -> Option<u16> {
+    let statuses: Vec<Option<u16>> = reading
+        .evidence()
+        .observations
+        .iter()
+        .flat_map(|observation| &observation.results)
+        .filter(|result| !result.is_success())
+        .map(|result| result.http.as_ref().map(|http| http.status))
+        .collect();
+    let first = statuses.first().copied().flatten()?;
+    statuses.iter().all(|status| *status == Some(first)).then_some(first)
+}
+
+fn by_status(reading: &Reading, status: u16, finding: Finding) -> Ruling {
+    match (all_failing(reading), common_status(reading)) {
+        (Some(failing), Some(common)) if common == status => told(finding, &failing).explains(),
+        _ => Ruling::Beside,
+    }
+}
+
+pub fn rate_limited(reading: &Reading) -> Ruling {
+    let finding = Finding::new(
+        Action::None,
+        Party::OurApplication,
+        "The peer limits our rate (429): calling less is what helps.",
+    )
+    .told_without_a_page()
+    .likely()
+    .unless("another key or vantage being limited alike");
+    by_status(reading, 429, finding)
+}
+
+pub fn auth(reading: &Reading) -> Ruling {
+    let finding = Finding::new(
+        Action::None,
+        Party::OurApplication,
+        "The peer does not accept our credentials (401).",
+    )
+    .likely()
+    .unless("another key being refused alike");
+    by_status(reading, 401, finding)
+}
+
+pub fn blocked_us(reading: &Reading) -> Ruling {
+    let finding = Finding::new(
+        Action::None,
+        Party::Unknown,
+        "The peer refuses us (403): credentials, or our address is not on its list.",
+    )
+    .likely()
+    .unless("another vantage being refused alike");
+    by_status(reading, 403, finding)
+}
+
+pub fn peer_http(reading: &Reading) -> Ruling {
+    let Some(failing) = all_failing(reading) else {
+        return Ruling::Beside;
+    };
+    if !failing.iter().all(|(_, failure)| failure.stage >= Stage::Processing) {
+        return Ruling::Excluded("not every address gets as far as HTTP".to_owned());
+    }
+    let finding = Finding::new(
+        Action::None,
+        Party::Peer,
+        "The peer is reached and proves who it is, and answers with an error: its own fault.",
+    )
+    .likely_if(!authority_confirms(reading) || !nothing_else_serves(reading))
+    .because("names, connections and certificates are right".to_owned())
+    .unless("an address that answers as expected");
+    told(finding, &failing).explains()
+}
+
+pub fn peer_down(reading: &Reading) -> Ruling {
+    let Some(failing) = all_failing(reading) else {
+        return Ruling::Beside;
+    };
+    if !nothing_else_serves(reading) {
+        return Ruling::Beside;
+    }
+    let connect = failing.iter().all(|(_, failure)| failure.stage <= Stage::Connect);
+    let finding = Finding::new(
+        Action::None,
+        Party::Peer,
+        "The peer is down: no address that anybody gives serves it.",
+    )
+    .likely_if(!connect || !authority_confirms(reading) || reading.independents.is_none())
+    .because("there is no candidate that proves itself".to_owned())
+    .unless("any address that proves itself");
+    told(finding, &failing).explains()
+}

@@ -1,0 +1,225 @@
+//! Our own faults first: clock, egress, resolver, an intercepting proxy; and our own application.
+
+use std::collections::BTreeSet;
+
+use super::{Finding, Ruling};
+use crate::diagnose::answers::OurAnswer;
+use crate::diagnose::evidence::Canary;
+use crate::diagnose::reading::{CLOCK_TOLERANCE_S, CONTROLS_NEEDED, Reading, is_before_tls, list};
+use crate::diagnose::verdict::{Action, Party};
+use crate::observe::ErrorClass;
+
+/// Calls of the application, newest first, that must all have failed.
+pub const APPLICATION_FAILURES: usize = 3;
+
+pub fn clock_skew(reading: &Reading) -> Ruling {
+    let offsets: Vec<i64> =
+        reading.live.iter().filter_map(|control| control.clock_offset_s).collect();
+    let off = offsets.iter().filter(|offset| offset.abs() > CLOCK_TOLERANCE_S).count();
+    let dates_fail = reading.live.iter().filter(|control| control.dates_failure).count();
+    if off >= CONTROLS_NEEDED || dates_fail >= CONTROLS_NEEDED {
+        return Finding::new(
+            Action::None,
+            Party::OurNetwork,
+            "Our clock is wrong: certificates and signatures fail for that, not for the peer.",
+        )
+        .likely_if(off < CONTROLS_NEEDED)
+        .because(format!(
+            "{off} of {} controls tell a time more than {CLOCK_TOLERANCE_S} s from ours",
+            offsets.len()
+        ))
+        .because(format!("{dates_fail} controls fail on the dates of their certificates"))
+        .unless("the controls' clocks agreeing with ours")
+        .explains();
+    }
+    let on_time = offsets.len() - off;
+    if on_time >= CONTROLS_NEEDED {
+        return Ruling::Excluded(format!(
+            "{on_time} controls tell our time to within {CLOCK_TOLERANCE_S} s"
+        ));
+    }
+    match reading.failure() {
+        Some(failure) if is_before_tls(failure) => Ruling::Excluded(format!(
+            "the failure is at {}, before any date is looked at",
+            failure.stage.name()
+        )),
+        _ => Ruling::Unknown("fewer than two controls told the time".to_owned()),
+    }
+}
+
+pub fn own_egress(reading: &Reading) -> Ruling {
+    let score = reading.by_address;
+    if score.passed == 0 && score.failed >= CONTROLS_NEEDED {
+        if reading.works_now() {
+            return Ruling::Excluded("the peer itself is reached".to_owned());
+        }
+        let failures = reading.live.iter().filter_map(|control| {
+            Some(format!("{}: {}", control.control, control.address_failure.as_ref()?))
+        });
+        return failures
+            .fold(
+                Finding::new(
+                    Action::None,
+                    Party::OurNetwork,
+                    "Our own way out is broken: nothing unrelated can be reached either.",
+                ),
+                Finding::because,
+            )
+            .unless("a control that is reached by its address")
+            .explains();
+    }
+    if score.passed >= CONTROLS_NEEDED {
+        return Ruling::Excluded(format!("{} controls are reached by address", score.passed));
+    }
+    Ruling::Unknown(format!(
+        "{} of {} live controls are reached by address; two are needed to exclude our own way out",
+        score.passed,
+        score.passed + score.failed
+    ))
+}
+
+pub fn own_resolver(reading: &Reading) -> Ruling {
+    let score = reading.by_name;
+    if score.passed == 0 && score.failed >= CONTROLS_NEEDED {
+        if matches!(reading.ours, OurAnswer::Addresses(_)) && reading.works_now() {
+            return Ruling::Excluded("the peer's name is resolved".to_owned());
+        }
+        let failures = reading.live.iter().filter_map(|control| {
+            Some(format!("{}: {}", control.control, control.name_failure.as_ref()?))
+        });
+        return failures
+            .fold(
+                Finding::new(
+                    Action::None,
+                    Party::OurResolver,
+                    "Our own resolver fails for unrelated names too: the peer is not the cause.",
+                ),
+                Finding::because,
+            )
+            .because(format!(
+                "{} controls are reached by their address all the while",
+                reading.by_address.passed
+            ))
+            .unless("our resolver answering for a control's name")
+            .explains();
+    }
+    if score.passed >= CONTROLS_NEEDED {
+        return Ruling::Excluded(format!("our resolver answers for {} controls", score.passed));
+    }
+    Ruling::Unknown(format!(
+        "our resolver answers for {} of {} live controls; two are needed to exclude it",
+        score.passed,
+        score.passed + score.failed
+    ))
+}
+
+pub fn intercepted(reading: &Reading) -> Ruling {
+    let known = &reading.case.history.control_issuers;
+    let mut as_before = 0;
+    let mut strange: Vec<String> = Vec::new();
+    let mut strange_issuers = BTreeSet::new();
+    for control in &reading.live {
+        let Some(issuer) = &control.issuer else { continue };
+        let key = format!("{} {issuer}", control.control);
+        if known.contains(&key) || (known.is_empty() && control.tls_verified) {
+            as_before += 1;
+        } else {
+            strange.push(format!("{} shows {issuer}", control.control));
+            strange_issuers.insert(issuer);
+        }
+    }
+    if as_before == 0 && strange.len() >= CONTROLS_NEEDED && strange_issuers.len() == 1 {
+        return strange
+            .into_iter()
+            .fold(
+                Finding::new(
+                    Action::None,
+                    Party::OurNetwork,
+                    "A proxy on our path answers TLS for everybody: what we see is not the peer.",
+                ),
+                Finding::because,
+            )
+            .unless("a control that shows the issuer it had in peace")
+            .explains();
+    }
+    if as_before >= CONTROLS_NEEDED {
+        return Ruling::Excluded(format!("{as_before} controls show the issuer they had in peace"));
+    }
+    match reading.failure() {
+        Some(failure) if is_before_tls(failure) => Ruling::Excluded(format!(
+            "the failure is at {}, where no proxy answers",
+            failure.stage.name()
+        )),
+        _ => Ruling::Unknown("fewer than two controls showed a known certificate".to_owned()),
+    }
+}
+
+pub fn dns_intercepted(reading: &Reading) -> Ruling {
+    match &reading.evidence().canary {
+        Canary::Clean => {
+            Ruling::Excluded("a name that cannot exist is refused as it should be".to_owned())
+        }
+        Canary::NoAnswer => {
+            Ruling::Unknown("no authoritative server answered the canary".to_owned())
+        }
+        Canary::Intercepted(how) => Finding::new(
+            Action::None,
+            Party::OurNetwork,
+            "Port 53 is intercepted on our path: what looks like the peer's servers is one box.",
+        )
+        .likely_if(reading.independents.is_none())
+        .because(format!("the canary: {how}"))
+        .unless("the canary being refused by the peer's servers")
+        .explains(),
+    }
+}
+
+pub fn client_pinned(reading: &Reading) -> Ruling {
+    if !reading.works_now() {
+        return Ruling::Excluded("the normal path itself fails".to_owned());
+    }
+    let recent: Vec<_> = reading
+        .case
+        .application
+        .iter()
+        .rev()
+        .take(APPLICATION_FAILURES)
+        .collect();
+    let all_failed =
+        recent.len() == APPLICATION_FAILURES && recent.iter().all(|call| !call.ok);
+    if !all_failed {
+        return Ruling::Beside;
+    }
+    let used: BTreeSet<_> = recent.iter().filter_map(|call| call.address).collect();
+    if used.is_empty() {
+        return Ruling::Unknown(
+            "the application fails, and does not say which address it uses".to_owned(),
+        );
+    }
+    if !used.is_disjoint(&reading.our_set) {
+        return Ruling::Excluded(
+            "the application uses an address that is answered now".to_owned(),
+        );
+    }
+    Finding::new(
+        Action::None,
+        Party::OurApplication,
+        format!(
+            "The application holds on to {}, which the name no longer leads to.",
+            list(&used)
+        ),
+    )
+    .because(format!("our resolver answers {}, and every one works", list(&reading.our_set)))
+    .because(format!(
+        "the application's last {APPLICATION_FAILURES} calls failed on {}",
+        list(&used)
+    ))
+    .likely_if(reading.our_set != reading.authority_set)
+    .unless("the application failing on an address that is answered now")
+    .explains()
+}
+
+/// Whether a failure says that something was answered by the wrong machine.
+pub fn is_identity_failure(class: ErrorClass) -> bool {
+    class.is_foreign_identity() || matches!(class, ErrorClass::Expired | ErrorClass::NotYetValid)
+}

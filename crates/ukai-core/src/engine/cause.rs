@@ -1,0 +1,625 @@
+//! The cause: evidence is asked for and read, a verdict given, an override proposed or refused.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::live::{BASELINE_EVERY, GATHERING_LOST, Look, Waiting};
+use super::notices::Notice;
+use super::{Engine, Turn, later};
+use crate::diagnose::answers::{self, Authority};
+use crate::diagnose::diagnose;
+use crate::diagnose::evidence::{ApplicationCall, Canary, Evidence, Purpose, Source};
+use crate::diagnose::history::{History, SeenAnswer, SeenDelegation};
+use crate::diagnose::reading::{Case, Continuity, Reading, list};
+use crate::diagnose::verdict::{Action, Code, Verdict};
+use crate::effect::Effect;
+use crate::event::{Event, NotificationKind};
+use crate::overrides::Phase;
+use crate::peer::{Level, Mode, Peer};
+use crate::plan::guard::{Findings, Proposal, Standing, examine, is_automatic};
+use crate::plan::{Plan, Refusal, Selection, draw_up, is_overridable, select};
+
+/// Pauses between gatherings while an incident is open, in seconds; the last one repeats.
+const GATHER_AGAIN_S: [i64; 5] = [10, 30, 60, 120, 300];
+/// Calls of the application that go with the evidence.
+const CALLS_WITH_EVIDENCE: usize = 10;
+/// A set seen again is written to the history at most this often.
+const LEARNED_AGAIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// What a case is made from, owned, so that the engine can be changed while it is judged.
+pub(super) struct Brief {
+    pub peer: Peer,
+    pub history: History,
+    pub application: Vec<ApplicationCall>,
+    pub moved_seen_at: Option<Timestamp>,
+    pub override_since: Option<Timestamp>,
+    pub allow_addresses: Vec<ipnet::IpNet>,
+    pub standing: Standing,
+}
+
+impl Brief {
+    pub fn case<'a>(&'a self, evidence: &'a Evidence) -> Case<'a> {
+        Case {
+            peer: &self.peer,
+            evidence,
+            history: &self.history,
+            application: &self.application,
+            moved_seen_at: self.moved_seen_at,
+            allow_addresses: &self.allow_addresses,
+            override_since: self.override_since,
+        }
+    }
+}
+
+impl Engine {
+    /// Asks for evidence again where an incident is open, and for a baseline in peace.
+    pub(super) fn advance_cause(&mut self, turn: &mut Turn, peer: &str) {
+        let incident = self.state.open_incident(peer).map(|incident| incident.id.clone());
+        let stands = self.state.live_override(peer).is_some_and(|over| over.phase.stands());
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        if live.look.as_ref().is_some_and(|look| turn.now >= look.waiting.lost_at) {
+            live.look = None;
+        }
+        let lost = live.diagnose_lost_at.is_some_and(|at| turn.now >= at);
+        let due = live.diagnose_due.is_some_and(|at| turn.now >= at);
+        if lost {
+            live.diagnose_lost_at = None;
+        }
+        if due {
+            live.diagnose_due = None;
+        }
+        if live.look.is_none() {
+            let purpose = if stands && live.standing_due.is_some_and(|at| turn.now >= at) {
+                live.standing_due = None;
+                Some(Purpose::Standing)
+            } else if turn.now >= live.baseline_due {
+                live.baseline_due = later(turn.now, BASELINE_EVERY);
+                (incident.is_none() && !stands).then_some(Purpose::Baseline)
+            } else {
+                None
+            };
+            if let Some(purpose) = purpose {
+                self.look(turn, peer, purpose);
+            }
+        }
+        if let Some(incident) = incident
+            && (lost || due)
+        {
+            if lost {
+                self.ask_again(turn, peer);
+            } else if !stands {
+                self.request_gathering(turn, peer, Some(incident), Purpose::Diagnose);
+            }
+        }
+    }
+
+    /// Repeats what was asked for and never came back: an answer to either asking will do.
+    fn ask_again(&mut self, turn: &mut Turn, peer: &str) {
+        let pending: Vec<_> = self
+            .state
+            .gatherings
+            .iter()
+            .filter(|(_, gathering)| gathering.peer == peer)
+            .map(|(id, gathering)| (id.clone(), gathering.purpose))
+            .collect();
+        for (id, purpose) in pending {
+            let also = self.also_for(peer);
+            turn.effect(Effect::Gather { id, peer: peer.to_owned(), purpose, also });
+            if let Some(live) = self.live.peers.get_mut(peer) {
+                live.diagnose_lost_at = Some(later(turn.now, GATHERING_LOST));
+            }
+        }
+    }
+
+    fn look(&mut self, turn: &mut Turn, peer: &str, purpose: Purpose) {
+        self.live.gatherings += 1;
+        let id = format!("l-{}", self.live.gatherings);
+        let also = self.also_for(peer);
+        let waiting = Waiting { id: id.clone(), lost_at: later(turn.now, GATHERING_LOST) };
+        turn.effect(Effect::Gather { id, peer: peer.to_owned(), purpose, also });
+        if let Some(live) = self.live.peers.get_mut(peer) {
+            live.look = Some(Look { waiting, purpose });
+        }
+    }
+
+    pub(super) fn is_gathering(&self, peer: &str, purpose: Purpose) -> bool {
+        self.state
+            .gatherings
+            .values()
+            .any(|gathering| gathering.peer == peer && gathering.purpose == purpose)
+    }
+
+    pub(super) fn request_gathering(
+        &mut self,
+        turn: &mut Turn,
+        peer: &str,
+        incident: Option<String>,
+        purpose: Purpose,
+    ) {
+        if self.is_gathering(peer, purpose) {
+            return;
+        }
+        let gathering = format!("g-{}", self.state.numbers.gathering + 1);
+        self.record(
+            turn,
+            Event::EvidenceRequested {
+                gathering: gathering.clone(),
+                peer: peer.to_owned(),
+                incident,
+                purpose,
+            },
+        );
+        let also = self.also_for(peer);
+        turn.effect(Effect::Gather { id: gathering, peer: peer.to_owned(), purpose, also });
+        if let Some(live) = self.live.peers.get_mut(peer) {
+            live.diagnose_lost_at = Some(later(turn.now, GATHERING_LOST));
+        }
+    }
+
+    /// Addresses to prove besides those that the sources name.
+    pub(super) fn also_for(&self, peer: &str) -> BTreeSet<IpAddr> {
+        let mut also = BTreeSet::new();
+        if let Some(settings) = self.settings.peers.get(peer) {
+            also.extend(settings.pin.iter().copied());
+        }
+        if let Some(pin) = self.live.peers.get(peer).and_then(|live| live.pin.as_ref()) {
+            also.extend(pin.iter().copied());
+        }
+        if let Some(over) = self.state.live_override(peer) {
+            also.extend(over.addresses.iter().copied());
+        }
+        also
+    }
+
+    pub(super) fn brief(&self, peer: &str) -> Option<Brief> {
+        let mut settings = self.settings.peers.get(peer)?.clone();
+        let known = self.state.peers.get(peer)?;
+        let live = self.live.peers.get(peer)?;
+        if let Some(pin) = &live.pin {
+            settings.mode = Mode::Pin;
+            settings.pin = pin.iter().copied().collect();
+        }
+        let others = self
+            .state
+            .overrides
+            .values()
+            .filter(|over| over.peer != peer && over.phase.may_stand())
+            .count();
+        let hour_ago = later(self.live.last_now, SignedDuration::from_hours(-1));
+        let standing = Standing {
+            others,
+            changes_in_the_last_hour: self.state.changes.iter().filter(|at| **at > hour_ago).count(),
+            frozen: self.state.frozen.is_some(),
+            serves_dns: self.settings.serves_dns,
+        };
+        let over = self.state.live_override(peer);
+        Some(Brief {
+            peer: settings,
+            history: known.history.clone(),
+            application: live.application.iter().cloned().collect(),
+            moved_seen_at: self.state.open_incident(peer).and_then(|known| known.moved_seen_at),
+            override_since: over.and_then(|over| over.applied_at),
+            allow_addresses: self.settings.allow_addresses.clone(),
+            standing,
+        })
+    }
+
+    /// Evidence came back. What nobody waits for any more changes nothing.
+    pub(super) fn gathered(&mut self, turn: &mut Turn, id: &str, evidence: Evidence) {
+        let pending = self.state.gatherings.get(id).cloned();
+        if let Some(pending) = pending {
+            if let Some(live) = self.live.peers.get_mut(&pending.peer) {
+                live.diagnose_lost_at = None;
+            }
+            let application = self.recent_calls(&pending.peer);
+            self.record(
+                turn,
+                Event::EvidenceGathered {
+                    gathering: id.to_owned(),
+                    peer: pending.peer.clone(),
+                    incident: pending.incident.clone(),
+                    evidence: Box::new(evidence.clone()),
+                    application,
+                },
+            );
+            match pending.purpose {
+                Purpose::Apply => self.apply_on(turn, &pending.peer, id, &evidence),
+                Purpose::Diagnose | Purpose::Baseline | Purpose::Standing => {
+                    self.judge(turn, &pending.peer, id, pending.incident, &evidence);
+                }
+            }
+            return;
+        }
+        let found = self.live.peers.iter_mut().find_map(|(peer, live)| {
+            live.look.take_if(|look| look.waiting.id == id).map(|look| (peer.clone(), look.purpose))
+        });
+        let Some((peer, purpose)) = found else { return };
+        match purpose {
+            Purpose::Standing => self.standing_evidence(turn, &peer, id, &evidence),
+            _ => self.in_peace(turn, &peer, id, &evidence),
+        }
+    }
+
+    pub(super) fn recent_calls(&self, peer: &str) -> Vec<ApplicationCall> {
+        let Some(live) = self.live.peers.get(peer) else { return Vec::new() };
+        let skip = live.application.len().saturating_sub(CALLS_WITH_EVIDENCE);
+        live.application.iter().skip(skip).cloned().collect()
+    }
+
+    /// Names the cause within an incident, and weighs an override.
+    fn judge(
+        &mut self,
+        turn: &mut Turn,
+        peer: &str,
+        gathering: &str,
+        incident: Option<String>,
+        evidence: &Evidence,
+    ) {
+        let Some(incident) = incident else { return };
+        let Some(brief) = self.brief(peer) else { return };
+        let case = brief.case(evidence);
+        let verdict = diagnose(&case);
+        self.schedule_next(turn, peer, &incident);
+        let known = self.state.incidents.get(&incident);
+        if known.is_none_or(|known| known.closed_at.is_some()) {
+            return;
+        }
+        self.conclude(turn, peer, gathering, &incident, &verdict);
+        let reading = Reading::of(&case);
+        self.consider(turn, &brief, &reading, &verdict, &incident);
+        if let Some(live) = self.live.peers.get_mut(peer) {
+            live.pin = None;
+        }
+    }
+
+    fn schedule_next(&mut self, turn: &Turn, peer: &str, incident: &str) {
+        let asked = self.state.incidents.get(incident).map_or(0, |known| known.gatherings) as usize;
+        let place = asked.saturating_sub(1).min(GATHER_AGAIN_S.len() - 1);
+        let next = turn.after(GATHER_AGAIN_S[place]);
+        if let Some(live) = self.live.peers.get_mut(peer) {
+            live.diagnose_due = Some(next);
+        }
+    }
+
+    fn conclude(
+        &mut self,
+        turn: &mut Turn,
+        peer: &str,
+        gathering: &str,
+        incident: &str,
+        verdict: &Verdict,
+    ) {
+        let Some(known) = self.state.incidents.get(incident) else { return };
+        let same = known.verdict.as_ref().is_some_and(|before| {
+            (before.code, before.sure, before.action) == (verdict.code, verdict.sure, verdict.action)
+        });
+        if same || (verdict.code == Code::Open && known.verdict.is_some()) {
+            return;
+        }
+        let page_now = verdict.page && !known.paged;
+        self.record(
+            turn,
+            Event::Diagnosed {
+                gathering: gathering.to_owned(),
+                peer: peer.to_owned(),
+                incident: Some(incident.to_owned()),
+                verdict: Box::new(verdict.clone()),
+            },
+        );
+        if page_now {
+            self.record(
+                turn,
+                Event::IncidentPaged {
+                    incident: incident.to_owned(),
+                    reason: verdict.summary.clone(),
+                },
+            );
+        }
+        let recommended = verdict
+            .options
+            .iter()
+            .find(|option| option.judgement == crate::diagnose::verdict::Judgement::Recommended);
+        let advice = recommended
+            .map(|option| format!(" Recommended: {} ({})", option.name, option.reason))
+            .unwrap_or_default();
+        self.tell(
+            turn,
+            Notice {
+                kind: NotificationKind::Diagnosed,
+                peer: peer.to_owned(),
+                incident: Some(incident.to_owned()),
+                page: page_now,
+                subject: format!("{peer}: {} ({})", verdict.code.name(), verdict.sure.name()),
+                text: format!("{}{advice}", verdict.summary),
+            },
+        );
+    }
+
+    /// Proposes an override, or refuses it with every guard's reason.
+    fn consider(
+        &mut self,
+        turn: &mut Turn,
+        brief: &Brief,
+        reading: &Reading,
+        verdict: &Verdict,
+        incident: &str,
+    ) {
+        let peer = &brief.peer.name;
+        let asked_for = brief.peer.mode == Mode::Pin && !brief.peer.pin.is_empty();
+        if verdict.action == Action::None && !asked_for || self.state.live_override(peer).is_some() {
+            return;
+        }
+        let selection = select(reading);
+        let proposal = Proposal { reading, verdict, selection: &selection, standing: brief.standing };
+        let findings = examine(&proposal);
+        let wanted = matches!(verdict.action, Action::Override | Action::Escalate)
+            && (is_overridable(verdict.code) || asked_for);
+        if !wanted || !findings.refusals.is_empty() {
+            self.refuse(turn, peer, incident, verdict, findings.refusals);
+            return;
+        }
+        let automatic = is_automatic(&proposal, &findings);
+        let plan = draw_up(reading, verdict, incident, &selection, findings.for_a_person);
+        self.propose(turn, incident, plan, automatic);
+    }
+
+    fn refuse(
+        &mut self,
+        turn: &mut Turn,
+        peer: &str,
+        incident: &str,
+        verdict: &Verdict,
+        refusals: Vec<Refusal>,
+    ) {
+        let known = self.state.incidents.get(incident).map(|known| known.refusals.clone());
+        let names = |refusals: &[Refusal]| -> BTreeSet<String> {
+            refusals.iter().map(|refusal| refusal.guard.clone()).collect()
+        };
+        if refusals.is_empty() || known.is_some_and(|known| names(&known) == names(&refusals)) {
+            return;
+        }
+        let reasons: Vec<String> = refusals
+            .iter()
+            .map(|refusal| format!("{}: {}", refusal.guard, refusal.reason))
+            .collect();
+        self.record(
+            turn,
+            Event::OverrideRefused {
+                incident: incident.to_owned(),
+                peer: peer.to_owned(),
+                refusals,
+            },
+        );
+        self.tell(
+            turn,
+            Notice {
+                kind: NotificationKind::Refused,
+                peer: peer.to_owned(),
+                incident: Some(incident.to_owned()),
+                page: false,
+                subject: format!("{peer}: no override ({})", verdict.code.name()),
+                text: format!("An override was considered and refused. {}", reasons.join("; ")),
+            },
+        );
+    }
+
+    fn propose(&mut self, turn: &mut Turn, incident: &str, plan: Plan, automatic: bool) {
+        let level = self.settings.peers.get(&plan.peer).map_or(Level::Observe, |peer| peer.level);
+        let said_before = self.state.overrides.values().any(|over| {
+            over.incident == incident
+                && matches!(over.phase, Phase::Rejected | Phase::Withheld)
+                && over.plan.addresses == plan.addresses
+                && over.plan.mode == plan.mode
+        });
+        if said_before {
+            return;
+        }
+        let id = format!("ovr-{}", self.state.numbers.r#override + 1);
+        let hash = plan.hash();
+        let peer = plan.peer.clone();
+        let text = proposal_text(&id, &hash, &plan, level, automatic);
+        self.record(
+            turn,
+            Event::OverrideProposed {
+                id: id.clone(),
+                incident: incident.to_owned(),
+                plan: Box::new(plan),
+                hash: hash.clone(),
+                level,
+            },
+        );
+        self.tell(
+            turn,
+            Notice {
+                kind: NotificationKind::Proposed,
+                peer: peer.clone(),
+                incident: Some(incident.to_owned()),
+                page: level >= Level::Approve && !automatic,
+                subject: format!("{peer}: override {id} proposed"),
+                text,
+            },
+        );
+        if level == Level::Auto && automatic {
+            self.approve_by_policy(turn, &id, &hash);
+        }
+    }
+
+    /// Evidence in peace: what normal looks like, and whether something quiet is odd.
+    fn in_peace(&mut self, turn: &mut Turn, peer: &str, gathering: &str, evidence: &Evidence) {
+        if self.state.open_incident(peer).is_some() || self.state.live_override(peer).is_some() {
+            return;
+        }
+        let Some(brief) = self.brief(peer) else { return };
+        let case = brief.case(evidence);
+        let reading = Reading::of(&case);
+        if let Some(history) = learn(&reading) {
+            self.record(
+                turn,
+                Event::BaselineLearned { peer: peer.to_owned(), history: Box::new(history) },
+            );
+        }
+        let verdict = diagnose(&case);
+        if !reading.works_now() || !matches!(verdict.code, Code::Rotating | Code::ClientPinned) {
+            return;
+        }
+        let before = self.state.peers.get(peer).and_then(|peer| peer.quiet_verdict.as_ref());
+        if before.is_some_and(|before| {
+            before.code == verdict.code && before.sure == verdict.sure
+        }) {
+            return;
+        }
+        self.record(
+            turn,
+            Event::Diagnosed {
+                gathering: gathering.to_owned(),
+                peer: peer.to_owned(),
+                incident: None,
+                verdict: Box::new(verdict),
+            },
+        );
+    }
+}
+
+fn proposal_text(id: &str, hash: &str, plan: &Plan, level: Level, automatic: bool) -> String {
+    let what = format!(
+        "{} would answer {} for up to {} s (plan {}).",
+        plan.host,
+        list(&plan.addresses),
+        plan.lease_s,
+        hash.get(..12).unwrap_or(hash)
+    );
+    let next = match level {
+        Level::Observe => {
+            "The level is observe, so nothing is changed; this is what ukai would do.".to_owned()
+        }
+        Level::Propose => format!("The level is propose: `ukai plan {id}` prints the change and its inverse."),
+        Level::Auto if automatic => "Policy approves it; every guard is run again first.".to_owned(),
+        Level::Approve | Level::Auto => {
+            format!("`ukai plan {id}` shows it; `ukai approve {id}` or `ukai reject {id}` decides.")
+        }
+    };
+    let shown: Vec<String> =
+        plan.shown.iter().map(|shown| format!(" Look at {}: {}.", shown.guard, shown.reason)).collect();
+    format!("{what}{} {next}", shown.concat())
+}
+
+/// The history with what this gathering adds, if it adds something and may be trusted to.
+fn learn(reading: &Reading) -> Option<History> {
+    if !reading.works_now() {
+        return None;
+    }
+    let evidence = reading.evidence();
+    let before = reading.case.history;
+    let mut history = before.clone();
+    history.since.get_or_insert(evidence.started_at);
+    for control in &reading.live {
+        if control.name_failure.is_none() && control.address_failure.is_none() {
+            history.controls.insert(control.control.clone());
+            if let (true, Some(issuer)) = (control.tls_verified, &control.issuer) {
+                history.control_issuers.insert(format!("{} {issuer}", control.control));
+            }
+        }
+    }
+    let unanimous = matches!(&reading.authority, Authority::Agreed(_))
+        && evidence.canary != Canary::Intercepted(String::new())
+        && !matches!(evidence.canary, Canary::Intercepted(_))
+        && reading.delegation_changed().is_none();
+    learn_delegation(reading, &mut history);
+    learn_answers(reading, &mut history);
+    for address in &reading.proved {
+        let Some(identity) = reading.identity(*address) else { continue };
+        let vouched = match reading.continuity(*address) {
+            Continuity::Continuous(_) | Continuity::NoHistory => true,
+            // A new key is learned only where nobody disagrees and it came in peace.
+            Continuity::Broken { .. } => {
+                unanimous && reading.independents.as_ref().is_some_and(|set| set.contains(address))
+            }
+            Continuity::NoIdentity => false,
+        };
+        let led_to = reading.our_set.contains(address) || reading.authority_set.contains(address);
+        if vouched && led_to {
+            history.learn_identity(&identity.key_sha256, &identity.issuer, *address);
+        }
+    }
+    is_news(before, &history).then_some(history)
+}
+
+fn learn_delegation(reading: &Reading, history: &mut History) {
+    let Some(now) = &reading.evidence().delegation else { return };
+    if history.delegation.is_none() && !now.parent_ns.is_empty() {
+        history.delegation = Some(SeenDelegation {
+            zone: now.zone.clone(),
+            parent_ns: now.parent_ns.clone(),
+            child_ns: now.child_ns.clone(),
+        });
+    }
+}
+
+fn learn_answers(reading: &Reading, history: &mut History) {
+    let evidence = reading.evidence();
+    let at = evidence.started_at;
+    if let Authority::Agreed(set) = &reading.authority {
+        history.learn_answer(SeenAnswer {
+            source: Source::Authority,
+            addresses: set.clone(),
+            ttl: answers::authority_ttl(evidence).unwrap_or(0),
+            first_seen: at,
+            last_seen: at,
+        });
+    }
+}
+
+/// Something new was learned, or a set was seen again after long enough.
+fn is_news(before: &History, after: &History) -> bool {
+    if before.identities != after.identities
+        || before.delegation != after.delegation
+        || before.controls != after.controls
+        || before.control_issuers != after.control_issuers
+        || before.since != after.since
+        || before.answers.len() != after.answers.len()
+    {
+        return true;
+    }
+    before.answers.iter().zip(&after.answers).any(|(before, after)| {
+        before.addresses != after.addresses
+            || before.ttl != after.ttl
+            || after.last_seen.duration_since(before.last_seen) >= LEARNED_AGAIN
+    })
+}
+
+/// The fresh findings hold nothing that the approved plan did not show.
+pub(super) fn nothing_new(plan: &Plan, findings: &Findings) -> Result<(), String> {
+    if let Some(refusal) = findings.refusals.first() {
+        return Err(format!("{}: {}", refusal.guard, refusal.reason));
+    }
+    let unseen = findings
+        .for_a_person
+        .iter()
+        .find(|finding| !plan.shown.iter().any(|shown| shown.guard == finding.guard));
+    match unseen {
+        Some(finding) => {
+            Err(format!("{} was not shown to whoever approved: {}", finding.guard, finding.reason))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What an override would serve now, for a plan that was approved earlier.
+pub(super) fn fresh_set(plan: &Plan, reading: &Reading) -> Result<(Selection, BTreeSet<IpAddr>), String> {
+    if plan.mode == Mode::Pin {
+        let selection = Selection {
+            addresses: plan.addresses.clone(),
+            sources: plan.sources.clone(),
+            origin: crate::plan::Origin::Operator,
+        };
+        return Ok((selection, plan.addresses.clone()));
+    }
+    let selection = select(reading);
+    let set = selection.addresses.clone();
+    if set != plan.addresses {
+        crate::plan::within_anchors(plan, reading, &set)?;
+    }
+    Ok((selection, set))
+}

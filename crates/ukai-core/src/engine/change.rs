@@ -1,0 +1,573 @@
+//! The change itself: approval, apply, verify, confirm; expiry and withdrawal.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::cause::{fresh_set, nothing_new};
+use super::live::Verifying;
+use super::notices::Notice;
+use super::rounds::ROUNDS_TO_CLOSE;
+use super::{Engine, Turn, later};
+use crate::diagnose::diagnose;
+use crate::diagnose::evidence::{ApplicationCall, Evidence, Purpose};
+use crate::diagnose::reading::{Reading, list};
+use crate::effect::{Effect, ServedOverride};
+use crate::event::{Actor, Event, NotificationKind};
+use crate::input::{ServedNow, Verification};
+use crate::observe::Observation;
+use crate::overrides::{EndReason, Override, Phase};
+use crate::plan::guard::{Proposal, examine};
+
+/// How long an approval, and so a proposal, is good for.
+pub const APPROVAL_VALID: SignedDuration = SignedDuration::from_mins(10);
+/// Not served and proven within this: rolled back.
+pub const SERVE_DEADLINE: SignedDuration = SignedDuration::from_secs(30);
+/// Between two verifications.
+const VERIFY_AGAIN_S: i64 = 1;
+/// Before a withdrawal that failed is tried again.
+const WITHDRAW_AGAIN_S: i64 = 5;
+
+/// When an override next wants something of time alone.
+pub(super) fn next_due(over: &Override) -> Option<Timestamp> {
+    if over.phase.is_pending() {
+        return Some(later(over.proposed_at, APPROVAL_VALID));
+    }
+    if !over.phase.stands() {
+        return None;
+    }
+    [warning_due(over), over.expires_at].into_iter().flatten().min()
+}
+
+/// Half of the lease, then four fifths.
+fn warning_due(over: &Override) -> Option<Timestamp> {
+    let (from, to) = (over.applied_at?, over.expires_at?);
+    let lease = to.duration_since(from);
+    let share = match over.warnings {
+        0 => lease / 2,
+        1 => lease / 5 * 4,
+        _ => return None,
+    };
+    Some(later(from, share))
+}
+
+/// ukai itself, as the one who acts.
+pub(super) fn policy() -> Actor {
+    Actor { uid: None, name: "ukai".to_owned(), via: "policy".to_owned() }
+}
+
+impl Engine {
+    pub(super) fn advance_overrides(&mut self, turn: &mut Turn) {
+        let ids: Vec<String> = self.state.overrides.keys().cloned().collect();
+        for id in ids {
+            self.advance_override(turn, &id);
+        }
+        let retries: Vec<String> = self
+            .live
+            .retries
+            .iter()
+            .filter(|(_, at)| turn.now >= **at)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in retries {
+            self.live.retries.remove(&id);
+            self.ask_to_withdraw(turn, &id);
+        }
+    }
+
+    fn advance_override(&mut self, turn: &mut Turn, id: &str) {
+        let Some(over) = self.state.overrides.get(id) else { return };
+        if over.phase.is_pending() && turn.now >= later(over.proposed_at, APPROVAL_VALID) {
+            let reason = match over.phase {
+                Phase::Approved => "the evidence to apply it did not come in time",
+                _ => "nobody decided within ten minutes",
+            };
+            self.void(turn, id, reason, true);
+            return;
+        }
+        if !over.phase.stands() {
+            return;
+        }
+        if over.expires_at.is_some_and(|at| turn.now >= at) {
+            let why = "the lease ran out".to_owned();
+            self.withdraw(turn, id, EndReason::Expired, policy(), why);
+            return;
+        }
+        if warning_due(over).is_some_and(|at| turn.now >= at) {
+            self.warn_of_lease(turn, id);
+        }
+    }
+
+    fn warn_of_lease(&mut self, turn: &mut Turn, id: &str) {
+        let Some(over) = self.state.overrides.get(id) else { return };
+        let Some(expires_at) = over.expires_at else { return };
+        let left_s = expires_at.duration_since(turn.now).as_secs();
+        let (peer, incident) = (over.peer.clone(), over.incident.clone());
+        self.record(turn, Event::LeaseWarned { id: id.to_owned(), left_s });
+        self.tell(
+            turn,
+            Notice {
+                kind: NotificationKind::LeaseWarning,
+                peer: peer.clone(),
+                incident: Some(incident),
+                page: false,
+                subject: format!("{peer}: {id} ends in {left_s} s"),
+                text: format!(
+                    "Then the name resolves as before. `ukai extend {id} --lease 1h` is an approval of its own."
+                ),
+            },
+        );
+    }
+
+    pub(super) fn approve_by_policy(&mut self, turn: &mut Turn, id: &str, hash: &str) {
+        let why = "the diagnosis is proven and no guard needs a person".to_owned();
+        self.record(
+            turn,
+            Event::OverrideApproved { id: id.to_owned(), hash: hash.to_owned(), by: policy(), why },
+        );
+        self.approved(turn, id);
+    }
+
+    /// Enough people said yes: every guard is run again, on fresh evidence.
+    pub(super) fn approved(&mut self, turn: &mut Turn, id: &str) {
+        let Some(over) = self.state.overrides.get(id) else { return };
+        if over.phase != Phase::Approved {
+            return;
+        }
+        let (peer, incident) = (over.peer.clone(), over.incident.clone());
+        self.request_gathering(turn, &peer, Some(incident), Purpose::Apply);
+    }
+
+    /// The fresh evidence is there: apply, or void the plan.
+    pub(super) fn apply_on(
+        &mut self,
+        turn: &mut Turn,
+        peer: &str,
+        gathering: &str,
+        evidence: &Evidence,
+    ) {
+        let approved = self
+            .state
+            .live_override(peer)
+            .filter(|over| over.phase == Phase::Approved)
+            .map(|over| (over.id.clone(), over.plan.clone()));
+        let Some((id, plan)) = approved else { return };
+        let Some(brief) = self.brief(peer) else { return };
+        let case = brief.case(evidence);
+        let reading = Reading::of(&case);
+        let verdict = diagnose(&case);
+        let judged = fresh_set(&plan, &reading).and_then(|(selection, set)| {
+            let proposal = Proposal {
+                reading: &reading,
+                verdict: &verdict,
+                selection: &selection,
+                standing: brief.standing,
+            };
+            nothing_new(&plan, &examine(&proposal)).map(|()| set)
+        });
+        let addresses = match judged {
+            Ok(set) if !set.is_empty() => set,
+            Ok(_) => return self.void(turn, &id, "there is no address to serve any more", true),
+            Err(reason) => {
+                let reason = format!("the world changed before it was applied: {reason} ({gathering})");
+                return self.void(turn, &id, &reason, true);
+            }
+        };
+        let lease = i64::try_from(plan.lease_s).unwrap_or(i64::MAX);
+        let generation = self.state.overrides.get(&id).map_or(0, |over| over.generation) + 1;
+        let expires_at = turn.after(lease);
+        self.record(
+            turn,
+            Event::ApplyStarted { id: id.clone(), generation, addresses, expires_at },
+        );
+        self.ask_to_apply(turn, &id);
+    }
+
+    /// Idempotent: the same id and generation always ask for the same.
+    pub(super) fn ask_to_apply(&mut self, turn: &mut Turn, id: &str) {
+        let Some(over) = self.state.overrides.get(id) else { return };
+        let Some(expires_at) = over.expires_at else { return };
+        turn.effect(Effect::Apply(ServedOverride {
+            id: over.id.clone(),
+            incident: over.incident.clone(),
+            host: over.plan.host.clone(),
+            addresses: over.addresses.clone(),
+            ttl_s: over.plan.ttl_s,
+            expires_at,
+            generation: over.generation,
+            replaces_generation: over.generation.checked_sub(1).filter(|before| *before > 0),
+        }));
+    }
+
+    pub(super) fn applied(
+        &mut self,
+        turn: &mut Turn,
+        id: &str,
+        generation: u64,
+        result: Result<(), String>,
+    ) {
+        let Some(over) = self.state.overrides.get(id) else { return };
+        if over.phase != Phase::Applying || over.generation != generation {
+            return;
+        }
+        let peer = over.peer.clone();
+        match result {
+            Ok(()) => {
+                self.record(turn, Event::Applied { id: id.to_owned(), generation });
+                self.begin_verification(turn, &peer, id);
+            }
+            Err(detail) => {
+                self.record(
+                    turn,
+                    Event::ApplyFailed { id: id.to_owned(), generation, detail: detail.clone() },
+                );
+                let why = format!("the zone provider refused it: {detail}");
+                self.withdraw(turn, id, EndReason::RolledBack, policy(), why);
+            }
+        }
+    }
+
+    pub(super) fn begin_verification(&mut self, turn: &mut Turn, peer: &str, id: &str) {
+        if let Some(live) = self.live.peers.get_mut(peer) {
+            live.verifying = Some(Verifying {
+                id: id.to_owned(),
+                deadline: later(turn.now, SERVE_DEADLINE),
+                next_at: turn.now,
+                in_flight: false,
+            });
+        }
+    }
+
+    /// Asks again until it is served and proven, or the time for it is over.
+    pub(super) fn advance_verification(&mut self, turn: &mut Turn, peer: &str) {
+        let Some(verifying) = self.live.peers.get(peer).and_then(|live| live.verifying.clone())
+        else {
+            return;
+        };
+        let over = self.state.overrides.get(&verifying.id).filter(|over| over.phase == Phase::Applied);
+        let Some(over) = over else {
+            self.end_verification(peer);
+            return;
+        };
+        if turn.now >= verifying.deadline {
+            self.end_verification(peer);
+            let why = format!("it was not served and proven within {} s", SERVE_DEADLINE.as_secs());
+            self.withdraw(turn, &verifying.id, EndReason::RolledBack, policy(), why);
+            return;
+        }
+        if verifying.in_flight || turn.now < verifying.next_at {
+            return;
+        }
+        turn.effect(Effect::Verify {
+            id: over.id.clone(),
+            generation: over.generation,
+            peer: peer.to_owned(),
+            addresses: over.addresses.clone(),
+        });
+        if let Some(verifying) = self.live.peers.get_mut(peer).and_then(|live| live.verifying.as_mut())
+        {
+            verifying.in_flight = true;
+        }
+    }
+
+    fn end_verification(&mut self, peer: &str) {
+        if let Some(live) = self.live.peers.get_mut(peer) {
+            live.verifying = None;
+        }
+    }
+
+    pub(super) fn verified(
+        &mut self,
+        turn: &mut Turn,
+        id: &str,
+        generation: u64,
+        verification: &Verification,
+    ) {
+        let Some(over) = self.state.overrides.get(id) else { return };
+        if over.phase != Phase::Applied || over.generation != generation {
+            return;
+        }
+        let (peer, incident) = (over.peer.clone(), over.incident.clone());
+        let first = over.served_at.is_none();
+        match proof_of(over, verification) {
+            Ok(proof) => {
+                self.end_verification(&peer);
+                self.record(
+                    turn,
+                    Event::OverrideServed { id: id.to_owned(), generation, proof: proof.clone() },
+                );
+                if let Some(live) = self.live.peers.get_mut(&peer) {
+                    live.bypass_healthy = 0;
+                    live.standing_bad = 0;
+                    live.standing_due = Some(later(turn.now, super::standing::LOOK_EVERY));
+                }
+                if first {
+                    self.tell(
+                        turn,
+                        Notice {
+                            kind: NotificationKind::Applied,
+                            peer: peer.clone(),
+                            incident: Some(incident),
+                            page: false,
+                            subject: format!("{peer}: override {id} is served"),
+                            text: format!("{proof}. The application has not been seen yet."),
+                        },
+                    );
+                }
+            }
+            Err(_) => {
+                let next_at = turn.after(VERIFY_AGAIN_S);
+                if let Some(verifying) =
+                    self.live.peers.get_mut(&peer).and_then(|live| live.verifying.as_mut())
+                {
+                    verifying.in_flight = false;
+                    verifying.next_at = next_at;
+                }
+            }
+        }
+    }
+
+    /// A call of the application itself, to an address that is served, made since it was.
+    pub(super) fn confirm_by(&mut self, turn: &mut Turn, peer: &str, call: &ApplicationCall) {
+        let Some(over) = self.state.live_override(peer).filter(|over| over.phase == Phase::Served)
+        else {
+            return;
+        };
+        let since = over.applied_at.is_some_and(|at| call.at >= at);
+        let address = call.address.is_some_and(|address| over.addresses.contains(&address));
+        if !call.ok || !since || !address {
+            return;
+        }
+        let (id, incident) = (over.id.clone(), over.incident.clone());
+        self.record(turn, Event::OverrideConfirmed { id: id.clone(), call: call.clone() });
+        self.tell(
+            turn,
+            Notice {
+                kind: NotificationKind::Confirmed,
+                peer: peer.to_owned(),
+                incident: Some(incident),
+                page: false,
+                subject: format!("{peer}: the application is through"),
+                text: format!("The application's own call succeeded through override {id}."),
+            },
+        );
+    }
+
+    pub(super) fn void(&mut self, turn: &mut Turn, id: &str, reason: &str, tell: bool) {
+        let Some(over) = self.state.overrides.get(id) else { return };
+        let (peer, incident) = (over.peer.clone(), over.incident.clone());
+        self.record(
+            turn,
+            Event::OverrideVoided { id: id.to_owned(), reason: reason.to_owned() },
+        );
+        if tell {
+            self.tell(
+                turn,
+                Notice {
+                    kind: NotificationKind::Trouble,
+                    peer: peer.clone(),
+                    incident: Some(incident),
+                    page: true,
+                    subject: format!("{peer}: {id} was not applied"),
+                    text: format!("{reason}. Nothing was changed."),
+                },
+            );
+        }
+    }
+
+    /// The normal path is whole again before anything was changed: nothing is left to decide.
+    pub(super) fn void_needless(&mut self, turn: &mut Turn, peer: &str) {
+        let pending = self
+            .state
+            .live_override(peer)
+            .filter(|over| over.phase.is_pending())
+            .map(|over| over.id.clone());
+        if let Some(id) = pending {
+            let reason = format!("the normal path was whole {ROUNDS_TO_CLOSE} times in a row");
+            self.void(turn, &id, &reason, false);
+        }
+    }
+
+    pub(super) fn withdraw(
+        &mut self,
+        turn: &mut Turn,
+        id: &str,
+        reason: EndReason,
+        by: Actor,
+        why: String,
+    ) {
+        let stands = self.state.overrides.get(id).is_some_and(|over| over.phase.stands());
+        if !stands {
+            return;
+        }
+        self.record(turn, Event::WithdrawStarted { id: id.to_owned(), reason, by, why });
+        self.ask_to_withdraw(turn, id);
+    }
+
+    pub(super) fn ask_to_withdraw(&mut self, turn: &mut Turn, id: &str) {
+        let Some(over) = self.state.overrides.get(id) else { return };
+        if let Phase::Withdrawing(_) = over.phase {
+            turn.effect(Effect::Withdraw {
+                id: over.id.clone(),
+                generation: over.generation,
+                why: over.why.clone(),
+            });
+        }
+    }
+
+    pub(super) fn withdrawn(
+        &mut self,
+        turn: &mut Turn,
+        id: &str,
+        generation: u64,
+        result: Result<(), String>,
+    ) {
+        let Some(over) = self.state.overrides.get(id) else { return };
+        let Phase::Withdrawing(reason) = over.phase else { return };
+        if over.generation != generation {
+            return;
+        }
+        match result {
+            Ok(()) => self.end(turn, id, reason),
+            Err(detail) => {
+                self.record(turn, Event::WithdrawFailed { id: id.to_owned(), detail });
+                self.live.retries.insert(id.to_owned(), turn.after(WITHDRAW_AGAIN_S));
+            }
+        }
+    }
+
+    fn end(&mut self, turn: &mut Turn, id: &str, reason: EndReason) {
+        let Some(over) = self.state.overrides.get(id) else { return };
+        let (peer, incident, why) = (over.peer.clone(), over.incident.clone(), over.why.clone());
+        self.live.retries.remove(id);
+        self.record(turn, Event::OverrideEnded { id: id.to_owned(), reason });
+        if let Some(live) = self.live.peers.get_mut(&peer) {
+            live.healthy = 0;
+            live.standing_due = None;
+            live.bypass = None;
+            live.diagnose_due = Some(later(turn.now, SignedDuration::from_secs(10)));
+        }
+        let page = matches!(reason, EndReason::RolledBack | EndReason::Withdrawn);
+        self.tell(
+            turn,
+            Notice {
+                kind: NotificationKind::Ended,
+                peer: peer.clone(),
+                incident: Some(incident),
+                page,
+                subject: format!("{peer}: override {id} ended ({})", reason.name()),
+                text: why,
+            },
+        );
+    }
+
+    /// What the provider serves, against what it should: drift is reported, not fought.
+    pub(super) fn provider_listed(&mut self, turn: &mut Turn, serving: &[ServedNow]) {
+        for served in serving {
+            match self.state.overrides.get(&served.id).map(|over| over.phase) {
+                Some(phase) if phase.may_stand() => {}
+                Some(_) => turn.effect(Effect::Withdraw {
+                    id: served.id.clone(),
+                    generation: served.generation,
+                    why: "its life ended, but the provider still served it".to_owned(),
+                }),
+                None if self.live.unknown.insert(served.id.clone()) => {
+                    let what = format!(
+                        "the DNS server serves {} for {}, which this log does not know; it is left alone until its lease ends",
+                        served.id, served.host
+                    );
+                    self.record(turn, Event::Troubled { what });
+                }
+                None => {}
+            }
+        }
+        let listed: BTreeSet<&str> = serving.iter().map(|served| served.id.as_str()).collect();
+        let absent: BTreeSet<String> = self
+            .state
+            .overrides
+            .values()
+            .filter(|over| matches!(over.phase, Phase::Applied | Phase::Served | Phase::Confirmed))
+            .filter(|over| !listed.contains(over.id.as_str()))
+            .map(|over| over.id.clone())
+            .collect();
+        // Twice in a row: a listing may be older than an apply that it crossed.
+        let gone: Vec<String> = absent.intersection(&self.live.absent).cloned().collect();
+        self.live.absent = absent;
+        for id in gone {
+            let why = "the DNS server no longer has it; somebody or something removed it".to_owned();
+            self.record(
+                turn,
+                Event::WithdrawStarted {
+                    id: id.clone(),
+                    reason: EndReason::Withdrawn,
+                    by: policy(),
+                    why,
+                },
+            );
+            self.end(turn, &id, EndReason::Withdrawn);
+        }
+    }
+
+    /// The provider ended it by itself, or a person did so with the daemon dead.
+    pub(super) fn provider_ended(
+        &mut self,
+        turn: &mut Turn,
+        id: &str,
+        why: &str,
+        offline_by: Option<Actor>,
+    ) {
+        let Some(over) = self.state.overrides.get(id) else { return };
+        if !over.phase.may_stand() {
+            return;
+        }
+        let reason = match (over.phase, &offline_by) {
+            (Phase::Withdrawing(reason), _) => reason,
+            (_, Some(_)) => EndReason::RevertedByPerson,
+            (_, None) => EndReason::Expired,
+        };
+        if over.phase.stands() {
+            self.record(
+                turn,
+                Event::WithdrawStarted {
+                    id: id.to_owned(),
+                    reason,
+                    by: offline_by.unwrap_or_else(policy),
+                    why: why.to_owned(),
+                },
+            );
+        }
+        self.end(turn, id, reason);
+    }
+}
+
+/// Served is proved at the server, through the resolver's path, and by a probe on the normal path.
+fn proof_of(over: &Override, verification: &Verification) -> Result<String, String> {
+    let at_server = verification.at_server.as_ref().map_err(Clone::clone)?;
+    let by_resolver = verification.by_resolver.as_ref().map_err(Clone::clone)?;
+    if at_server != &over.addresses {
+        return Err(format!("the server answers {}", list(at_server)));
+    }
+    if by_resolver != &over.addresses {
+        return Err(format!("the resolver's path answers {}", list(by_resolver)));
+    }
+    if verification.observations.is_empty() {
+        return Err("no endpoint was probed".to_owned());
+    }
+    if let Some(failure) = verification.observations.iter().find_map(Observation::failure) {
+        return Err(failure.detail.clone());
+    }
+    let strays: Vec<_> = verification
+        .observations
+        .iter()
+        .flat_map(|observation| &observation.results)
+        .map(|result| result.address)
+        .filter(|address| !over.addresses.contains(address))
+        .collect();
+    if !strays.is_empty() {
+        return Err(format!("the normal path still leads to {}", list(strays)));
+    }
+    Ok(format!(
+        "{} is served by our DNS server and through the resolver's path, and every endpoint answered there",
+        list(&over.addresses)
+    ))
+}

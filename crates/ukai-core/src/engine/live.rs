@@ -1,0 +1,182 @@
+//! What is volatile: lost in a crash, and rebuilt by looking again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::later;
+use crate::alarm::burst::Burst;
+use crate::alarm::evaluate::MetricAlarm;
+use crate::alarm::rule::{AlarmRule, ComparisonOperator, Statistic, TreatMissingData};
+use crate::diagnose::evidence::{ApplicationCall, Purpose};
+use crate::observe::Observation;
+use crate::peer::Peer;
+
+/// The application's calls that are kept: more than any rule looks at.
+pub const APPLICATION_CALLS_KEPT: usize = 200;
+/// A probe that has not come back by then never will: every stage has a shorter time-out.
+pub const PROBE_LOST: SignedDuration = SignedDuration::from_secs(60);
+/// A gathering that has not come back by then never will: it is bounded by the shell.
+pub const GATHERING_LOST: SignedDuration = SignedDuration::from_secs(120);
+/// How often normal is learned again in peace.
+pub const BASELINE_EVERY: SignedDuration = SignedDuration::from_mins(10);
+
+#[derive(Debug)]
+pub struct Live {
+    pub peers: BTreeMap<String, LivePeer>,
+    pub probes: u64,
+    pub gatherings: u64,
+    /// When a withdrawal that failed is tried again, by override.
+    pub retries: BTreeMap<String, Timestamp>,
+    /// Overrides that the provider lacked at the last listing.
+    pub absent: BTreeSet<String>,
+    /// Overrides of the provider that nobody here knows, told once.
+    pub unknown: BTreeSet<String>,
+    pub last_now: Timestamp,
+}
+
+impl Default for Live {
+    fn default() -> Live {
+        Live {
+            peers: BTreeMap::new(),
+            probes: 0,
+            gatherings: 0,
+            retries: BTreeMap::new(),
+            absent: BTreeSet::new(),
+            unknown: BTreeSet::new(),
+            last_now: Timestamp::MIN,
+        }
+    }
+}
+
+/// An effect that is being waited for.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    pub id: String,
+    pub lost_at: Timestamp,
+}
+
+/// A gathering that is not in the log: in peace, or while an override stands.
+#[derive(Debug, Clone)]
+pub struct Look {
+    pub waiting: Waiting,
+    pub purpose: Purpose,
+}
+
+/// A verification that is under way.
+#[derive(Debug, Clone)]
+pub struct Verifying {
+    pub id: String,
+    pub deadline: Timestamp,
+    pub next_at: Timestamp,
+    pub in_flight: bool,
+}
+
+#[derive(Debug)]
+pub struct LivePeer {
+    pub round_due: Timestamp,
+    pub rounds: u64,
+    pub round: Option<Waiting>,
+    pub bypass: Option<Waiting>,
+    pub burst: Option<Burst>,
+    pub burst_probes: BTreeSet<String>,
+    /// Rounds of the normal path in a row that were whole, or were not.
+    pub healthy: u32,
+    pub failing: u32,
+    pub last: Vec<Observation>,
+    /// Rounds past our override in a row that were whole.
+    pub bypass_healthy: u32,
+    /// When the last bad answer of the normal path has run out everywhere.
+    pub bad_until: Timestamp,
+    pub standing_bad: u32,
+    pub metric: MetricAlarm,
+    pub metric_due: Timestamp,
+    pub application: VecDeque<ApplicationCall>,
+    pub application_failing: u32,
+    pub application_fine: u32,
+    pub look: Option<Look>,
+    pub baseline_due: Timestamp,
+    pub standing_due: Option<Timestamp>,
+    pub diagnose_due: Option<Timestamp>,
+    pub diagnose_lost_at: Option<Timestamp>,
+    pub set_recorded_at: Option<Timestamp>,
+    pub verifying: Option<Verifying>,
+    /// Addresses that an operator asked to pin, to be proved by the next gathering.
+    pub pin: Option<BTreeSet<IpAddr>>,
+}
+
+impl LivePeer {
+    pub fn new(peer: &Peer, now: Timestamp) -> LivePeer {
+        LivePeer {
+            round_due: now,
+            rounds: 0,
+            round: None,
+            bypass: None,
+            burst: None,
+            burst_probes: BTreeSet::new(),
+            healthy: 0,
+            failing: 0,
+            last: Vec::new(),
+            bypass_healthy: 0,
+            bad_until: now,
+            standing_bad: 0,
+            metric: MetricAlarm::new(success_alarm(peer)),
+            metric_due: later(now, SignedDuration::from_secs(60)),
+            application: VecDeque::new(),
+            application_failing: 0,
+            application_fine: 0,
+            look: None,
+            baseline_due: now,
+            standing_due: None,
+            diagnose_due: None,
+            diagnose_lost_at: None,
+            set_recorded_at: None,
+            verifying: None,
+            pin: None,
+        }
+    }
+
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let burst = self
+            .burst
+            .as_ref()
+            .filter(|burst| burst.asked < crate::alarm::burst::BURST_PROBES)
+            .map(|burst| burst.next_at);
+        let verifying = self
+            .verifying
+            .as_ref()
+            .map(|verifying| if verifying.in_flight { verifying.deadline } else { verifying.next_at });
+        let looking = self.look.as_ref().map(|look| look.waiting.lost_at);
+        [
+            Some(self.round_due),
+            Some(self.metric_due),
+            burst,
+            verifying,
+            looking,
+            self.look.is_none().then_some(self.baseline_due),
+            self.standing_due.filter(|_| self.look.is_none()),
+            self.diagnose_due,
+            self.diagnose_lost_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
+
+/// The slow-burn alarm of a peer: for errors that no burst confirms.
+fn success_alarm(peer: &Peer) -> AlarmRule {
+    AlarmRule {
+        alarm_name: format!("{}/success", peer.name),
+        metric_name: "Success".to_owned(),
+        statistic: Statistic::Average,
+        period: Duration::from_secs(60),
+        evaluation_periods: 5,
+        datapoints_to_alarm: 3,
+        threshold: 0.9,
+        comparison_operator: ComparisonOperator::LessThanThreshold,
+        treat_missing_data: TreatMissingData::Missing,
+    }
+}

@@ -1,0 +1,165 @@
+//! The engine: `handle(now, input)` yields events to record and effects to carry out.
+//!
+//! One input at a time goes in, together with the time. What it means is decided here and nowhere
+//! else; what it leads to comes out as a [`Step`]. The shell makes the step's events durable, and
+//! only then carries out its effects. [`State`] is the fold of those events; what is merely
+//! volatile (rounds in flight, bursts, streaks, windows of samples) is in `live` and is rebuilt
+//! after a restart.
+//!
+//! ```text
+//! rounds      probe, burst, alarm, incident opened and closed
+//! cause       evidence asked for and read, verdict, plan or refusal
+//! change      approval, apply, verify, confirm, while it stands, withdraw
+//! commands    what people ask for
+//! notices     what people are told
+//! ```
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::effect::Effect;
+use crate::event::{Event, Recorded};
+use crate::input::Input;
+use crate::peer::Settings;
+use crate::state::State;
+use live::Live;
+
+mod cause;
+mod change;
+mod commands;
+mod live;
+mod notices;
+mod resume;
+mod rounds;
+mod standing;
+
+/// What one input leads to. Effects are released only after the events are durable.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Step {
+    pub events: Vec<Recorded>,
+    pub effects: Vec<Effect>,
+}
+
+/// The step that is being built, and the time it is built at.
+#[derive(Debug)]
+struct Turn {
+    now: Timestamp,
+    step: Step,
+}
+
+impl Turn {
+    fn effect(&mut self, effect: Effect) {
+        self.step.effects.push(effect);
+    }
+
+    fn after(&self, seconds: i64) -> Timestamp {
+        later(self.now, SignedDuration::from_secs(seconds))
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Engine {
+    state: State,
+    settings: Settings,
+    live: Live,
+}
+
+impl Engine {
+    /// An engine that goes on from what the log holds. The first input must be `Started`.
+    pub fn replay(recorded: impl IntoIterator<Item = Recorded>) -> Engine {
+        let mut state = State::default();
+        for record in recorded {
+            state.apply(&record);
+        }
+        Engine { state, ..Engine::default() }
+    }
+
+    /// An engine that goes on from a checkpoint of its state and the events after it.
+    pub fn resume_from(state: State, recorded: impl IntoIterator<Item = Recorded>) -> Engine {
+        let mut engine = Engine { state, ..Engine::default() };
+        for record in recorded {
+            engine.state.apply(&record);
+        }
+        engine
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Decides. Time never goes backwards here: an earlier `now` counts as the last one.
+    pub fn handle(&mut self, now: Timestamp, input: Input) -> Step {
+        let now = self.state.last_at.map_or(now, |last| now.max(last)).max(self.live.last_now);
+        self.live.last_now = now;
+        let mut turn = Turn { now, step: Step::default() };
+        self.take(&mut turn, input);
+        self.advance(&mut turn);
+        turn.step
+    }
+
+    /// When the engine next wants a `Tick`, if nothing else happens before.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let peers = self.live.peers.values().filter_map(|live| live.next_due());
+        let overrides = self.state.overrides.values().filter_map(change::next_due);
+        peers.chain(overrides).chain(self.live.retries.values().copied()).min()
+    }
+
+    fn take(&mut self, turn: &mut Turn, input: Input) {
+        match input {
+            Input::Started { version, settings } => self.start(turn, version, *settings),
+            Input::Reconfigured { settings } => self.configure(turn, *settings),
+            Input::Observed { id, peer, observations } => {
+                self.observed(turn, &id, &peer, observations);
+            }
+            Input::EvidenceGathered { id, evidence } => self.gathered(turn, &id, *evidence),
+            Input::Applied { id, generation, result } => {
+                self.applied(turn, &id, generation, result);
+            }
+            Input::Verified { id, generation, verification } => {
+                self.verified(turn, &id, generation, &verification);
+            }
+            Input::Withdrawn { id, generation, result } => {
+                self.withdrawn(turn, &id, generation, result);
+            }
+            Input::ProviderListed { serving } => self.provider_listed(turn, &serving),
+            Input::ProviderEnded { id, why, offline_by } => {
+                self.provider_ended(turn, &id, &why, offline_by);
+            }
+            Input::NotificationSent { key, subscriber, attempts, result } => {
+                self.notification_sent(turn, key, subscriber, attempts, result);
+            }
+            Input::ApplicationCalled { peer, call } => self.application_called(turn, &peer, call),
+            Input::ReportWritten { incident, result } => {
+                self.report_written(turn, incident, result);
+            }
+            Input::Command { id, by, command } => self.command(turn, id, by, command),
+            Input::Troubled { what } => self.record(turn, Event::Troubled { what }),
+            Input::Tick => {}
+        }
+    }
+
+    /// Everything that time alone brings about.
+    fn advance(&mut self, turn: &mut Turn) {
+        let peers: Vec<String> = self.live.peers.keys().cloned().collect();
+        for peer in &peers {
+            self.advance_rounds(turn, peer);
+            self.advance_cause(turn, peer);
+            self.advance_verification(turn, peer);
+        }
+        self.advance_overrides(turn);
+    }
+
+    fn record(&mut self, turn: &mut Turn, event: Event) {
+        let record = Recorded { at: turn.now, event };
+        self.state.apply(&record);
+        turn.step.events.push(record);
+    }
+}
+
+/// A time so much later, or the end of time.
+fn later(at: Timestamp, span: SignedDuration) -> Timestamp {
+    at.checked_add(span).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,438 @@
+//! Looking, round after round: probe, burst, alarm; incidents opened and closed.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::live::{APPLICATION_CALLS_KEPT, LivePeer, PROBE_LOST, Waiting};
+use super::notices::Notice;
+use super::{Engine, Turn, later};
+use crate::alarm::AlarmState;
+use crate::alarm::burst::{BURST_SPACING_MS, Burst, Judgement};
+use crate::diagnose::evidence::{ApplicationCall, Purpose};
+use crate::effect::Effect;
+use crate::event::{Event, NotificationKind};
+use crate::observe::{ErrorClass, Failure, Observation, Path, Stage};
+
+/// Whole rounds in a row before a burst alarm is OK again.
+const ROUNDS_TO_OK: u32 = 3;
+/// Whole rounds in a row before an incident closes, or a proposal is dropped as needless.
+pub(super) const ROUNDS_TO_CLOSE: u32 = 6;
+/// Failed calls of the application in a row before its own alarm fires; more than the rules need,
+/// so that the prober, who names the layer, is first where both see it.
+const CALLS_TO_ALARM: u32 = 5;
+/// Good calls in a row before that alarm is OK again.
+const CALLS_TO_OK: u32 = 3;
+/// A rotating name changes its set at every look; the log takes one change a minute.
+const SET_RECORDED_EVERY: SignedDuration = SignedDuration::from_secs(60);
+/// Observations that an incident rests on, kept in its event.
+const RESTS_ON_MAX: usize = 8;
+/// Jitter of the schedule, as a share of the interval: probes of many peers do not fall in step.
+const JITTER_SHARE: u64 = 10;
+/// HTTP status that asks to be called less (RFC 6585, 4): told, not paged.
+const TOO_MANY_REQUESTS: u16 = 429;
+
+impl Engine {
+    /// Sends what is due: rounds, bursts, the periods of the metric alarm.
+    pub(super) fn advance_rounds(&mut self, turn: &mut Turn, peer: &str) {
+        let stands = self.state.live_override(peer).is_some_and(|over| over.phase.stands());
+        let Some(interval) = self.settings.peers.get(peer).map(|peer| peer.interval) else {
+            return;
+        };
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        if turn.now >= live.round_due {
+            live.rounds += 1;
+            live.round_due = next_round(peer, live, interval, turn.now);
+            let free = |waiting: &Option<Waiting>| {
+                waiting.as_ref().is_none_or(|waiting| turn.now >= waiting.lost_at)
+            };
+            let (round, bypass) = (free(&live.round), stands && free(&live.bypass));
+            if round {
+                let waiting = self.probe(turn, peer, Path::Normal);
+                self.live_mut(peer, |live| live.round = Some(waiting));
+            }
+            if bypass {
+                let waiting = self.probe(turn, peer, Path::Bypass);
+                self.live_mut(peer, |live| live.bypass = Some(waiting));
+            }
+        }
+        self.advance_burst(turn, peer);
+        self.advance_metric(turn, peer);
+    }
+
+    fn advance_burst(&mut self, turn: &mut Turn, peer: &str) {
+        loop {
+            let Some(burst) = self.live.peers.get_mut(peer).and_then(|live| live.burst.as_mut())
+            else {
+                return;
+            };
+            if !burst.wants_probe(turn.now) {
+                return;
+            }
+            burst.asked += 1;
+            burst.next_at = later(burst.next_at, SignedDuration::from_millis(BURST_SPACING_MS));
+            let waiting = self.probe(turn, peer, Path::Normal);
+            self.live_mut(peer, |live| {
+                live.burst_probes.insert(waiting.id);
+            });
+        }
+    }
+
+    fn advance_metric(&mut self, turn: &mut Turn, peer: &str) {
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        if turn.now < live.metric_due {
+            return;
+        }
+        live.metric_due = later(turn.now, SignedDuration::from_secs(60));
+        let alarm = live.metric.rule().alarm_name.clone();
+        let Some((state, reason)) = live.metric.evaluate(turn.now) else { return };
+        let (last, failing_since) = (live.last.clone(), live.last.iter().map(|o| o.started_at).min());
+        if self.set_alarm(turn, peer, &alarm, state, &reason) && state == AlarmState::Alarm {
+            self.open_incident(turn, peer, &alarm, last, failing_since);
+        }
+    }
+
+    fn probe(&mut self, turn: &mut Turn, peer: &str, path: Path) -> Waiting {
+        self.live.probes += 1;
+        let id = format!("p-{}", self.live.probes);
+        turn.effect(Effect::Probe { id: id.clone(), peer: peer.to_owned(), path });
+        Waiting { id, lost_at: later(turn.now, PROBE_LOST) }
+    }
+
+    fn live_mut(&mut self, peer: &str, change: impl FnOnce(&mut LivePeer)) {
+        if let Some(live) = self.live.peers.get_mut(peer) {
+            change(live);
+        }
+    }
+
+    /// A probe came back. One that nobody waits for any more changes nothing.
+    pub(super) fn observed(
+        &mut self,
+        turn: &mut Turn,
+        id: &str,
+        peer: &str,
+        observations: Vec<Observation>,
+    ) {
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        let is = |waiting: &Option<Waiting>| waiting.as_ref().is_some_and(|waiting| waiting.id == id);
+        if is(&live.round) {
+            live.round = None;
+            self.round(turn, peer, observations);
+        } else if is(&live.bypass) {
+            live.bypass = None;
+            self.bypass_round(turn, peer, &observations);
+        } else if live.burst_probes.remove(id) {
+            self.burst_answered(turn, peer, &observations);
+        }
+    }
+
+    fn round(&mut self, turn: &mut Turn, peer: &str, observations: Vec<Observation>) {
+        self.note_address_set(turn, peer, &observations);
+        let failed = is_failing(&observations);
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        live.metric.put(turn.now, success_share(&observations));
+        live.last = observations.clone();
+        if failed {
+            live.healthy = 0;
+            live.failing += 1;
+        } else {
+            live.healthy += 1;
+            live.failing = 0;
+            live.burst = None;
+            live.burst_probes.clear();
+        }
+        self.standing_round(turn, peer, &observations);
+        if failed {
+            self.failing_round(turn, peer, observations);
+        } else {
+            self.healthy_round(turn, peer);
+        }
+    }
+
+    fn failing_round(&mut self, turn: &mut Turn, peer: &str, observations: Vec<Observation>) {
+        let alarm = burst_alarm(peer);
+        let is_alarm = self.alarm_state(peer, &alarm) == AlarmState::Alarm;
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        if !is_alarm && live.burst.is_none() {
+            live.burst = Some(Burst::started(turn.now, observations));
+        }
+    }
+
+    fn healthy_round(&mut self, turn: &mut Turn, peer: &str) {
+        let alarm = burst_alarm(peer);
+        let healthy = self.live.peers.get(peer).map_or(0, |live| live.healthy);
+        match self.alarm_state(peer, &alarm) {
+            AlarmState::InsufficientData => {
+                self.set_alarm(turn, peer, &alarm, AlarmState::Ok, "the first probe was whole");
+            }
+            AlarmState::Alarm if healthy >= ROUNDS_TO_OK => {
+                let reason = format!("{healthy} probes in a row were whole");
+                self.set_alarm(turn, peer, &alarm, AlarmState::Ok, &reason);
+            }
+            AlarmState::Alarm | AlarmState::Ok => {}
+        }
+        self.close_if_healthy(turn, peer);
+    }
+
+    fn burst_answered(&mut self, turn: &mut Turn, peer: &str, observations: &[Observation]) {
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        let Some(burst) = live.burst.as_mut() else { return };
+        match burst.answered(observations) {
+            Judgement::Waiting => {}
+            Judgement::Cleared => {
+                live.burst = None;
+                live.burst_probes.clear();
+            }
+            Judgement::Confirmed => {
+                let seen = std::mem::take(&mut burst.seen);
+                let since = burst.failing_since;
+                live.burst = None;
+                live.burst_probes.clear();
+                let alarm = burst_alarm(peer);
+                let reason = format!(
+                    "a failed probe was confirmed by {} more",
+                    crate::alarm::burst::BURST_PROBES
+                );
+                self.set_alarm(turn, peer, &alarm, AlarmState::Alarm, &reason);
+                self.open_incident(turn, peer, &alarm, seen, Some(since));
+            }
+        }
+    }
+
+    /// The set that the normal path leads to; while an override stands that is our own, and no news.
+    fn note_address_set(&mut self, turn: &mut Turn, peer: &str, observations: &[Observation]) {
+        let overridden = self.state.live_override(peer).is_some_and(|over| over.phase.may_stand());
+        let Some(resolution) = observations.first().map(|observation| &observation.resolution) else {
+            return;
+        };
+        if overridden || resolution.failure.is_some() {
+            return;
+        }
+        let after: BTreeSet<IpAddr> = resolution.addresses.iter().copied().collect();
+        let ttl = resolution.ttl;
+        let Some(known) = self.state.peers.get(peer) else { return };
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        let recently = live
+            .set_recorded_at
+            .is_some_and(|at| turn.now.duration_since(at) < SET_RECORDED_EVERY);
+        if after.is_empty() || known.normal_set == after || recently {
+            return;
+        }
+        let before = known.normal_set.clone();
+        live.set_recorded_at = Some(turn.now);
+        if !before.is_empty() && live.look.is_none() {
+            live.baseline_due = turn.now;
+        }
+        let event = Event::AddressSetChanged { peer: peer.to_owned(), before, after, ttl };
+        self.record(turn, event);
+    }
+
+    fn alarm_state(&self, peer: &str, alarm: &str) -> AlarmState {
+        self.state
+            .peers
+            .get(peer)
+            .and_then(|peer| peer.alarms.get(alarm))
+            .map_or(AlarmState::InsufficientData, |alarm| alarm.state)
+    }
+
+    /// Changes an alarm's state. Nothing is said where nothing changes.
+    fn set_alarm(
+        &mut self,
+        turn: &mut Turn,
+        peer: &str,
+        alarm: &str,
+        after: AlarmState,
+        reason: &str,
+    ) -> bool {
+        let before = self.alarm_state(peer, alarm);
+        if before == after {
+            return false;
+        }
+        self.record(
+            turn,
+            Event::AlarmChanged {
+                alarm: alarm.to_owned(),
+                peer: peer.to_owned(),
+                before,
+                after,
+                reason: reason.to_owned(),
+            },
+        );
+        true
+    }
+
+    fn open_incident(
+        &mut self,
+        turn: &mut Turn,
+        peer: &str,
+        alarm: &str,
+        seen: Vec<Observation>,
+        failing_since: Option<Timestamp>,
+    ) {
+        if self.state.open_incident(peer).is_some() {
+            self.live_mut(peer, |live| live.diagnose_due = Some(turn.now));
+            return;
+        }
+        let failure = seen.iter().find_map(Observation::failure).cloned();
+        let (stage, class, detail) = match &failure {
+            Some(failure) => (failure.stage, failure.class, failure.detail.clone()),
+            None => (
+                Stage::Connect,
+                ErrorClass::Timeout,
+                "the application's own calls fail, while the probe is whole".to_owned(),
+            ),
+        };
+        let id = format!("inc-{}", self.state.numbers.incident + 1);
+        let page = is_page_worthy(&seen, failure.as_ref());
+        let summary = format!("{peer} fails at {} ({}): {detail}", stage.name(), class.name());
+        self.record(
+            turn,
+            Event::IncidentOpened {
+                incident: id.clone(),
+                peer: peer.to_owned(),
+                alarm: alarm.to_owned(),
+                stage,
+                class,
+                summary: summary.clone(),
+                page,
+                rests_on: seen.into_iter().take(RESTS_ON_MAX).collect(),
+                failing_since: failing_since.unwrap_or(turn.now),
+            },
+        );
+        self.tell(
+            turn,
+            Notice {
+                kind: NotificationKind::Opened,
+                peer: peer.to_owned(),
+                incident: Some(id.clone()),
+                page,
+                subject: format!("{peer}: {} fails ({})", stage.name(), class.name()),
+                text: format!("{summary}. The cause is being looked for and follows here."),
+            },
+        );
+        self.request_gathering(turn, peer, Some(id), Purpose::Diagnose);
+    }
+
+    pub(super) fn close_if_healthy(&mut self, turn: &mut Turn, peer: &str) {
+        let healthy = self.live.peers.get(peer).map_or(0, |live| live.healthy);
+        let Some(incident) = self.state.open_incident(peer).map(|known| known.id.clone()) else {
+            return;
+        };
+        if healthy < ROUNDS_TO_CLOSE {
+            return;
+        }
+        self.void_needless(turn, peer);
+        let application = self.alarm_state(peer, &application_alarm(peer));
+        let burst = self.alarm_state(peer, &burst_alarm(peer));
+        if burst == AlarmState::Alarm
+            || application == AlarmState::Alarm
+            || self.state.live_override(peer).is_some()
+        {
+            return;
+        }
+        let reason = format!("{peer} was whole {healthy} times in a row, with no override left");
+        self.record(
+            turn,
+            Event::IncidentClosed { incident: incident.clone(), reason: reason.clone() },
+        );
+        self.live_mut(peer, |live| {
+            live.diagnose_due = None;
+            live.diagnose_lost_at = None;
+        });
+        turn.effect(Effect::WriteReport { incident: incident.clone() });
+        self.tell(
+            turn,
+            Notice {
+                kind: NotificationKind::Closed,
+                peer: peer.to_owned(),
+                incident: Some(incident.clone()),
+                page: false,
+                subject: format!("{peer}: {incident} is closed"),
+                text: reason,
+            },
+        );
+    }
+
+    /// The application told of one of its own calls.
+    pub(super) fn application_called(&mut self, turn: &mut Turn, peer: &str, call: ApplicationCall) {
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        if call.ok {
+            live.application_fine += 1;
+            live.application_failing = 0;
+        } else {
+            live.application_failing += 1;
+            live.application_fine = 0;
+        }
+        if live.application.len() == APPLICATION_CALLS_KEPT {
+            live.application.pop_front();
+        }
+        live.application.push_back(call.clone());
+        let (failing, fine) = (live.application_failing, live.application_fine);
+        let (bursting, last) = (live.burst.is_some(), live.last.clone());
+        self.confirm_by(turn, peer, &call);
+        let alarm = application_alarm(peer);
+        if failing >= CALLS_TO_ALARM && !bursting {
+            let reason = format!("{failing} calls of the application failed in a row");
+            if self.set_alarm(turn, peer, &alarm, AlarmState::Alarm, &reason) {
+                self.open_incident(turn, peer, &alarm, last, None);
+            }
+        } else if fine >= CALLS_TO_OK {
+            let reason = format!("{fine} calls of the application succeeded in a row");
+            self.set_alarm(turn, peer, &alarm, AlarmState::Ok, &reason);
+        }
+    }
+}
+
+pub(super) fn is_failing(observations: &[Observation]) -> bool {
+    observations.iter().any(Observation::any_failed)
+}
+
+/// The share of the addresses, over all endpoints, that were whole.
+fn success_share(observations: &[Observation]) -> f64 {
+    if observations.iter().any(|observation| observation.resolution.failure.is_some()) {
+        return 0.0;
+    }
+    let results = observations.iter().flat_map(|observation| &observation.results);
+    let (mut whole, mut all) = (0u32, 0u32);
+    for result in results {
+        all += 1;
+        whole += u32::from(result.is_success());
+    }
+    if all == 0 { 0.0 } else { f64::from(whole) / f64::from(all) }
+}
+
+/// Nothing gets through, and waiting for the rate limit to pass is not what is asked for.
+fn is_page_worthy(seen: &[Observation], failure: Option<&Failure>) -> bool {
+    let limited = seen
+        .iter()
+        .flat_map(|observation| &observation.results)
+        .filter_map(|result| result.http.as_ref())
+        .any(|http| http.status == TOO_MANY_REQUESTS);
+    failure.is_none() || (seen.iter().any(Observation::all_failed) && !limited)
+}
+
+/// The next round: an interval away, give or take a share that only the peer and the round decide.
+fn next_round(
+    peer: &str,
+    live: &LivePeer,
+    interval: std::time::Duration,
+    now: Timestamp,
+) -> Timestamp {
+    let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX / 4).max(1);
+    let spread = (interval_ms / JITTER_SHARE).max(1);
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in peer.bytes().chain(live.rounds.to_le_bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    let wait_ms = interval_ms - spread / 2 + hash % spread;
+    later(now, SignedDuration::from_millis(i64::try_from(wait_ms).unwrap_or(i64::MAX / 2)))
+}
+
+pub(super) fn burst_alarm(peer: &str) -> String {
+    format!("{peer}/reachability")
+}
+
+fn application_alarm(peer: &str) -> String {
+    format!("{peer}/application")
+}

@@ -1,0 +1,309 @@
+//! While an override stands: it is proved again and again, followed, held, or taken back.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use jiff::SignedDuration;
+
+use super::change::policy;
+use super::notices::Notice;
+use super::rounds::is_failing;
+use super::{Engine, Turn, later};
+use crate::diagnose::answers::Authority;
+use crate::diagnose::evidence::Evidence;
+use crate::diagnose::reading::{CONTROLS_NEEDED, Reading, list};
+use crate::event::{Event, NotificationKind};
+use crate::observe::Observation;
+use crate::overrides::{EndReason, Override, Phase};
+use crate::peer::Mode;
+use crate::plan::guard::CHANGES_PER_HOUR_MAX;
+use crate::plan::within_anchors;
+
+/// How often the sources are read again while an override stands.
+pub(super) const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(60);
+/// The soonest that a failing override is looked at again.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(5);
+/// Rounds in a row that a standing override must fail before anything is done about silence.
+const ROUNDS_TO_ACT: u32 = 5;
+
+/// What the evidence asks for while an override stands.
+#[derive(Debug, PartialEq, Eq)]
+enum Ruling {
+    Hold,
+    Withdraw(EndReason, String),
+    Follow(BTreeSet<IpAddr>),
+    Tell(String),
+}
+
+impl Engine {
+    /// A round of the normal path with our override in it.
+    pub(super) fn standing_round(
+        &mut self,
+        turn: &mut Turn,
+        peer: &str,
+        observations: &[Observation],
+    ) {
+        let stands = self
+            .state
+            .live_override(peer)
+            .is_some_and(|over| matches!(over.phase, Phase::Served | Phase::Confirmed));
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        if !stands {
+            return;
+        }
+        if !is_failing(observations) {
+            live.standing_bad = 0;
+            return;
+        }
+        live.standing_bad += 1;
+        let soon = if live.standing_bad == 1 { turn.now } else { later(turn.now, LOOK_AGAIN) };
+        live.standing_due = Some(live.standing_due.map_or(soon, |due| due.min(soon)));
+    }
+
+    /// A round past our override: is the world right again?
+    pub(super) fn bypass_round(
+        &mut self,
+        turn: &mut Turn,
+        peer: &str,
+        observations: &[Observation],
+    ) {
+        let revert_after = match self.state.live_override(peer) {
+            Some(over) if over.phase.stands() => over.plan.revert_after,
+            _ => return,
+        };
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        if observations.is_empty() || is_failing(observations) {
+            live.bypass_healthy = 0;
+            let ttl = observations
+                .iter()
+                .filter_map(|observation| observation.resolution.ttl)
+                .max()
+                .unwrap_or(0);
+            let until = turn.after(i64::from(ttl));
+            if let Some(live) = self.live.peers.get_mut(peer) {
+                live.bad_until = until;
+            }
+            return;
+        }
+        live.bypass_healthy += 1;
+        if live.bypass_healthy >= revert_after && turn.now >= live.bad_until {
+            let soon = if live.bypass_healthy == revert_after {
+                turn.now
+            } else {
+                later(turn.now, LOOK_AGAIN)
+            };
+            live.standing_due = Some(live.standing_due.map_or(soon, |due| due.min(soon)));
+        }
+    }
+
+    /// The sources were read again while an override stands.
+    pub(super) fn standing_evidence(
+        &mut self,
+        turn: &mut Turn,
+        peer: &str,
+        gathering: &str,
+        evidence: &Evidence,
+    ) {
+        let Some(over) = self
+            .state
+            .live_override(peer)
+            .filter(|over| matches!(over.phase, Phase::Served | Phase::Confirmed))
+            .cloned()
+        else {
+            return;
+        };
+        let Some(brief) = self.brief(peer) else { return };
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        live.standing_due.get_or_insert(later(turn.now, LOOK_EVERY));
+        let (bypass_healthy, standing_bad) = (live.bypass_healthy, live.standing_bad);
+        let right_again =
+            bypass_healthy >= over.plan.revert_after && turn.now >= live.bad_until;
+        let case = brief.case(evidence);
+        let reading = Reading::of(&case);
+        let ruling = rule(&over, &reading, right_again, standing_bad);
+        if ruling == Ruling::Hold {
+            return;
+        }
+        let told_before =
+            matches!(&ruling, Ruling::Tell(reason) if over.trouble.as_ref() == Some(reason));
+        if told_before {
+            return;
+        }
+        let frozen = brief.standing.frozen;
+        let application = self.recent_calls(peer);
+        self.record(
+            turn,
+            Event::EvidenceGathered {
+                gathering: gathering.to_owned(),
+                peer: peer.to_owned(),
+                incident: Some(over.incident.clone()),
+                evidence: Box::new(evidence.clone()),
+                application,
+            },
+        );
+        self.act_on(turn, &over, ruling, bypass_healthy, frozen);
+    }
+
+    fn act_on(
+        &mut self,
+        turn: &mut Turn,
+        over: &Override,
+        ruling: Ruling,
+        bypass_healthy: u32,
+        frozen: bool,
+    ) {
+        match ruling {
+            Ruling::Hold => {}
+            // Serving somebody else is worse than any change: this holds even when frozen.
+            Ruling::Withdraw(EndReason::Withdrawn, why) => {
+                self.withdraw(turn, &over.id, EndReason::Withdrawn, policy(), why);
+            }
+            Ruling::Withdraw(..) | Ruling::Follow(_) if frozen => {
+                let reason = "a change is due, but every automatic change is frozen".to_owned();
+                self.trouble(turn, over, reason);
+            }
+            Ruling::Withdraw(reason, why) => {
+                self.record(
+                    turn,
+                    Event::NormalPathProved { id: over.id.clone(), times: bypass_healthy },
+                );
+                self.withdraw(turn, &over.id, reason, policy(), why);
+            }
+            Ruling::Follow(addresses) => {
+                if self.changes_left() == 0 {
+                    let reason = format!("{} changes were made within the hour", CHANGES_PER_HOUR_MAX);
+                    self.trouble(turn, over, reason);
+                    return;
+                }
+                let event = Event::FollowStarted {
+                    id: over.id.clone(),
+                    generation: over.generation + 1,
+                    addresses,
+                };
+                self.record(turn, event);
+                self.ask_to_apply(turn, &over.id);
+            }
+            Ruling::Tell(reason) => self.trouble(turn, over, reason),
+        }
+    }
+
+    fn changes_left(&self) -> usize {
+        let hour_ago = later(self.live.last_now, SignedDuration::from_hours(-1));
+        let made = self.state.changes.iter().filter(|at| **at > hour_ago).count();
+        CHANGES_PER_HOUR_MAX.saturating_sub(made)
+    }
+
+    fn trouble(&mut self, turn: &mut Turn, over: &Override, reason: String) {
+        if over.trouble.as_ref() == Some(&reason) {
+            return;
+        }
+        self.record(
+            turn,
+            Event::OverrideTroubled { id: over.id.clone(), reason: reason.clone() },
+        );
+        self.tell(
+            turn,
+            Notice {
+                kind: NotificationKind::Trouble,
+                peer: over.peer.clone(),
+                incident: Some(over.incident.clone()),
+                page: true,
+                subject: format!("{}: override {} needs a look", over.peer, over.id),
+                text: reason,
+            },
+        );
+    }
+}
+
+/// What to do with a standing override, by the order of what is worst.
+fn rule(over: &Override, reading: &Reading, right_again: bool, standing_bad: u32) -> Ruling {
+    let controls_pass = reading.by_address.passed >= CONTROLS_NEEDED;
+    if controls_pass && let Some(why) = somebody_else(over, reading) {
+        return Ruling::Withdraw(EndReason::Withdrawn, why);
+    }
+    if right_again && let Some(why) = normal_path_is_right(over, reading) {
+        return Ruling::Withdraw(EndReason::Reverted, why);
+    }
+    let proves: BTreeSet<IpAddr> = over.addresses.intersection(&reading.proved).copied().collect();
+    match agreed_elsewhere(over, reading) {
+        Some(Ok(set)) => return Ruling::Follow(set),
+        Some(Err(why)) => {
+            return Ruling::Tell(format!(
+                "the peer's servers now agree on another set, which needs a new approval: {why}"
+            ));
+        }
+        None => {}
+    }
+    if !proves.is_empty() || standing_bad < ROUNDS_TO_ACT {
+        return Ruling::Hold;
+    }
+    if controls_pass && reading.works_now() {
+        return Ruling::Withdraw(
+            EndReason::Reverted,
+            format!(
+                "what it served failed {standing_bad} times in a row, and the normal path works"
+            ),
+        );
+    }
+    Ruling::Tell(format!(
+        "what it serves ({}) does not prove itself, and nothing better is known; it is held until its lease ends",
+        list(&over.addresses)
+    ))
+}
+
+/// An address that is served shows an identity outside the approved one.
+fn somebody_else(over: &Override, reading: &Reading) -> Option<String> {
+    for address in &over.addresses {
+        let failure = reading.candidate(*address).and_then(|candidate| candidate.first_failure());
+        if let Some(failure) = failure
+            && failure.class.is_foreign_identity()
+        {
+            return Some(format!("somebody else answers at {address}: {}", failure.detail));
+        }
+        let Some(identity) = reading.identity(*address) else { continue };
+        let anchors = &over.plan.anchors;
+        let network = crate::diagnose::history::network(*address).to_string();
+        let anchored = anchors.keys.contains(&identity.key_sha256)
+            || (anchors.issuers.contains(&identity.issuer) && anchors.networks.contains(&network));
+        if !anchored {
+            return Some(format!("{address} shows an identity outside the approved one"));
+        }
+    }
+    None
+}
+
+/// Our resolver gives what the peer's servers agree on, it works, and it is who was approved.
+fn normal_path_is_right(over: &Override, reading: &Reading) -> Option<String> {
+    if !reading.works_now() || reading.our_set.is_empty() {
+        return None;
+    }
+    let agreed = match &reading.authority {
+        Authority::Agreed(set) => reading.our_set.is_subset(set),
+        // Not seen from here: then only what was served all along counts as right.
+        Authority::Silent => reading.our_set.is_subset(&over.addresses),
+        Authority::Contradicting(_) | Authority::TooFew { .. } | Authority::Empty { .. } => false,
+    };
+    let anchored = within_anchors(&over.plan, reading, &reading.our_set).is_ok()
+        || over.plan.mode == Mode::Pin;
+    (agreed && anchored).then(|| {
+        format!("the normal path gives {} again, and it works", list(&reading.our_set))
+    })
+}
+
+/// The peer's servers agree on a set that what is served is no longer part of.
+fn agreed_elsewhere(
+    over: &Override,
+    reading: &Reading,
+) -> Option<Result<BTreeSet<IpAddr>, String>> {
+    let Authority::Agreed(agreed) = &reading.authority else {
+        return None;
+    };
+    if over.plan.mode == Mode::Pin || over.addresses.is_subset(agreed) {
+        return None;
+    }
+    let proved: BTreeSet<IpAddr> = agreed.intersection(&reading.proved).copied().collect();
+    if proved.is_empty() {
+        return None;
+    }
+    Some(within_anchors(&over.plan, reading, &proved).map(|()| proved))
+}

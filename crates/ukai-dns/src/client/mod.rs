@@ -1,0 +1,217 @@
+//! Asking one server one question: UDP, TCP, TLS or HTTPS, on a socket made for that question.
+//!
+//! A fresh socket means a fresh random port; with a random id and a checked question that is what RFC 5452 asks.
+//! Every exchange ends within its time-out, whatever the server does.
+
+mod https;
+pub(crate) mod race;
+mod stream;
+mod tls;
+mod udp;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
+
+use crate::message::{Question, Reply, compose_query};
+use crate::types::{Rcode, Transport};
+use crate::upstream::Upstream;
+
+/// Long enough for a resolver that must ask the world, short enough for a person who waits.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Trusted in addition to the machine's own trust store.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Whether the machine's own trust store is used at all.
+    pub system_roots: bool,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self { extra_roots: Vec::new(), system_roots: true }
+    }
+}
+
+/// How a question is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskOptions {
+    pub recursion_desired: bool,
+    /// Turns validation off at the resolver, so that a bogus answer can be seen.
+    pub checking_disabled: bool,
+    pub dnssec_ok: bool,
+    /// Asks the server whether it holds the answer to be authentic, without asking for signatures (RFC 6840, 5.7).
+    pub authentic_data: bool,
+    /// Asks which of its instances answers (RFC 5001).
+    pub nsid: bool,
+    pub client_subnet: Option<IpNet>,
+    /// A truncated UDP reply is asked again over TCP; off, the truncated reply is the result.
+    pub tcp_on_truncation: bool,
+    /// For the whole exchange, retries included.
+    pub timeout: Duration,
+}
+
+impl Default for AskOptions {
+    fn default() -> Self {
+        Self {
+            recursion_desired: true,
+            checking_disabled: false,
+            dnssec_ok: false,
+            authentic_data: false,
+            nsid: false,
+            client_subnet: None,
+            tcp_on_truncation: true,
+            timeout: DEFAULT_TIMEOUT,
+        }
+    }
+}
+
+/// Asks questions; cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    tls: Arc<tls::Trust>,
+}
+
+impl Client {
+    pub fn new(options: ClientOptions) -> Self {
+        Self { tls: Arc::new(tls::Trust::new(options)) }
+    }
+
+    pub async fn ask(&self, upstream: &Upstream, question: &Question, options: &AskOptions) -> Result<Reply, AskError> {
+        let start = Instant::now();
+        let exchange = self.exchange(upstream, question, options, start);
+        match tokio::time::timeout(options.timeout, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(AskError::Timeout { after: options.timeout }),
+        }
+    }
+
+    async fn exchange(&self, upstream: &Upstream, question: &Question, options: &AskOptions, start: Instant) -> Result<Reply, AskError> {
+        let mut reply = self.attempt(upstream, question, options, true).await?;
+        // RFC 6891 section 7: a server from before EDNS says FORMERR (or NOTIMP) to the OPT record.
+        if !reply.edns && matches!(reply.rcode, Rcode::FORMERR | Rcode::NOTIMP) {
+            reply = self.attempt(upstream, question, options, false).await?;
+        }
+        reply.elapsed = start.elapsed();
+        Ok(reply)
+    }
+
+    async fn attempt(&self, upstream: &Upstream, question: &Question, options: &AskOptions, edns: bool) -> Result<Reply, AskError> {
+        let query = Query::new(question, options, edns)?;
+        let (bytes, mismatched) = match upstream {
+            Upstream::Udp(server) => {
+                let (bytes, mismatched) = udp::exchange(*server, &query, options.timeout).await?;
+                if options.tcp_on_truncation && is_truncated(&bytes) {
+                    let mut reply = self.attempt_tcp(*server, &query).await?;
+                    reply.mismatched += mismatched;
+                    return Ok(reply);
+                }
+                (bytes, mismatched)
+            }
+            Upstream::Tcp(server) => return self.attempt_tcp(*server, &query).await,
+            Upstream::Tls { address, server_name } => {
+                let mut stream = self.tls.connect(*address, server_name.as_deref(), tls::Protocol::Dns).await?;
+                stream::exchange(&mut stream, &query).await?
+            }
+            Upstream::Https { address, path, server_name } => {
+                let stream = self.tls.connect(*address, server_name.as_deref(), tls::Protocol::Http).await?;
+                https::exchange(stream, *address, server_name.as_deref(), path, &query).await?
+            }
+        };
+        query.parse(upstream.transport(), upstream.address(), bytes, mismatched)
+    }
+
+    async fn attempt_tcp(&self, server: SocketAddr, query: &Query<'_>) -> Result<Reply, AskError> {
+        let mut stream = stream::connect(server).await?;
+        let (bytes, mismatched) = stream::exchange(&mut stream, query).await?;
+        query.parse(Transport::Tcp, server, bytes, mismatched)
+    }
+}
+
+/// One composed query and what its reply must look like.
+struct Query<'a> {
+    id: u16,
+    question: &'a Question,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Query<'a> {
+    fn new(question: &'a Question, options: &AskOptions, edns: bool) -> Result<Self, AskError> {
+        let mut id = [0; 2];
+        getrandom::fill(&mut id).map_err(|error| AskError::Network(format!("no randomness for the query id: {error}")))?;
+        let id = u16::from_be_bytes(id);
+        Ok(Self { id, question, bytes: compose_query(id, question, options, edns) })
+    }
+
+    fn is_answered_by(&self, reply: &[u8]) -> bool {
+        crate::message::matches_query(self.id, self.question, reply)
+    }
+
+    fn parse(&self, transport: Transport, server: SocketAddr, bytes: Vec<u8>, mismatched: u32) -> Result<Reply, AskError> {
+        let mut reply = Reply::parse(self.question, transport, server, bytes).map_err(AskError::Malformed)?;
+        reply.mismatched = mismatched;
+        Ok(reply)
+    }
+}
+
+fn is_truncated(bytes: &[u8]) -> bool {
+    bytes.get(2).is_some_and(|flags| flags & 0x02 != 0)
+}
+
+/// Why there is no reply. Replies that do not match the query are dropped and never surface here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    #[error("no reply within {} ms", after.as_millis())]
+    Timeout { after: Duration },
+    #[error("the server's host refused: nothing listens on that port")]
+    ConnectionRefused,
+    #[error("the server's network or host cannot be reached")]
+    Unreachable,
+    #[error("the connection was cut before a reply came")]
+    Closed,
+    #[error("the socket failed: {0}")]
+    Network(String),
+    #[error("the TLS handshake failed: {0}")]
+    Tls(String),
+    #[error("the server answered with HTTP status {0}")]
+    HttpStatus(u16),
+    #[error("the HTTP exchange failed: {0}")]
+    Http(String),
+    #[error("{0}")]
+    Malformed(String),
+}
+
+impl AskError {
+    /// A stable word for metrics and JSON.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Timeout { .. } => "timeout",
+            Self::ConnectionRefused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Closed => "closed",
+            Self::Network(_) => "network",
+            Self::Tls(_) => "tls",
+            Self::HttpStatus(_) | Self::Http(_) => "http",
+            Self::Malformed(_) => "malformed",
+        }
+    }
+}
+
+impl From<io::Error> for AskError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::ConnectionRefused,
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::AddrNotAvailable => Self::Unreachable,
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Network(error.to_string()),
+        }
+    }
+}

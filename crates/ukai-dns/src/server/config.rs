@@ -1,0 +1,160 @@
+//! What the server is told at its start, and the part of it that can change while it runs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::name::Name;
+use crate::upstream::Upstream;
+
+/// Enough for the names that one application calls, at a few kilobytes each at most.
+const DEFAULT_CACHE_ENTRIES: usize = 10_000;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Each is served by UDP and TCP. With port 0 both get the same free port.
+    pub listen: Vec<SocketAddr>,
+    /// Asked in this order.
+    pub upstreams: Vec<Upstream>,
+    /// Where the overrides survive a restart.
+    pub state_dir: PathBuf,
+    pub control_socket: PathBuf,
+    /// Who may ask; everybody else is refused, so that this is no open resolver.
+    #[serde(default = "local_networks")]
+    pub allow_clients: Vec<IpNet>,
+    #[serde(default = "default_cache_entries")]
+    pub cache_entries: usize,
+    /// Names that are watched, and so are asked upstream even where a special-use domain would keep them here.
+    #[serde(default)]
+    pub watched: Vec<Name>,
+    /// Special-use domains (or names below them) that are asked upstream all the same.
+    #[serde(default)]
+    pub forward_special_use: Vec<Name>,
+    /// Certificates (PEM) trusted for `tls://` and `https://` upstreams, in addition to the machine's.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+}
+
+impl ServerConfig {
+    pub fn new(listen: Vec<SocketAddr>, upstreams: Vec<Upstream>, state_dir: PathBuf, control_socket: PathBuf) -> Self {
+        Self {
+            listen,
+            upstreams,
+            state_dir,
+            control_socket,
+            allow_clients: local_networks(),
+            cache_entries: DEFAULT_CACHE_ENTRIES,
+            watched: Vec::new(),
+            forward_special_use: Vec::new(),
+            ca: None,
+        }
+    }
+
+    pub fn settings(&self) -> Settings {
+        Settings {
+            upstreams: self.upstreams.clone(),
+            allow_clients: self.allow_clients.clone(),
+            watched: self.watched.clone(),
+            forward_special_use: self.forward_special_use.clone(),
+        }
+    }
+}
+
+/// What can change while the server runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub upstreams: Vec<Upstream>,
+    #[serde(default = "local_networks")]
+    pub allow_clients: Vec<IpNet>,
+    #[serde(default)]
+    pub watched: Vec<Name>,
+    #[serde(default)]
+    pub forward_special_use: Vec<Name>,
+}
+
+impl Settings {
+    pub(crate) fn allows(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.allow_clients.iter().any(|network| network.contains(&client))
+    }
+
+    /// A forwarder that asks itself answers nobody.
+    pub(crate) fn looping_upstream(&self, listen: &[SocketAddr]) -> Option<&Upstream> {
+        self.upstreams.iter().find(|upstream| {
+            let to = upstream.address();
+            listen.iter().any(|own| {
+                own.port() == to.port() && (own.ip() == to.ip() || own.ip().is_unspecified() && to.ip().is_loopback())
+            })
+        })
+    }
+}
+
+fn default_cache_entries() -> usize {
+    DEFAULT_CACHE_ENTRIES
+}
+
+/// Loopback, private (RFC 1918, RFC 4193), shared (RFC 6598) and link-local addresses.
+pub fn local_networks() -> Vec<IpNet> {
+    [
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    ]
+    .iter()
+    .filter_map(|text| text.parse().ok())
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(upstream: &str) -> Settings {
+        Settings {
+            upstreams: vec![upstream.parse().unwrap()],
+            allow_clients: local_networks(),
+            watched: Vec::new(),
+            forward_special_use: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn local_networks_are_all_there() {
+        assert_eq!(local_networks().len(), 9);
+    }
+
+    #[test]
+    fn who_may_ask() {
+        let settings = settings("192.0.2.1");
+        for (client, allowed) in [("127.3.2.1", true), ("::ffff:10.1.2.3", true), ("192.0.2.9", false), ("2001:db8::1", false)] {
+            assert_eq!(settings.allows(client.parse().unwrap()), allowed, "{client}");
+        }
+    }
+
+    #[test]
+    fn a_loop_is_seen() {
+        let listen = ["127.0.0.1:53".parse().unwrap(), "0.0.0.0:54".parse().unwrap()];
+        assert!(settings("127.0.0.1").looping_upstream(&listen).is_some());
+        assert!(settings("127.0.0.9:54").looping_upstream(&listen).is_some());
+        assert!(settings("127.0.0.2").looping_upstream(&listen).is_none());
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let config = ServerConfig::new(Vec::new(), Vec::new(), "a".into(), "b".into());
+        let mut json = serde_json::to_value(&config).unwrap();
+        assert_eq!(serde_json::from_value::<ServerConfig>(json.clone()).unwrap(), config);
+        json["upstream"] = "1.2.3.4".into();
+        assert!(serde_json::from_value::<ServerConfig>(json).is_err());
+    }
+}

@@ -1,0 +1,85 @@
+//! Plays one scenario against the very daemon that `ukai run` runs, and judges what was seen.
+//!
+//! Nothing in the path is special to a drill. The runner opens the [`World`](crate::world::World), writes an ordinary
+//! `ukai.toml`, starts `ukai run` and the application as processes, follows `ukai events`, and lets operators act by
+//! `ukai approve` and its like. It then plays the faults and the heals at their times, counted from the moment when the
+//! peer was seen healthy by both the daemon and the application.
+//!
+//! - [`catalogue`] holds the scenarios that are built in.
+//! - [`play`] is the time line: what happens when, and when the drill is over.
+//! - [`stage`] holds the processes, and takes them down however the drill ends.
+//! - [`seen`] is what was observed, from outside: the daemon's events, the application's own calls, the webhook, the
+//!   hosts' request logs, the answers of the DNS server.
+//! - [`judge`] compares it with what the file expects. It is pure.
+//!
+//! Only what the file states is checked. An override that is served and not expected is a *wrong override* and fails the
+//! drill outright, whatever else held; one that is expected and never served is *missed*.
+
+pub mod catalogue;
+pub mod judge;
+mod lookup;
+mod operator;
+mod play;
+mod residue;
+pub mod seen;
+mod stage;
+mod tell;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::scenario::Scenario;
+pub use judge::{Check, Times};
+pub use tell::{Change, DrillEvent, Told};
+
+/// How a drill is run.
+#[derive(Debug, Clone)]
+pub struct DrillOptions {
+    /// The product itself.
+    pub ukai: PathBuf,
+    pub keep: Keep,
+    /// Becomes true when the drill is to end at once, as on Ctrl-C.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What stays on disk of a drill that passed. One that failed keeps everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    Nothing,
+    /// The incident's reports.
+    Reports,
+    Everything,
+}
+
+/// How a drill ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct DrillOutcome {
+    pub id: String,
+    pub title: String,
+    /// Every expectation held.
+    pub passed: bool,
+    pub checks: Vec<Check>,
+    /// What went wrong with the drill itself.
+    pub trouble: Option<String>,
+    pub wrong_override: bool,
+    pub missed_override: bool,
+    pub verdict: Option<String>,
+    pub sure: Option<String>,
+    pub action: String,
+    pub times: Times,
+    /// Reports that are still there.
+    pub reports: Vec<PathBuf>,
+    /// Logs and data, if they were kept.
+    pub directory: Option<PathBuf>,
+}
+
+/// Plays a scenario to its end. Whatever happens, no process and no socket of it is left.
+pub async fn run_drill(
+    scenario: &Scenario,
+    options: &DrillOptions,
+    tell: &mut (dyn FnMut(Told) + Send),
+) -> DrillOutcome {
+    play::play(scenario, options, tell).await
+}

@@ -1,0 +1,172 @@
+//! Where everything stands: one public /16 and one private /16 of 127.0.0.0/8 for each drill that runs at the same time.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+
+use crate::scenario::{HostSetup, NAME_SERVERS, Network, Scenario};
+
+/// Drills that can run side by side on one machine, in one process or several.
+pub const SLOTS: u8 = 100;
+/// Second octet of the first slot's public /16; the private /16 is the next one.
+const FIRST_OCTET: u8 = 20;
+/// Everybody who wants a slot tries to listen here inside it.
+const LOCK_PORT: u16 = 20_053;
+/// Ports stay below the kernel's ephemeral range, so that no outgoing connection takes one first.
+const FIRST_PORT: u16 = 21_000;
+const PORTS_PER_SLOT: u16 = 100;
+
+/// A claim on one slot, held as long as the lock socket is open.
+#[derive(Debug)]
+pub struct Slot {
+    number: u8,
+    _lock: TcpListener,
+}
+
+impl Slot {
+    /// The first slot that nobody on this machine holds.
+    pub fn claim() -> io::Result<Self> {
+        for number in 0..SLOTS {
+            let lock = Ipv4Addr::new(127, FIRST_OCTET + 2 * number, 255, 1);
+            match TcpListener::bind((lock, LOCK_PORT)) {
+                Ok(lock) => return Ok(Self { number, _lock: lock }),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::AddrInUse, format!("all {SLOTS} places for drills are taken")))
+    }
+
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+
+    fn octet(&self) -> u8 {
+        FIRST_OCTET + 2 * self.number
+    }
+
+    /// Two ports that are free on every address, `[::1]` included, because all slots share that one.
+    fn free_ports(&self) -> io::Result<(u16, u16)> {
+        let first = FIRST_PORT + u16::from(self.number) * PORTS_PER_SLOT;
+        let witness = Ipv4Addr::new(127, self.octet(), 255, 2);
+        for dns in (first..first + PORTS_PER_SLOT).step_by(2) {
+            let https = dns + 1;
+            let free = TcpListener::bind((witness, dns)).is_ok()
+                && UdpSocket::bind((witness, dns)).is_ok()
+                && TcpListener::bind((witness, https)).is_ok()
+                && TcpListener::bind((Ipv6Addr::LOCALHOST, https)).is_ok();
+            if free {
+                return Ok((dns, https));
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::AddrInUse, format!("no free port from {first} on")))
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    octet: u8,
+    /// Where every DNS server of the lab listens, as 53 is in the world.
+    pub dns_port: u16,
+    /// Where every host listens, as 443 is in the world.
+    pub https_port: u16,
+    pub hosts: BTreeMap<String, IpAddr>,
+    pub servers: BTreeMap<String, Ipv4Addr>,
+}
+
+impl Layout {
+    pub fn new(slot: &Slot, scenario: &Scenario) -> io::Result<Self> {
+        let (dns_port, https_port) = slot.free_ports()?;
+        let mut layout =
+            Self { octet: slot.octet(), dns_port, https_port, hosts: BTreeMap::new(), servers: BTreeMap::new() };
+        for (index, (label, host)) in crate::scenario::hosts(scenario).iter().enumerate() {
+            let address = layout.host_address(index, host)?;
+            layout.hosts.insert(label.clone(), address);
+        }
+        let named = crate::scenario::servers(scenario);
+        let outside = named.iter().map(String::as_str).filter(|name| !NAME_SERVERS.contains(name));
+        for (index, name) in NAME_SERVERS.into_iter().chain(outside).enumerate() {
+            let address = layout.public(1, last_octet(index, 1)?);
+            layout.servers.insert(name.to_owned(), address);
+        }
+        Ok(layout)
+    }
+
+    fn host_address(&self, index: usize, host: &HostSetup) -> io::Result<IpAddr> {
+        if host.v6 {
+            return Ok(Ipv6Addr::LOCALHOST.into());
+        }
+        let network = match host.network {
+            Network::A => 10,
+            Network::B => 20,
+        };
+        let octet = if host.private { self.octet + 1 } else { self.octet };
+        Ok(Ipv4Addr::new(127, octet, network, last_octet(index, 10)?).into())
+    }
+
+    fn public(&self, third: u8, fourth: u8) -> Ipv4Addr {
+        Ipv4Addr::new(127, self.octet, third, fourth)
+    }
+
+    /// Everything that counts as the internet of this drill.
+    pub fn public_network(&self) -> String {
+        format!("127.{}.0.0/16", self.octet)
+    }
+
+    pub fn root_server(&self) -> Ipv4Addr {
+        self.public(0, 1)
+    }
+
+    pub fn tld_server(&self) -> Ipv4Addr {
+        self.public(0, 2)
+    }
+
+    /// Serves the zones that are not the peer's: the controls and the independent resolvers.
+    pub fn elsewhere_server(&self) -> Ipv4Addr {
+        self.public(2, 1)
+    }
+
+    pub fn resolver(&self) -> SocketAddr {
+        (self.public(0, 53), self.dns_port).into()
+    }
+
+    /// Where the daemon under drill serves DNS to the application.
+    pub fn embedded_dns(&self) -> SocketAddr {
+        (self.public(0, 54), self.dns_port).into()
+    }
+
+    /// Where the daemon under drill hears the application's own success metric.
+    pub fn application(&self) -> SocketAddr {
+        (self.public(0, 55), self.dns_port).into()
+    }
+
+    pub fn webhook(&self) -> SocketAddr {
+        (self.public(0, 56), self.https_port).into()
+    }
+
+    pub fn time_server(&self) -> SocketAddr {
+        (self.public(0, 123), self.dns_port).into()
+    }
+
+    /// `number` counts from 1, as in `i-1`.
+    pub fn independent(&self, number: u8) -> Ipv4Addr {
+        self.public(4, number)
+    }
+
+    /// `number` counts from 1; each control is in a network of its own.
+    pub fn control(&self, number: u8) -> Ipv4Addr {
+        self.public(30 + number, 1)
+    }
+
+    pub fn label_of(&self, address: IpAddr) -> Option<&str> {
+        self.hosts.iter().find(|(_, host)| **host == address).map(|(label, _)| label.as_str())
+    }
+}
+
+fn last_octet(index: usize, first: u8) -> io::Result<u8> {
+    u8::try_from(index)
+        .ok()
+        .and_then(|index| index.checked_add(first))
+        .filter(|octet| *octet < 255)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "more hosts than a /24 holds"))
+}

@@ -1,0 +1,181 @@
+//! Peers that never end, end too early, or send more than anybody should read.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+use ukai_core::observe::{AddressResult, ErrorClass, Stage};
+use ukai_probe::{Expectation, JsonExpectation, Timeouts};
+
+use crate::authority::{Authority, HOST};
+use crate::server::{SOON, Server, Visit, assert_failure, assert_success};
+
+const MEBIBYTE: u64 = 1 << 20;
+
+#[tokio::test]
+async fn a_header_without_end_is_not_read_to_its_end() {
+    let server = Server::endless(b"HTTP/1.1 200 OK\r\nX-Long: ", &[b'x'; 8192]).await;
+    let result = server.probe_http().await;
+    assert_failure(&result, Stage::Processing, ErrorClass::TooLarge);
+
+    let server = Server::endless(b"HTTP/1.1 200 OK\r\n", b"X-Again: and again\r\n").await;
+    let result = server.probe_http().await;
+    assert_failure(&result, Stage::Processing, ErrorClass::TooLarge);
+}
+
+#[tokio::test]
+async fn informational_answers_without_end_run_out_of_time() {
+    let server = Server::endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n").await;
+    let timeouts = Timeouts {
+        processing: SOON,
+        ..Timeouts::default()
+    };
+    let result = Visit::new(&server, "http").within(timeouts).go().await;
+    assert_failure(&result, Stage::Processing, ErrorClass::Timeout);
+}
+
+#[tokio::test]
+async fn a_large_head_over_http2() {
+    let lab = Authority::new("lab");
+    let server = Server::https(lab.leaf(HOST).config(&["h2"]), |_| {
+        let mut response = Response::new(Full::from(Bytes::new()));
+        for index in 0..20 {
+            let name = hyper::header::HeaderName::try_from(format!("x-{index}")).unwrap();
+            response
+                .headers_mut()
+                .insert(name, "y".repeat(8_000).parse().unwrap());
+        }
+        response
+    })
+    .await;
+    let result = server.probe("https", &lab).await;
+    let failure = result.failure.unwrap();
+    eprintln!("DBG {failure:?}");
+    assert_eq!(failure.stage, Stage::Processing, "{}", failure.detail);
+    assert!(result.http.is_none());
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_cut_at_the_bound() {
+    let endless: [(&[u8], &[u8]); 3] = [
+        (b"HTTP/1.1 200 OK\r\n\r\n", &[b'x'; 8192]),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n",
+            &[b'x'; 8192],
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"4\r\nmore\r\n",
+        ),
+    ];
+    for (first, again) in endless {
+        let server = Server::endless(first, again).await;
+        let result = server.probe_http().await;
+        assert_failure(&result, Stage::Transfer, ErrorClass::TooLarge);
+        assert_eq!(result.http.unwrap().body_bytes, MEBIBYTE);
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_extension_without_end() {
+    let first = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;";
+    let server = Server::endless(first, &[b'e'; 8192]).await;
+    let result = server.probe_http().await;
+    eprintln!("DBG {:?}", result.failure);
+    assert_eq!(result.failure.unwrap().stage, Stage::Transfer);
+    assert_eq!(result.http.unwrap().body_bytes, 0);
+}
+
+#[tokio::test]
+async fn a_long_body_that_says_so_is_judged_by_what_was_read() {
+    let first = b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\nstart ";
+    let server = Server::endless(first, &[b'x'; 8192]).await;
+    assert_success(&expecting(&server, Expectation::default()).await);
+
+    let found = Expectation::default().body_containing("start").unwrap();
+    assert_success(&expecting(&server, found).await);
+
+    let missing = Expectation::default().body_containing("end").unwrap();
+    let result = expecting(&server, missing).await;
+    assert_failure(&result, Stage::Transfer, ErrorClass::TooLarge);
+
+    let json = JsonExpectation::exists("$.status").unwrap();
+    let json = Expectation {
+        body_json: Some(json),
+        ..Expectation::default()
+    };
+    let result = expecting(&server, json).await;
+    assert_failure(&result, Stage::Transfer, ErrorClass::TooLarge);
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_is_cut_off() {
+    for answer in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"[..],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf",
+    ] {
+        let server = Server::answering(answer).await;
+        let result = server.probe_http().await;
+        let detail = assert_failure(&result, Stage::Transfer, ErrorClass::CutOff);
+        assert_eq!(
+            detail,
+            "its body ended after 4 bytes, before the body was whole"
+        );
+        assert_eq!(result.http.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_broken_chunks_breaks_the_rules() {
+    let server =
+        Server::answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n").await;
+    let result = server.probe_http().await;
+    assert_failure(&result, Stage::Transfer, ErrorClass::Protocol);
+}
+
+#[tokio::test]
+async fn a_slow_body_runs_out_of_time() {
+    let server = Server::start(|mut socket| async move {
+        use tokio::io::AsyncWriteExt;
+        crate::server::read_head(&mut socket).await;
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome";
+        let _ = socket.write_all(head).await;
+        crate::server::swallow(&mut socket).await;
+    })
+    .await;
+    let timeouts = Timeouts {
+        transfer: SOON,
+        ..Timeouts::default()
+    };
+    let result = Visit::new(&server, "http").within(timeouts).go().await;
+    let detail = assert_failure(&result, Stage::Transfer, ErrorClass::Timeout);
+    assert!(detail.ends_with("(4 bytes had come)"), "{detail}");
+    assert_eq!(result.http.unwrap().body_bytes, 4);
+}
+
+#[tokio::test]
+async fn nothing_that_a_peer_says_steers_a_terminal() {
+    let server = Server::answering(
+        b"HTTP/1.1 302 Found\r\nServer: \xff\xe2\x80\xae\r\nVia: \xc2\x9b2J\r\n\
+          Location: http://[\x80\r\nContent-Length: 0\r\n\r\n",
+    )
+    .await;
+    let result = server.probe_http().await;
+    let http = result.http.unwrap();
+    for told in [
+        http.server.unwrap(),
+        http.proxy.unwrap(),
+        http.location.unwrap(),
+    ] {
+        assert!(told.chars().count() <= 200);
+        assert!(
+            !told
+                .chars()
+                .any(|character| character.is_control() || character == '\u{202e}'),
+            "{told:?}"
+        );
+    }
+}
+
+async fn expecting(server: &Server, expectation: Expectation) -> AddressResult {
+    Visit::new(server, "http").expecting(expectation).go().await
+}

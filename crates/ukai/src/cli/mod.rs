@@ -1,0 +1,186 @@
+//! The command line. Every command says what it did or what is wrong, on the terminal or as JSON.
+//!
+//! Exit codes: 0 done, or observed healthy; 1 the peer is broken, or it was not done; 2 usage or configuration;
+//! 3 no daemon; 4 refused.
+
+mod ask;
+mod check;
+mod configuration;
+mod control;
+mod dns;
+pub mod drill;
+mod explain;
+mod history;
+mod lab_app;
+mod matrix;
+pub mod narrate;
+mod offline;
+mod overrides;
+mod paint;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Done, or observed healthy.
+pub const DONE: u8 = 0;
+/// The peer is broken, or what was asked was not done.
+pub const BROKEN: u8 = 1;
+/// The command line or the configuration is wrong.
+pub const USAGE: u8 = 2;
+/// No daemon answers.
+pub const NO_DAEMON: u8 = 3;
+/// The daemon refused.
+pub const REFUSED: u8 = 4;
+
+/// An error that knows its exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failed {
+    pub code: u8,
+    pub message: String,
+}
+
+impl Failed {
+    pub fn new(code: u8, message: impl Into<String>) -> anyhow::Error {
+        Failed { code, message: message.into() }.into()
+    }
+}
+
+/// ukai watches services that other people run, says which layer broke, and takes your application around the damage.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ukai",
+    version,
+    propagate_version = true,
+    max_term_width = 110,
+    after_help = "Exit codes: 0 done, or observed healthy; 1 the peer is broken, or it was not done; 2 usage or \
+                  configuration; 3 no daemon; 4 refused."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Probe one URL now, address by address and stage by stage.
+    Check(check::Args),
+    /// Ask everybody about a host, try every address, and say what is wrong and why. Needs no daemon.
+    Explain(explain::Args),
+    /// Watch peers: alarm, diagnose, propose, and apply what is approved.
+    Run(run::Args),
+    /// Write a commented ukai.toml for one URL.
+    Init(configuration::InitArgs),
+    /// Check a configuration file, or print its JSON Schema.
+    #[command(subcommand)]
+    Config(configuration::Command),
+    /// Teach the daemon what normal looks like from a record of the past.
+    #[command(subcommand)]
+    History(history::Command),
+    /// What is watched, how it is, and what stands.
+    Status(control::ShowArgs),
+    /// Incidents, or one of them in full.
+    Incidents(control::IncidentsArgs),
+    /// Overrides that stand, are proposed or have ended.
+    Overrides(control::ShowArgs),
+    /// One override's plan, its hash, and what a person must look at.
+    Plan(control::OneArgs),
+    /// Approve a plan, bound to the hash of what you saw.
+    Approve(overrides::ApproveArgs),
+    /// Reject a plan.
+    Reject(overrides::DecideArgs),
+    /// Take an override back, or all of them.
+    Revert(overrides::RevertArgs),
+    /// Give a standing override more time.
+    Extend(overrides::ExtendArgs),
+    /// Ask for a plan that pins a peer to these addresses.
+    Pin(overrides::PinArgs),
+    /// Stop every automatic change until `thaw`.
+    Freeze(overrides::WhyArgs),
+    /// Allow automatic changes again.
+    Thaw(overrides::WhyArgs),
+    /// The incident, told: time line, evidence, options, decisions.
+    Report(control::OneArgs),
+    /// What happened, as recorded.
+    Events(control::EventsArgs),
+    /// Play outages on real sockets on this machine and see whether they end well.
+    Drill(drill::Args),
+    /// The embedded DNS server, a process of its own. `run` starts it where the configuration has a [dns] section.
+    Dns(dns::Args),
+    /// Print completions for a shell.
+    Completions {
+        shell: clap_complete::Shell,
+    },
+    #[command(hide = true)]
+    LabApp(lab_app::Args),
+}
+
+/// Runs the command line and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            anstream::eprintln!("ukai: the asynchronous runtime could not be started: {error}");
+            return ExitCode::from(BROKEN);
+        }
+    };
+    let result = runtime.block_on(dispatch(cli.command));
+    // A name lookup or a file on a dead disk must not keep the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            let code = error.downcast_ref::<Failed>().map_or(BROKEN, |failed| failed.code);
+            anstream::eprintln!("{} {error:#}", paint::Painted(paint::Tone::Bad, "ukai:"));
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Check(args) => check::run(args).await,
+        Command::Explain(args) => explain::run(args).await,
+        Command::Run(args) => run::run(args).await,
+        Command::Init(args) => configuration::init(args),
+        Command::Config(command) => configuration::run(command),
+        Command::History(command) => history::run(command).await,
+        Command::Status(args) => control::status(args).await,
+        Command::Incidents(args) => control::incidents(args).await,
+        Command::Overrides(args) => control::overrides(args).await,
+        Command::Plan(args) => control::plan(args).await,
+        Command::Approve(args) => overrides::approve(args).await,
+        Command::Reject(args) => overrides::reject(args).await,
+        Command::Revert(args) => overrides::revert(args).await,
+        Command::Extend(args) => overrides::extend(args).await,
+        Command::Pin(args) => overrides::pin(args).await,
+        Command::Freeze(args) => overrides::freeze(args).await,
+        Command::Thaw(args) => overrides::thaw(args).await,
+        Command::Report(args) => control::report(args).await,
+        Command::Events(args) => control::events(args).await,
+        Command::Drill(args) => drill::run(args).await,
+        Command::Dns(args) => dns::run(args).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "ukai", &mut std::io::stdout());
+            Ok(ExitCode::from(DONE))
+        }
+        Command::LabApp(args) => lab_app::run(args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_command_has_help() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            assert!(sub.get_about().is_some(), "{} has no help", sub.get_name());
+        }
+    }
+}

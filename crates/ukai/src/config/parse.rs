@@ -1,0 +1,393 @@
+//! From the file as written to what the daemon runs by.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde::Deserialize;
+use toml::de::DeTable;
+use ukai_dns::Upstream;
+use ukai_probe::Endpoint;
+
+use super::problem::{At, ConfigError, Problems, suggestion};
+use super::{Application, Config, Control, Dns, Socket, defaults, duration, keys, peer, subscriber, v1};
+use crate::secret::{self, Secret};
+
+pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    let name = path.display().to_string();
+    let (parsed, syntax) = DeTable::parse_recoverable(text);
+    if !syntax.is_empty() {
+        let mut problems = Problems::new(name, text, None);
+        for error in syntax {
+            problems.push_span(error.span(), error.message().trim_end());
+        }
+        return Err(problems.into_error());
+    }
+    let mut known = parsed.clone();
+    let mut problems = Problems::new(name, text, Some(parsed.get_ref()));
+    keys::take_unknown(known.get_mut(), &super::json_schema(), &mut problems);
+    match v1::File::deserialize(toml::de::Deserializer::from(known)) {
+        Ok(file) => {
+            let base = path.parent().unwrap_or(Path::new(""));
+            let mut reader = Reader::new(base, problems);
+            let config = config(file, Some(path.to_owned()), &mut reader);
+            finish(config, reader)
+        }
+        Err(error) => {
+            problems.push_span(error.span(), error.message().trim_end());
+            Err(problems.into_error())
+        }
+    }
+}
+
+pub fn from_urls<S: AsRef<str>>(urls: &[S]) -> Result<Config, ConfigError> {
+    let mut by_host: BTreeMap<String, v1::Peer> = BTreeMap::new();
+    let mut reader = Reader::new(Path::new(""), Problems::new(String::new(), "", None));
+    for url in urls {
+        match Endpoint::parse(url.as_ref()) {
+            Ok(endpoint) => by_host.entry(endpoint.host()).or_default().urls.push(url.as_ref().to_owned()),
+            Err(error) => reader.problem(&At::default(), format!("{:?}: {error}", shown(url.as_ref()))),
+        }
+    }
+    if urls.is_empty() {
+        reader.problem(&At::default(), "no URL to watch: give at least one, or a configuration file");
+    }
+    let file = v1::File { peer: Some(by_host.into_values().collect()), ..v1::File::default() };
+    let config = config(file, None, &mut reader);
+    finish(config, reader)
+}
+
+/// A URL for a message, without what may be secret in it.
+fn shown(url: &str) -> String {
+    let rest = url.split(['?', '#']).next().unwrap_or_default();
+    match (rest.split_once("://"), rest.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        (_, Some((_, host))) => format!("…@{host}"),
+        (_, None) => rest.to_owned(),
+    }
+}
+
+fn finish(config: Config, mut reader: Reader<'_>) -> Result<Config, ConfigError> {
+    if !reader.problems.is_empty() {
+        return Err(reader.problems.into_error());
+    }
+    let mut found = reader.take_warnings();
+    found.sort_by_key(|(offset, _)| *offset);
+    Ok(Config { warnings: found.into_iter().map(|(_, warning)| warning).collect(), ..config })
+}
+
+/// Where something is wrong, a value that will never be used stands in its place: the caller looks at the problems.
+fn config(file: v1::File, path: Option<PathBuf>, reader: &mut Reader<'_>) -> Config {
+    let at = At::default();
+    let data_dir = file.data_dir.map_or_else(defaults::default_data_dir, |dir| reader.path(&dir));
+    let resolver: Vec<Upstream> = reader.list(&at.key("resolver"), file.resolver.as_deref());
+    let authority_port = file.authority_port.unwrap_or(defaults::AUTHORITY_PORT);
+    if authority_port == 0 {
+        reader.problem(&at.key("authority_port"), "a port is a number from 1 to 65535");
+    }
+    let independent = match &file.independent {
+        Some(_) => reader.list(&at.key("independent"), file.independent.as_deref()),
+        None => defaults::INDEPENDENT.iter().filter_map(|text| text.parse().ok()).collect(),
+    };
+    let evidence_bound = reader.duration(
+        &at.key("evidence_bound"),
+        file.evidence_bound.as_deref(),
+        defaults::EVIDENCE_BOUND,
+        defaults::EVIDENCE_BOUND_RANGE,
+    );
+    let peers = peer::peers(file.peer.unwrap_or_default(), authority_port, reader);
+    let subscribers = subscriber::subscribers(file.notify.unwrap_or_default(), &peers, reader);
+    Config {
+        root_hints: reader.list(&at.key("root_hints"), file.root_hints.as_deref()),
+        ca: file.ca.map(|ca| reader.certificates(&at.key("ca"), &ca)).unwrap_or_default(),
+        allow_addresses: reader.list(&at.key("allow_addresses"), file.allow_addresses.as_deref()),
+        dns: file.dns.map(|dns| self::dns(&dns, &resolver, reader)),
+        socket: socket(file.socket.unwrap_or_default(), &data_dir, reader),
+        application: file.application.and_then(|application| self::application(application, reader)),
+        report_dir: match file.report.and_then(|report| report.dir) {
+            Some(dir) => reader.path(&dir),
+            None => data_dir.join("reports"),
+        },
+        controls: controls(file.controls.as_deref(), file.control, reader),
+        control_interval: defaults::CONTROL_INTERVAL,
+        file: path,
+        data_dir,
+        resolver,
+        authority_port,
+        independent,
+        evidence_bound,
+        peers,
+        subscribers,
+        warnings: Vec::new(),
+    }
+}
+
+fn dns(dns: &v1::Dns, resolver: &[Upstream], reader: &mut Reader<'_>) -> Dns {
+    let at = At::default().key("dns");
+    let listen: Vec<SocketAddr> = match &dns.listen {
+        Some(listen) => {
+            if listen.is_empty() {
+                reader.problem(&at.key("listen"), "no address to listen on; write one, or leave the key out");
+            }
+            listen
+                .iter()
+                .enumerate()
+                .filter_map(|(index, text)| reader.listen(&at.key("listen").index(index), text))
+                .collect()
+        }
+        None => defaults::DNS_LISTEN.parse().into_iter().collect(),
+    };
+    let upstream: Vec<Upstream> = reader.list(&at.key("upstream"), dns.upstream.as_deref());
+    let asked = if upstream.is_empty() { resolver } else { &upstream };
+    for upstream in asked {
+        if listen.contains(&upstream.address()) {
+            let key = if dns.upstream.is_some() { at.key("upstream") } else { At::default().key("resolver") };
+            reader.problem(&key, format!("{upstream} is the embedded server itself: it would forward to itself"));
+        }
+    }
+    Dns { listen, allow_clients: reader.list(&at.key("allow_clients"), dns.allow_clients.as_deref()), upstream }
+}
+
+fn socket(socket: v1::Socket, data_dir: &Path, reader: &mut Reader<'_>) -> Socket {
+    let at = At::default().key("socket");
+    let path = match &socket.path {
+        Some(path) => reader.path(path),
+        None => data_dir.join(defaults::SOCKET_NAME),
+    };
+    if path.as_os_str().len() > defaults::SOCKET_PATH_BYTES {
+        reader.problem(
+            &at.key("path"),
+            format!(
+                "the control socket's path {} is longer than {} bytes; set socket.path to a shorter one, such as /run/ukai.sock",
+                path.display(),
+                defaults::SOCKET_PATH_BYTES
+            ),
+        );
+    }
+    if socket.group.is_some() && path.starts_with(data_dir) {
+        reader.warn(
+            &at.key("group"),
+            "the group cannot reach a socket inside data_dir, which is private (0700); set socket.path to a place outside, such as /run/ukai/ukai.sock",
+        );
+    }
+    Socket { path, group: socket.group }
+}
+
+fn application(application: v1::Application, reader: &mut Reader<'_>) -> Option<Application> {
+    let at = At::default().key("application");
+    let listen = application.listen.as_deref().unwrap_or(defaults::APPLICATION_LISTEN);
+    let listen = reader.listen(&at.key("listen"), listen);
+    if listen.is_some_and(|listen| !listen.ip().is_loopback()) {
+        reader.warn(&at.key("listen"), "the application's token will cross the network in plain HTTP");
+    }
+    let token = match (application.token, application.token_file) {
+        (Some(place), None) => reader.secret_place(&at.key("token"), &place),
+        (None, Some(file)) => reader.secret_file(&at.key("token_file"), &file),
+        (Some(_), Some(_)) => {
+            reader.problem(&at.key("token_file"), "token and token_file are the same thing; write one of them");
+            None
+        }
+        (None, None) => {
+            reader.problem(
+                &at,
+                "the application needs a token to report its calls with; write token = { env = \"NAME\" } or token_file = \"PATH\"",
+            );
+            None
+        }
+    };
+    Some(Application { listen: listen?, token: token? })
+}
+
+fn controls(word: Option<&str>, written: Option<Vec<v1::Control>>, reader: &mut Reader<'_>) -> Vec<Control> {
+    let at = At::default().key("controls");
+    match (word, written) {
+        (Some("none"), None) => {
+            reader.warn(&at, "without controls no diagnosis is ever proven, and nothing is automatic");
+            Vec::new()
+        }
+        (Some("none"), Some(_)) => {
+            reader.problem(&at, "controls = \"none\" and [[control]] contradict; remove one of them");
+            Vec::new()
+        }
+        (None | Some("default"), None) => {
+            reader.note("the built-in controls are probed each minute: Cloudflare, Google and Wikimedia; list your own as [[control]], or set controls = \"none\"");
+            built_in_controls()
+        }
+        (None | Some("default"), Some(written)) => written_controls(written, reader),
+        (Some(other), _) => {
+            reader.problem(
+                &at,
+                format!("{other:?} is not known here{}", suggestion(other, ["none", "default"])),
+            );
+            Vec::new()
+        }
+    }
+}
+
+fn built_in_controls() -> Vec<Control> {
+    defaults::CONTROLS_BUILT_IN
+        .iter()
+        .filter_map(|(url, address)| {
+            let endpoint = Endpoint::parse(url).ok()?;
+            Some(Control { endpoint, address: address.and_then(|address| address.parse().ok()) })
+        })
+        .collect()
+}
+
+fn written_controls(written: Vec<v1::Control>, reader: &mut Reader<'_>) -> Vec<Control> {
+    let at = At::default().key("control");
+    reader.at_most(&at, written.len(), defaults::CONTROLS, "controls");
+    if written.len() < 2 {
+        reader.warn(&at, "fewer than two controls: no diagnosis is ever proven, and nothing is automatic");
+    }
+    let mut controls = Vec::new();
+    for (index, control) in written.into_iter().enumerate() {
+        let at = at.index(index);
+        let endpoint = reader.problems.check(&at.key("url"), Endpoint::parse(&control.url));
+        let address = control.address.and_then(|text| reader.one::<IpAddr>(&at.key("address"), &text));
+        controls.extend(endpoint.map(|endpoint| Control { endpoint, address }));
+    }
+    controls
+}
+
+/// What every section needs to be read: where relative paths count from, and a place for problems.
+pub struct Reader<'a> {
+    base: PathBuf,
+    pub problems: Problems<'a>,
+    warnings: Vec<(usize, super::Problem)>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(base: &Path, problems: Problems<'a>) -> Reader<'a> {
+        Reader { base: base.to_owned(), problems, warnings: Vec::new() }
+    }
+
+    pub fn problem(&mut self, at: &At, message: impl Into<String>) {
+        self.problems.push(at, message);
+    }
+
+    /// The same bookkeeping as for problems, kept apart.
+    pub fn warn(&mut self, at: &At, message: impl Into<String>) {
+        let problems = self.problems.take();
+        self.problems.push(at, message);
+        let warning = std::mem::take(&mut self.warnings);
+        self.warnings = warning.into_iter().chain(self.problems.take()).collect();
+        self.problems.extend(problems);
+    }
+
+    /// A warning without a place in the file.
+    fn note(&mut self, message: &str) {
+        self.warnings.push((0, super::Problem { place: None, message: message.to_owned() }));
+    }
+
+    fn take_warnings(&mut self) -> Vec<(usize, super::Problem)> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    pub fn path(&self, written: &str) -> PathBuf {
+        self.base.join(written)
+    }
+
+    pub fn one<T: FromStr<Err: Display>>(&mut self, at: &At, text: &str) -> Option<T> {
+        let parsed = text.parse().map_err(|error| format!("{text:?}: {error}"));
+        self.problems.check(at, parsed)
+    }
+
+    pub fn list<T: FromStr<Err: Display>>(&mut self, at: &At, texts: Option<&[String]>) -> Vec<T> {
+        let texts = texts.unwrap_or_default();
+        self.at_most(at, texts.len(), defaults::LIST, "entries");
+        texts.iter().enumerate().filter_map(|(index, text)| self.one(&at.index(index), text)).collect()
+    }
+
+    pub fn at_most(&mut self, at: &At, count: usize, limit: usize, what: &str) {
+        if count > limit {
+            self.problem(at, format!("{count} {what}, and at most {limit} are allowed"));
+        }
+    }
+
+    pub fn duration(
+        &mut self,
+        at: &At,
+        text: Option<&str>,
+        default: Duration,
+        (least, most): (Duration, Duration),
+    ) -> Duration {
+        let Some(text) = text else { return default };
+        let Some(value) = self.problems.check(at, duration::parse(text)) else { return default };
+        if value < least || value > most {
+            let (least, most) = (duration::show(least), duration::show(most));
+            self.problem(at, format!("{text:?} is out of range: from {least:?} to {most:?}"));
+        }
+        value
+    }
+
+    /// One of a few words.
+    pub fn word<T: Copy>(&mut self, at: &At, text: Option<&str>, words: &[(&str, T)]) -> Option<T> {
+        let text = text?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.problem(at, format!("{text:?} is not known here{}", suggestion(text, known)));
+        }
+        found
+    }
+
+    /// Names are not resolved: the address that is served must not depend on the thing that may be broken.
+    pub fn listen(&mut self, at: &At, text: &str) -> Option<SocketAddr> {
+        let parsed = text.parse::<SocketAddr>().map_err(|_| {
+            format!("{text:?} is not an address to listen on; write an IP address and a port, such as \"127.0.0.1:5300\" or \"[::1]:5300\" (names are not resolved)")
+        });
+        self.problems.check(at, parsed)
+    }
+
+    pub fn certificates(&mut self, at: &At, written: &str) -> Vec<CertificateDer<'static>> {
+        let Some(pem) = self.file(at, written) else { return Vec::new() };
+        let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        match parsed {
+            Ok(certificates) if certificates.is_empty() => {
+                self.problem(at, format!("{written} holds no PEM certificate (-----BEGIN CERTIFICATE-----)"));
+                Vec::new()
+            }
+            Ok(certificates) => certificates,
+            Err(error) => {
+                self.problem(at, format!("{written} is not a PEM bundle of certificates: {error}"));
+                Vec::new()
+            }
+        }
+    }
+
+    pub fn file(&mut self, at: &At, written: &str) -> Option<Vec<u8>> {
+        let path = self.path(written);
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(defaults::PEM_BYTES + 1).read_to_end(&mut bytes));
+        self.problems.check(at, read.map_err(|error| format!("cannot read {}: {error}", path.display())))?;
+        if bytes.len() as u64 > defaults::PEM_BYTES {
+            self.problem(at, format!("{} is larger than {} bytes", path.display(), defaults::PEM_BYTES));
+            return None;
+        }
+        Some(bytes)
+    }
+
+    pub fn secret_file(&mut self, at: &At, written: &str) -> Option<Secret> {
+        let path = self.path(written);
+        self.problems.check(at, secret::from_file(&path))
+    }
+
+    pub fn secret_place(&mut self, at: &At, place: &v1::SecretPlace) -> Option<Secret> {
+        match (&place.env, &place.file) {
+            (Some(name), None) => self.problems.check(at, secret::from_environment(name)),
+            (None, Some(file)) => self.secret_file(at, file),
+            (Some(_), Some(_)) | (None, None) => {
+                self.problem(at, "write { env = \"NAME\" } or { file = \"PATH\" }, one of the two");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! `ukai.toml`, version 1: the file as it is written.
+//!
+//! The JSON Schema and the reference page come from these types, so each key says its unit and its default here.
+//! What a value means is checked where it is made into a [`super::Config`].
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "ukai.toml")]
+pub struct File {
+    /// Where the log, the overrides and the reports are kept. Default: `$XDG_STATE_HOME/ukai`, else
+    /// `~/.local/state/ukai`; `/var/lib/ukai` for root. Relative paths count from this file, here and everywhere.
+    pub data_dir: Option<String>,
+    /// What the application's network resolves with: `ADDRESS[:PORT]`, `udp://`, `tcp://`,
+    /// `tls://ADDRESS[:PORT]#NAME` or `https://ADDRESS[:PORT]/PATH#NAME`. Default: the servers of `/etc/resolv.conf`.
+    pub resolver: Option<Vec<String>>,
+    /// Addresses of root name servers. Default: IANA's.
+    pub root_hints: Option<Vec<String>>,
+    /// The port of authoritative name servers. Default: 53.
+    pub authority_port: Option<u16>,
+    /// A PEM bundle that is added to the machine's trust store. Default: none.
+    pub ca: Option<String>,
+    /// Networks, such as `10.0.0.0/8`, that may be contacted and served although they are not global. Default: none.
+    pub allow_addresses: Option<Vec<String>>,
+    /// Resolvers that share nothing with `resolver`, asked for evidence. Default: Cloudflare and Quad9 over TLS,
+    /// Google over HTTPS.
+    pub independent: Option<Vec<String>>,
+    /// How long one gathering of evidence may take. Default: "10s". At most "60s".
+    pub evidence_bound: Option<String>,
+    /// `"none"` switches the built-in controls off. Not together with `[[control]]`.
+    #[schemars(extend("enum" = ["none", "default"]))]
+    pub controls: Option<String>,
+    /// The embedded DNS server. Absent: it does not run, and overrides have nowhere to take effect.
+    pub dns: Option<Dns>,
+    /// The control socket.
+    pub socket: Option<Socket>,
+    /// Where the application reports its own calls. Absent: *confirmed* cannot be reached.
+    pub application: Option<Application>,
+    pub report: Option<Report>,
+    /// Unrelated names that tell our own fault from a peer's; probed each 60 s. Default: three built in, run by
+    /// three companies.
+    pub control: Option<Vec<Control>>,
+    /// The services that are watched.
+    pub peer: Option<Vec<Peer>>,
+    /// Who is told.
+    pub notify: Option<Vec<Notify>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dns {
+    /// IP addresses and ports to serve on, over UDP and TCP. Default: `["127.0.0.1:5300"]`.
+    pub listen: Option<Vec<String>>,
+    /// Where other names are forwarded. Default: `resolver`.
+    pub upstream: Option<Vec<String>>,
+    /// Networks that may ask. Default: loopback and private networks.
+    pub allow_clients: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Socket {
+    /// The Unix socket that the command line talks to, mode 0660. Default: `ukai.sock` in `data_dir`.
+    pub path: Option<String>,
+    /// The group that may use it, by name or number. Default: the daemon's own.
+    pub group: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Application {
+    /// IP address and port. Default: "127.0.0.1:7070".
+    pub listen: Option<String>,
+    /// The bearer token that the application shows: `{ env = "NAME" }` or `{ file = "PATH" }`. This or `token_file`.
+    pub token: Option<SecretPlace>,
+    /// The same as `token = { file = "PATH" }`.
+    pub token_file: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Report {
+    /// Where reports are written. Default: `reports` in `data_dir`.
+    pub dir: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Control {
+    /// An `https://` URL of somebody unrelated to every peer.
+    pub url: String,
+    /// A known address of it, so that the control works without any name. Default: none, so only the name is tried.
+    pub address: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Peer {
+    /// Letters, digits, `.`, `-` and `_`. Default: the host.
+    pub name: Option<String>,
+    /// What to check, all of one host: `https://`, `http://`, `tls://HOST:PORT` or `tcp://HOST:PORT`.
+    pub urls: Vec<String>,
+    /// How often. Default: "10s". From "1s" to "1h".
+    pub interval: Option<String>,
+    /// How far ukai may go: "observe", "propose", "approve" or "auto". Default: "observe".
+    #[schemars(extend("enum" = ["observe", "propose", "approve", "auto"]))]
+    pub level: Option<String>,
+    /// How many different persons must approve: 1 or 2. Default: 1.
+    #[schemars(range(min = 1, max = 2))]
+    pub approvals: Option<u8>,
+    /// How long an override may stand. Default: "4h". At most "24h".
+    pub lease: Option<String>,
+    /// How an override finds its addresses: "follow" or "pin". Default: "follow".
+    #[schemars(extend("enum" = ["follow", "pin"]))]
+    pub mode: Option<String>,
+    /// The addresses of a pin. Only with `mode = "pin"`.
+    pub addresses: Option<Vec<String>>,
+    /// Networks of the peer's own, such as `192.0.2.0/24`: an address inside counts as proven before. Default: none.
+    pub networks: Option<Vec<String>>,
+    /// Authoritative name servers, `ADDRESS[:PORT]`, asked instead of those that the delegation names. Default: none.
+    pub authority: Option<Vec<String>>,
+    /// What a good answer looks like.
+    pub expect: Option<Expect>,
+    /// What a good answer to a request without secrets looks like. A candidate address gets no secrets, so an
+    /// endpoint that needs them is proved by this.
+    pub unauthenticated: Option<Expect>,
+    /// Request headers. A value is text, `{ env = "NAME" }` or `{ file = "PATH" }`; the latter two are secret.
+    pub headers: Option<BTreeMap<String, SecretSource>>,
+    pub client_certificate: Option<ClientCertificate>,
+    pub timeouts: Option<Timeouts>,
+    /// A PEM bundle that is trusted for this peer as well. Default: none.
+    pub ca: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Expect {
+    /// Codes (200), classes ("2xx") and ranges ("200-299"). Default: `["200-399"]`.
+    pub status: Option<Vec<Status>>,
+    /// Response headers: exact text, or `{ regex = "…" }`.
+    pub headers: Option<BTreeMap<String, HeaderMatch>>,
+    /// Text that the body must contain.
+    pub body_contains: Option<String>,
+    /// A regular expression that must match somewhere in the body.
+    pub body_regex: Option<String>,
+    /// A value that the JSON body must hold.
+    pub body_json: Option<BodyJson>,
+    /// The most that all stages may take together. Default: none but the timeouts.
+    pub max_time: Option<String>,
+    /// Days that the certificate must still be valid. Default: no check.
+    pub certificate_days: Option<u32>,
+    /// Networks that every address of the answer must be in. Default: any.
+    pub address_ranges: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a status is a code such as 200, a class such as \"2xx\", or a range such as \"200-299\"")]
+pub enum Status {
+    Code(u16),
+    Range(String),
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "an expected header is text, or { regex = \"…\" }")]
+pub enum HeaderMatch {
+    Exact(String),
+    Regex(HeaderRegex),
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderRegex {
+    pub regex: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BodyJson {
+    /// A JSON path (RFC 9535), such as `$.status`.
+    pub path: String,
+    /// The value that must stand there.
+    pub equals: serde_json::Value,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificate {
+    /// A PEM file: the certificate, then its chain.
+    pub certificate: String,
+    /// A PEM file: the private key.
+    pub key: String,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// Default: "3s". Each of these: from "10ms" to "60s".
+    pub resolve: Option<String>,
+    /// Default: "3s".
+    pub connect: Option<String>,
+    /// Default: "3s".
+    pub tls: Option<String>,
+    /// From the request's last byte to the answer's first. Default: "5s".
+    pub processing: Option<String>,
+    /// From the answer's first byte to its last. Default: "5s".
+    pub transfer: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    pub name: String,
+    /// "webhook" or "slack".
+    #[schemars(extend("enum" = ["webhook", "slack"]))]
+    pub kind: String,
+    /// Where to post: text, `{ env = "NAME" }` or `{ file = "PATH" }`. A Slack webhook's URL is itself a secret.
+    pub url: SecretSource,
+    /// Webhooks only: the key that bodies are signed with. Default: not signed.
+    pub secret: Option<SecretPlace>,
+    /// Names of peers. Default: all.
+    #[serde(default)]
+    pub peers: Vec<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a value here is text, { env = \"NAME\" } or { file = \"PATH\" }")]
+pub enum SecretSource {
+    Literal(String),
+    Place(SecretPlace),
+}
+
+/// One of the two.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretPlace {
+    /// The name of an environment variable of the daemon.
+    pub env: Option<String>,
+    /// A file; one line end at its end is left out.
+    pub file: Option<String>,
+}

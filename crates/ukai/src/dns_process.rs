@@ -1,0 +1,311 @@
+//! The DNS process: started, found again, watched. It is a process of its own and outlives the controller.
+//!
+//! ```text
+//! absent ──start──► starting ──control socket answers──► attached ──it dies──► absent (backoff)
+//!    └───────────── it runs already: attach ────────────────┘
+//! ```
+//! Its state directory holds its overrides, its configuration as last started (`dns.json`), its log and its control
+//! socket. A process that runs with the right addresses is told what changed; one with other addresses is stopped and
+//! started again, and its overrides come back from its disk before it answers anybody.
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+use ukai_dns::Name;
+use ukai_dns::server::{ControlClient, ServerConfig, Status};
+
+use crate::config::Config;
+use crate::gather::{pem, resolvers};
+
+/// Binding sockets and reading a page of overrides; a loaded machine gets patience.
+const START_BOUND: Duration = Duration::from_secs(10);
+const START_POLL: Duration = Duration::from_millis(20);
+const STOP_BOUND: Duration = Duration::from_secs(5);
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// A port that somebody else took comes back within a minute, or a person is needed.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// Of the process's log, shown when it does not come up.
+const LOG_TAIL: usize = 2000;
+
+/// Where the DNS process keeps what is its own.
+#[derive(Debug, Clone)]
+pub struct StateDir(PathBuf);
+
+impl StateDir {
+    pub fn of(data_dir: &Path) -> StateDir {
+        StateDir(data_dir.join("dns"))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn control(&self) -> ControlClient {
+        ControlClient::new(self.control_socket())
+    }
+
+    pub fn control_socket(&self) -> PathBuf {
+        self.0.join("control.sock")
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.0.join("dns.json")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.0.join("dns.log")
+    }
+
+    fn ca_file(&self) -> PathBuf {
+        self.0.join("ca.pem")
+    }
+}
+
+/// The DNS process as the controller holds it.
+pub struct DnsProcess {
+    state_dir: StateDir,
+    config: ServerConfig,
+    /// None: it was running when we came.
+    child: Option<Child>,
+    retry: Retry,
+}
+
+impl DnsProcess {
+    /// Attaches to the process of this data directory, or starts it. It serves when this returns.
+    pub async fn attach_or_start(config: &Config, data_dir: &Path) -> anyhow::Result<Option<DnsProcess>> {
+        let state_dir = StateDir::of(data_dir);
+        let Some(server) = server_config(config, &state_dir)? else {
+            stop_left_over(&state_dir).await?;
+            return Ok(None);
+        };
+        let mut process = DnsProcess { state_dir, config: server, child: None, retry: Retry::default() };
+        process.bring_up().await?;
+        Ok(Some(process))
+    }
+
+    pub fn control(&self) -> ControlClient {
+        self.state_dir.control()
+    }
+
+    /// Takes over a new configuration. Only another listen address needs a restart.
+    pub async fn reconfigure(&mut self, config: &Config) -> anyhow::Result<()> {
+        let Some(server) = server_config(config, &self.state_dir)? else {
+            bail!("taking the [dns] section away needs a restart of ukai");
+        };
+        self.config = server;
+        self.bring_up().await
+    }
+
+    /// Called when the process does not answer: starts it again, later and later while that fails.
+    pub async fn revive(&mut self) -> anyhow::Result<()> {
+        if !self.retry.is_due(Instant::now()) {
+            bail!("the DNS process is down and will be started again soon");
+        }
+        match self.bring_up().await {
+            Ok(()) => {
+                self.retry = Retry::default();
+                Ok(())
+            }
+            Err(error) => {
+                self.retry.failed(Instant::now());
+                Err(error)
+            }
+        }
+    }
+
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.control().stop().await.context("the DNS process could not be stopped")?;
+        wait_until_gone(&self.control()).await?;
+        if let Some(child) = &mut self.child {
+            let _ = tokio::time::timeout(STOP_BOUND, child.wait()).await;
+        }
+        Ok(())
+    }
+
+    async fn bring_up(&mut self) -> anyhow::Result<()> {
+        let control = self.control();
+        if let Ok(status) = control.list().await {
+            if serves_on(&status, &self.config) {
+                return control
+                    .reconfigure(self.config.settings())
+                    .await
+                    .context("the running DNS process did not take the configuration");
+            }
+            tracing::info!("the DNS process listens on other addresses than configured; it is started again");
+            control.stop().await.context("the running DNS process could not be stopped")?;
+            wait_until_gone(&control).await?;
+        }
+        self.start().await
+    }
+
+    async fn start(&mut self) -> anyhow::Result<()> {
+        let json = serde_json::to_vec_pretty(&self.config)?;
+        let config_file = self.state_dir.config_file();
+        std::fs::write(&config_file, json).with_context(|| format!("{} cannot be written", config_file.display()))?;
+        let log_file = self.state_dir.log_file();
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log_file)
+            .with_context(|| format!("{} cannot be written", log_file.display()))?;
+        let starts_at = log.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+        let program = std::env::current_exe().context("the path of this program is not known")?;
+        let mut child = Command::new(program)
+            .arg("dns")
+            .arg("--config-json")
+            .arg(&config_file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(false)
+            .spawn()
+            .context("the DNS process could not be started")?;
+        let deadline = Instant::now() + START_BOUND;
+        loop {
+            if self.control().list().await.is_ok() {
+                self.child = Some(child);
+                return Ok(());
+            }
+            if let Some(status) = child.try_wait()? {
+                bail!("the DNS process ended at its start ({status}): {}", tail(&log_file, starts_at));
+            }
+            if Instant::now() >= deadline {
+                child.start_kill()?;
+                bail!("the DNS process did not come up within {} s: {}", START_BOUND.as_secs(), tail(&log_file, starts_at));
+            }
+            tokio::time::sleep(START_POLL).await;
+        }
+    }
+}
+
+/// Waits longer after each failure.
+#[derive(Default)]
+struct Retry {
+    next: Option<Instant>,
+    pause: Duration,
+}
+
+impl Retry {
+    fn is_due(&self, now: Instant) -> bool {
+        self.next.is_none_or(|next| now >= next)
+    }
+
+    fn failed(&mut self, now: Instant) {
+        self.pause = (self.pause * 2).clamp(BACKOFF_FIRST, BACKOFF_MAX);
+        self.next = Some(now + self.pause);
+    }
+}
+
+/// None: the configuration has no embedded server.
+fn server_config(config: &Config, state_dir: &StateDir) -> anyhow::Result<Option<ServerConfig>> {
+    let Some(dns) = &config.dns else { return Ok(None) };
+    std::fs::create_dir_all(state_dir.path())
+        .with_context(|| format!("{} cannot be made", state_dir.path().display()))?;
+    let upstreams = if dns.upstream.is_empty() { resolvers(config)? } else { dns.upstream.clone() };
+    let mut server =
+        ServerConfig::new(dns.listen.clone(), upstreams, state_dir.path().to_owned(), state_dir.control_socket());
+    if !dns.allow_clients.is_empty() {
+        server.allow_clients.clone_from(&dns.allow_clients);
+    }
+    server.watched = config
+        .peers
+        .iter()
+        .map(|peer| peer.host.as_str())
+        .chain(config.controls.iter().map(|control| control.endpoint.host()).collect::<Vec<_>>().iter().map(String::as_str))
+        .filter(|host| host.parse::<std::net::IpAddr>().is_err())
+        .map(|host| host.parse::<Name>().with_context(|| format!("{host} is not a name that can be served")))
+        .collect::<anyhow::Result<_>>()?;
+    if !config.ca.is_empty() {
+        let bundle: Vec<u8> = config.ca.iter().flat_map(|certificate| pem(certificate)).collect();
+        std::fs::write(state_dir.ca_file(), bundle)
+            .with_context(|| format!("{} cannot be written", state_dir.ca_file().display()))?;
+        server.ca = Some(state_dir.ca_file());
+    }
+    Ok(Some(server))
+}
+
+fn serves_on(status: &Status, config: &ServerConfig) -> bool {
+    status.listen.len() == config.listen.len()
+        && config.listen.iter().all(|wanted| {
+            status.listen.iter().any(|have| have == wanted || wanted.port() == 0 && have.ip() == wanted.ip())
+        })
+}
+
+/// A configuration without [dns] stops the process of an earlier one, unless an override still stands there.
+async fn stop_left_over(state_dir: &StateDir) -> anyhow::Result<()> {
+    let Ok(status) = state_dir.control().list().await else { return Ok(()) };
+    if !status.overrides.is_empty() {
+        bail!(
+            "the configuration has no [dns] section, but the DNS process of this data directory (process {}) serves {} \
+             override(s); take them back first (ukai revert --all --offline) or put the section back",
+            status.process,
+            status.overrides.len()
+        );
+    }
+    state_dir.control().stop().await.context("the DNS process of an earlier configuration could not be stopped")?;
+    wait_until_gone(&state_dir.control()).await
+}
+
+async fn wait_until_gone(control: &ControlClient) -> anyhow::Result<()> {
+    let deadline = Instant::now() + STOP_BOUND;
+    while control.list().await.is_ok() {
+        if Instant::now() >= deadline {
+            bail!("the DNS process did not stop within {} s", STOP_BOUND.as_secs());
+        }
+        tokio::time::sleep(START_POLL).await;
+    }
+    Ok(())
+}
+
+/// What the process wrote since it was started.
+fn tail(log_file: &Path, from: u64) -> String {
+    let Ok(bytes) = std::fs::read(log_file) else { return "it wrote no log".to_owned() };
+    let from = usize::try_from(from).unwrap_or(0).min(bytes.len());
+    let text = String::from_utf8_lossy(&bytes[from..]);
+    let start = text.char_indices().rev().nth(LOG_TAIL).map_or(0, |(at, _)| at);
+    let text = text[start..].trim();
+    if text.is_empty() { format!("see {}", log_file.display()) } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_waits_longer_and_none_for_ever() {
+        let now = Instant::now();
+        let mut retry = Retry::default();
+        assert!(retry.is_due(now));
+        retry.failed(now);
+        assert!(!retry.is_due(now));
+        assert!(retry.is_due(now + BACKOFF_FIRST));
+        for _ in 0..20 {
+            retry.failed(now);
+        }
+        assert_eq!(retry.pause, BACKOFF_MAX);
+    }
+
+    #[test]
+    fn other_addresses_need_a_restart_and_port_zero_does_not() {
+        let config = |listen: &str| ServerConfig::new(vec![listen.parse().unwrap()], Vec::new(), "a".into(), "b".into());
+        let served = config("127.0.0.1:5300");
+        let status = Status {
+            overrides: Vec::new(),
+            ended: Vec::new(),
+            damaged: None,
+            unwritten: false,
+            listen: served.listen.clone(),
+            process: 1,
+            settings: served.settings(),
+        };
+        assert!(serves_on(&status, &served));
+        assert!(serves_on(&status, &config("127.0.0.1:0")));
+        assert!(!serves_on(&status, &config("127.0.0.2:5300")));
+        assert!(!serves_on(&status, &config("127.0.0.1:5301")));
+    }
+}

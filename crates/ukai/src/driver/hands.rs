@@ -1,0 +1,216 @@
+//! Effects carried out: each in a task of its own, bounded, its result handed back as an input.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use ukai_core::effect::Effect;
+use ukai_core::event::Notification;
+use ukai_core::input::{Input, Verification};
+use ukai_core::observe::Path;
+use ukai_core::state::State;
+use ukai_dns::server::ControlClient;
+
+use crate::gather::{Anchor, Configured, Order, gather};
+use crate::report;
+
+use super::journal::Journal;
+use super::provider;
+use super::verify::verify;
+
+/// Peers that are probed at the same time; the prober bounds the connections beneath.
+const PROBES_AT_ONCE: usize = 64;
+/// A gathering is about a hundred packets in its first second; eight of them are still no flood.
+const GATHERINGS_AT_ONCE: usize = 8;
+/// Before the first failure of an incident, so that its charts show what normal was.
+const CHART_LEAD: SignedDuration = SignedDuration::from_mins(5);
+/// How long what was begun in a zone may take to end when the daemon stops.
+const FINISH_BOUND: Duration = Duration::from_secs(6);
+
+/// A notification on its way to one subscriber.
+pub type Delivery = mpsc::Sender<(String, Notification)>;
+
+/// What effects are carried out with.
+pub struct Hands {
+    configured: Arc<Configured>,
+    control: Option<ControlClient>,
+    journal: Journal,
+    inputs: mpsc::Sender<Input>,
+    delivery: Delivery,
+    report_dir: PathBuf,
+    probes: Arc<Semaphore>,
+    gatherings: Arc<Semaphore>,
+    /// What must not be cut off in the middle.
+    changes: JoinSet<()>,
+    looks: JoinSet<()>,
+}
+
+impl Hands {
+    pub fn new(
+        configured: Configured,
+        control: Option<ControlClient>,
+        journal: Journal,
+        inputs: mpsc::Sender<Input>,
+        delivery: Delivery,
+        report_dir: PathBuf,
+    ) -> Hands {
+        Hands {
+            configured: Arc::new(configured),
+            control,
+            journal,
+            inputs,
+            delivery,
+            report_dir,
+            probes: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
+            gatherings: Arc::new(Semaphore::new(GATHERINGS_AT_ONCE)),
+            changes: JoinSet::new(),
+            looks: JoinSet::new(),
+        }
+    }
+
+    /// What is under way goes on as it was begun; what comes next goes by the new configuration.
+    pub fn reconfigure(&mut self, configured: Configured, delivery: Delivery, report_dir: PathBuf) {
+        self.configured = Arc::new(configured);
+        self.delivery = delivery;
+        self.report_dir = report_dir;
+    }
+
+    /// Starts one effect. Replies are the driver's own.
+    pub fn carry_out(&mut self, effect: Effect, state: &State, now: Timestamp) {
+        while self.changes.try_join_next().is_some() {}
+        while self.looks.try_join_next().is_some() {}
+        match effect {
+            Effect::Probe { id, peer, path } => self.probe(id, peer, path, now),
+            Effect::Gather { id, peer, purpose, also } => self.gather(id, &peer, Order { purpose, also, now }),
+            Effect::Apply(served) => {
+                let (inputs, control) = (self.inputs.clone(), self.control.clone());
+                self.changes.spawn(async move {
+                    let result = match &control {
+                        Some(control) => provider::apply(control, &served, now).await,
+                        None => Err(NO_SERVER.to_owned()),
+                    };
+                    hand_back(&inputs, Input::Applied { id: served.id, generation: served.generation, result }).await;
+                });
+            }
+            Effect::Withdraw { id, generation, why } => {
+                let (inputs, control) = (self.inputs.clone(), self.control.clone());
+                self.changes.spawn(async move {
+                    let result = match &control {
+                        Some(control) => provider::withdraw(control, &id, generation, &why).await,
+                        None => Err(NO_SERVER.to_owned()),
+                    };
+                    hand_back(&inputs, Input::Withdrawn { id, generation, result }).await;
+                });
+            }
+            Effect::Verify { id, generation, peer, .. } => self.verify(id, generation, &peer, now),
+            Effect::Notify { notification, subscriber } => {
+                let delivery = self.delivery.clone();
+                self.looks.spawn(async move {
+                    // The queue ends only with the daemon, and the log knows what was not delivered.
+                    let _ = delivery.send((subscriber, notification)).await;
+                });
+            }
+            Effect::WriteReport { incident } => self.write_report(incident, state, now),
+            Effect::Reply { .. } => {}
+        }
+    }
+
+    /// Lets what changes a zone come to its end; what only looks is dropped.
+    pub async fn finish(mut self) {
+        self.looks.abort_all();
+        let ended = tokio::time::timeout(FINISH_BOUND, async { while self.changes.join_next().await.is_some() {} });
+        if ended.await.is_err() {
+            tracing::warn!("a change was still under way when ukai stopped; it is taken up again at the next start");
+        }
+    }
+
+    fn probe(&mut self, id: String, peer: String, path: Path, now: Timestamp) {
+        let (configured, inputs) = (Arc::clone(&self.configured), self.inputs.clone());
+        let (journal, slots) = (self.journal.clone(), Arc::clone(&self.probes));
+        let anchor = Anchor::new(now);
+        self.looks.spawn(async move {
+            // The semaphore is never closed.
+            let _slot = slots.acquire().await;
+            let observations = match configured.subjects.get(&peer) {
+                Some(subject) => configured.vantage.observe(subject, path, anchor.now()).await,
+                None => Vec::new(),
+            };
+            journal.add_samples(observations.clone(), anchor.now());
+            hand_back(&inputs, Input::Observed { id, peer, observations }).await;
+        });
+    }
+
+    fn gather(&mut self, id: String, peer: &str, order: Order) {
+        let Some(subject) = self.configured.subjects.get(peer).cloned() else { return };
+        let (configured, inputs) = (Arc::clone(&self.configured), self.inputs.clone());
+        let slots = Arc::clone(&self.gatherings);
+        let anchor = Anchor::new(order.now);
+        self.looks.spawn(async move {
+            let _slot = slots.acquire().await;
+            let order = Order { now: anchor.now(), ..order };
+            let evidence = gather(&configured.vantage, &subject, &order).await;
+            hand_back(&inputs, Input::EvidenceGathered { id, evidence: Box::new(evidence) }).await;
+        });
+    }
+
+    fn verify(&mut self, id: String, generation: u64, peer: &str, now: Timestamp) {
+        let subject = self.configured.subjects.get(peer).cloned();
+        let (configured, inputs, journal) = (Arc::clone(&self.configured), self.inputs.clone(), self.journal.clone());
+        self.looks.spawn(async move {
+            let verification = match &subject {
+                Some(subject) => verify(&configured.vantage, subject, now).await,
+                None => unknown_peer(),
+            };
+            journal.add_samples(verification.observations.clone(), now);
+            hand_back(&inputs, Input::Verified { id, generation, verification }).await;
+        });
+    }
+
+    fn write_report(&mut self, incident: String, state: &State, now: Timestamp) {
+        let (journal, inputs, dir) = (self.journal.clone(), self.inputs.clone(), self.report_dir.clone());
+        let known = state.incidents.get(&incident);
+        let span = known.map(|known| (known.peer.clone(), known.failing_since, known.closed_at.unwrap_or(now)));
+        self.looks.spawn(async move {
+            let written = write_report(&journal, &incident, span, dir).await;
+            let result = written.map_err(|error| format!("{error:#}"));
+            hand_back(&inputs, Input::ReportWritten { incident, result }).await;
+        });
+    }
+}
+
+const NO_SERVER: &str = "no embedded DNS server is configured: there is nowhere to serve an override";
+
+fn unknown_peer() -> Verification {
+    let gone = || Err("the peer is no longer configured".to_owned());
+    Verification { at_server: gone(), by_resolver: gone(), observations: Vec::new() }
+}
+
+/// The driver outlives its effects; where it does not, nobody needs the result.
+async fn hand_back(inputs: &mpsc::Sender<Input>, input: Input) {
+    let _ = inputs.send(input).await;
+}
+
+async fn write_report(
+    journal: &Journal,
+    incident: &str,
+    span: Option<(String, Timestamp, Timestamp)>,
+    dir: PathBuf,
+) -> anyhow::Result<Vec<String>> {
+    let records = journal.read_all().await?;
+    let samples = match span {
+        Some((peer, from, to)) => {
+            let from = from.checked_sub(CHART_LEAD).unwrap_or(from);
+            journal.samples(&peer, from, to).await?
+        }
+        None => Vec::new(),
+    };
+    let incident = incident.to_owned();
+    let paths = tokio::task::spawn_blocking(move || report::write(&records, &samples, &incident, &dir))
+        .await
+        .context("the report could not be written")??;
+    Ok(paths.iter().map(|path| path.display().to_string()).collect())
+}

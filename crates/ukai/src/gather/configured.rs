@@ -1,0 +1,128 @@
+//! From the configuration to where we look from and whom we look at.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context;
+use rustls::pki_types::CertificateDer;
+use ukai_dns::system::{RESOLV_CONF, SystemResolver};
+use ukai_dns::{Client, ClientOptions, Upstream};
+use ukai_probe::{Prober, ProberOptions};
+
+use crate::config::{Config, Peer};
+
+use super::subject::{Control, Subject, Vantage, Watched};
+
+/// Everything that the configuration says about looking.
+#[derive(Clone)]
+pub struct Configured {
+    pub vantage: Vantage,
+    pub subjects: BTreeMap<String, Subject>,
+}
+
+pub fn configure(config: &Config) -> anyhow::Result<Configured> {
+    let prober = prober(config, &[])?;
+    let vantage = Vantage {
+        dns: Client::new(ClientOptions { extra_roots: config.ca.clone(), ..ClientOptions::default() }),
+        prober: prober.clone(),
+        resolvers: resolvers(config)?,
+        embedded: config.dns.as_ref().and_then(|dns| dns.listen.first().copied()),
+        independent: config.independent.clone(),
+        root_hints: config.root_hints.clone(),
+        authority_port: config.authority_port,
+        controls: config
+            .controls
+            .iter()
+            .map(|control| Control { endpoint: control.endpoint.clone(), address: control.address })
+            .collect(),
+        bound: config.evidence_bound,
+    };
+    let subjects = config
+        .peers
+        .iter()
+        .map(|peer| {
+            // Peers without a CA of their own share one prober, and so one bound on connections.
+            let prober = if peer.ca.is_empty() { prober.clone() } else { self::prober(config, &peer.ca)? };
+            Ok((peer.name.clone(), subject(peer, prober)))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    Ok(Configured { vantage, subjects })
+}
+
+/// What the application's network resolves with.
+pub fn resolvers(config: &Config) -> anyhow::Result<Vec<Upstream>> {
+    if !config.resolver.is_empty() {
+        return Ok(config.resolver.clone());
+    }
+    let system = SystemResolver::read(Path::new(RESOLV_CONF))
+        .context("no resolver is configured and the system's cannot be read; set `resolver`")?;
+    Ok(system.servers)
+}
+
+fn prober(config: &Config, more: &[CertificateDer<'static>]) -> anyhow::Result<Prober> {
+    let options = ProberOptions {
+        extra_roots: config.ca.iter().chain(more).map(|certificate| pem(certificate)).collect(),
+        allow: config.allow_addresses.clone(),
+        ..ProberOptions::default()
+    };
+    Prober::new(options).context("the trust store cannot be used")
+}
+
+fn subject(peer: &Peer, prober: Prober) -> Subject {
+    Subject {
+        peer: peer.name.clone(),
+        prober,
+        host: peer.host.clone(),
+        watched: peer
+            .endpoints
+            .iter()
+            .map(|endpoint| Watched {
+                endpoint: endpoint.clone(),
+                expectation: peer.expect.clone(),
+                unauthenticated: peer.unauthenticated.clone(),
+                request: peer.request.clone(),
+                timeouts: peer.timeouts,
+            })
+            .collect(),
+        authority: peer.authority.clone(),
+        resolve_timeout: peer.resolve_timeout,
+    }
+}
+
+/// A certificate as PEM (RFC 7468): lines of 64 characters.
+pub fn pem(certificate: &[u8]) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut encoded = Vec::with_capacity(certificate.len().div_ceil(3) * 4);
+    for chunk in certificate.chunks(3) {
+        let mut group = [0u8; 3];
+        group[..chunk.len()].copy_from_slice(chunk);
+        let bits = u32::from_be_bytes([0, group[0], group[1], group[2]]);
+        for position in 0..4 {
+            let sextet = (bits >> (18 - 6 * position)) & 0x3f;
+            encoded.push(if position <= chunk.len() { ALPHABET[sextet as usize] } else { b'=' });
+        }
+    }
+    let mut out = b"-----BEGIN CERTIFICATE-----\n".to_vec();
+    for line in encoded.chunks(64) {
+        out.extend_from_slice(line);
+        out.push(b'\n');
+    }
+    out.extend_from_slice(b"-----END CERTIFICATE-----\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+
+    #[test]
+    fn pem_reads_back_whatever_the_length() {
+        for length in [0, 1, 2, 3, 47, 48, 49, 500] {
+            let der: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
+            let read = CertificateDer::from_pem_slice(&pem(&der)).unwrap();
+            assert_eq!(read.as_ref(), der, "{length}");
+        }
+    }
+}

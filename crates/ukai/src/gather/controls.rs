@@ -1,0 +1,84 @@
+//! Controls: unrelated names and addresses that tell our own fault from the peer's.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ukai_core::diagnose::evidence::ControlResult;
+use ukai_core::observe::{AddressResult, ErrorClass};
+use ukai_probe::{Expectation, Request, StatusSet, Timeouts, explain};
+
+use super::question::{Anchor, QUERY_TIMEOUT};
+use super::resolution::resolve;
+use super::subject::{Control, Vantage, join_all};
+
+/// A control is a large, near site: what it does not do in two seconds it does not do now. Four stages stay below
+/// the bound of a gathering.
+const CONTROL_TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(2),
+    tls: Duration::from_secs(2),
+    processing: Duration::from_secs(2),
+    transfer: Duration::from_secs(1),
+};
+
+/// Every control, side by side.
+pub async fn probe(vantage: &Vantage, anchor: Anchor) -> Vec<ControlResult> {
+    join_all(vantage.controls.iter().map(|control| probe_one(vantage, control, anchor))).await
+}
+
+async fn probe_one(vantage: &Vantage, control: &Control, anchor: Anchor) -> ControlResult {
+    let name = resolve(&vantage.dns, &vantage.resolvers, &control.endpoint.host(), QUERY_TIMEOUT);
+    let (resolution, known) = match control.address {
+        Some(address) => {
+            let (resolution, result) = tokio::join!(name, reach(vantage, control, address));
+            (resolution, Some(result))
+        }
+        None => {
+            let resolution = name.await;
+            match resolution.addresses.first() {
+                Some(address) => {
+                    let result = reach(vantage, control, *address).await;
+                    (resolution, Some(result))
+                }
+                None => (resolution, None),
+            }
+        }
+    };
+    judge(control, resolution.failure.map(|failure| failure.detail), known.as_ref(), anchor)
+}
+
+async fn reach(vantage: &Vantage, control: &Control, address: IpAddr) -> AddressResult {
+    // Whatever it answers, it answered: a control proves the way there, not the page.
+    let expectation = Expectation {
+        status: StatusSet::parse(&["100-599"]).unwrap_or_default(),
+        ..Expectation::default()
+    };
+    vantage
+        .prober
+        .probe_address(&control.endpoint, address, &expectation, &Request::default(), &CONTROL_TIMEOUTS)
+        .await
+}
+
+fn judge(
+    control: &Control,
+    name_failure: Option<String>,
+    reached: Option<&AddressResult>,
+    anchor: Anchor,
+) -> ControlResult {
+    let identity = reached.and_then(|result| result.identity.as_ref());
+    let failure = reached.and_then(|result| result.failure.as_ref());
+    let address_failure = match reached {
+        None => Some("its name did not resolve and no address of it is known".to_owned()),
+        Some(result) => result.failure.as_ref().map(|_| explain(&control.endpoint, result)),
+    };
+    let date = reached.and_then(|result| result.http.as_ref()).and_then(|http| http.date);
+    ControlResult {
+        control: control.endpoint.to_string(),
+        name_failure,
+        address_failure,
+        issuer: identity.map(|identity| identity.issuer.clone()),
+        dates_failure: failure
+            .is_some_and(|failure| matches!(failure.class, ErrorClass::Expired | ErrorClass::NotYetValid)),
+        clock_offset_s: date.map(|date| date.duration_since(anchor.now()).as_secs()),
+        tls_verified: identity.is_some_and(|identity| identity.verified),
+    }
+}

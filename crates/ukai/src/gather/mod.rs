@@ -1,0 +1,156 @@
+//! Evidence for one peer: everybody is asked side by side, every candidate proves itself, all within one bound.
+//!
+//! ```text
+//! our resolver  ── at once, UDP and TCP ── again after 1.2 s ──────────────┐
+//! delegation    ── walked from the root ── every authority, canary ────────┤
+//! independents, the embedded server, controls, a probe past our override ──┤
+//!                                                                          ├─ our resolver a last time ─► evidence
+//! candidates    ── proved k times, each as soon as somebody names it ──────┘
+//! ```
+//!
+//! Every question has a time-out of its own below the bound, and what did not come is recorded as silence: a missing
+//! answer is evidence too, and it caps what may be concluded.
+
+mod authorities;
+mod candidates;
+mod configured;
+mod controls;
+mod question;
+mod resolution;
+mod subject;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use ukai_core::diagnose::evidence::{Asked, Canary, Delegation, Evidence, Outcome, Purpose, Rcode, Source};
+use ukai_core::observe::Path;
+use ukai_dns::{RecordType, Upstream};
+
+pub use candidates::PROOFS;
+pub use configured::{Configured, configure, pem, resolvers};
+pub use question::Anchor;
+pub use resolution::{chosen, resolve};
+pub use subject::{Control, Subject, Vantage, Watched, join_all};
+
+use candidates::Found;
+use question::{Asker, Whom};
+
+/// More than a second, so that a TTL that counts down is seen to.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(1200);
+const FAMILIES: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
+
+/// What is to be gathered.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub purpose: Purpose,
+    /// Addresses to prove besides those that the sources name.
+    pub also: BTreeSet<IpAddr>,
+    /// Now, by the engine's time.
+    pub now: Timestamp,
+}
+
+pub async fn gather(vantage: &Vantage, subject: &Subject, order: &Order) -> Evidence {
+    let anchor = Anchor::new(order.now);
+    let deadline = Instant::now() + vantage.bound;
+    let asker = Asker { dns: vantage.dns.clone(), host: subject.host.clone(), anchor, deadline };
+    let (found, finds) = Found::channel();
+    let mut also = order.also.clone();
+    if subject.is_literal() {
+        also.extend(subject.host.parse::<IpAddr>());
+    }
+    let (seen, candidates) = tokio::join!(
+        look(vantage, subject, &asker, found),
+        candidates::collect(subject, &also, deadline, finds),
+    );
+    Evidence {
+        peer: subject.peer.clone(),
+        host: subject.host.clone(),
+        purpose: order.purpose,
+        started_at: order.now,
+        finished_at: anchor.now(),
+        endpoints: subject.endpoints(),
+        asked: seen.asked,
+        delegation: seen.delegation,
+        canary: seen.canary,
+        candidates,
+        controls: seen.controls,
+        observations: seen.observations,
+    }
+}
+
+struct Seen {
+    asked: Vec<Asked>,
+    delegation: Option<Delegation>,
+    canary: Canary,
+    controls: Vec<ukai_core::diagnose::evidence::ControlResult>,
+    observations: Vec<ukai_core::observe::Observation>,
+}
+
+/// Asks everybody. Dropping `found` at the end tells the collector that no address can come any more.
+async fn look(vantage: &Vantage, subject: &Subject, asker: &Asker, found: Found) -> Seen {
+    let named = !subject.is_literal();
+    let resolvers: &[Upstream] = if named { &vantage.resolvers } else { &[] };
+    let independent: &[Upstream] = if named { &vantage.independent } else { &[] };
+    let embedded = vantage.embedded.filter(|_| named).map(Upstream::Udp);
+    let (ours, authorities, independents, embedded, controls, observations) = tokio::join!(
+        ask_our_resolvers(asker, resolvers, &found),
+        authorities::ask(vantage, subject, asker, &found),
+        ask_each(asker, Source::Independent, independent, Some(&found)),
+        // What we serve ourselves is not a source of candidates: `also` names a standing override's set.
+        ask_each(asker, Source::Embedded, embedded.as_slice(), None),
+        controls::probe(vantage, asker.anchor),
+        vantage.observe(subject, Path::Bypass, asker.anchor.now()),
+    );
+    let last = ask_each(asker, Source::OurResolver, resolvers, Some(&found)).await;
+    let mut asked = ours;
+    asked.extend(authorities.asked);
+    asked.extend(independents);
+    asked.extend(embedded);
+    asked.extend(last);
+    Seen { asked, delegation: authorities.delegation, canary: authorities.canary, controls, observations }
+}
+
+/// UDP and TCP at once, UDP again later; with validation off, where validation may be what fails.
+async fn ask_our_resolvers(asker: &Asker, resolvers: &[Upstream], found: &Found) -> Vec<Asked> {
+    let all = join_all(resolvers.iter().map(|resolver| ask_our_resolver(asker, resolver, found))).await;
+    all.into_iter().flatten().collect()
+}
+
+async fn ask_our_resolver(asker: &Asker, resolver: &Upstream, found: &Found) -> Vec<Asked> {
+    let whom = Whom::resolver(Source::OurResolver, resolver);
+    let started = Instant::now();
+    let servers: Vec<Whom> = [Some(whom.clone()), whom.over_tcp()].into_iter().flatten().collect();
+    let mut asked = ask_families(asker, &servers, Some(found)).await;
+    if asked.iter().any(is_servfail) {
+        asked.push(asker.ask_unchecked(&whom, RecordType::A).await);
+    }
+    tokio::time::sleep_until(started + ASK_AGAIN_AFTER).await;
+    asked.extend(ask_families(asker, &[whom], Some(found)).await);
+    asked
+}
+
+fn is_servfail(asked: &Asked) -> bool {
+    matches!(&asked.outcome, Outcome::Answered(answer) if answer.rcode == Rcode::Servfail)
+}
+
+/// A and AAAA of each, side by side.
+async fn ask_each(asker: &Asker, source: Source, upstreams: &[Upstream], found: Option<&Found>) -> Vec<Asked> {
+    let servers: Vec<Whom> = upstreams.iter().map(|upstream| Whom::resolver(source, upstream)).collect();
+    ask_families(asker, &servers, found).await
+}
+
+async fn ask_families(asker: &Asker, servers: &[Whom], found: Option<&Found>) -> Vec<Asked> {
+    let questions = servers.iter().flat_map(|whom| FAMILIES.map(|family| (whom, family)));
+    join_all(questions.map(|(whom, family)| ask_one(asker, whom, family, found))).await
+}
+
+async fn ask_one(asker: &Asker, whom: &Whom, family: RecordType, found: Option<&Found>) -> Asked {
+    let asked = asker.ask(whom, family).await;
+    if let Some(found) = found {
+        found.report(&asked);
+    }
+    asked
+}

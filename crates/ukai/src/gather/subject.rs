@@ -1,0 +1,145 @@
+//! Who is looked at, and from where.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use ukai_core::observe::{Observation, Path, Resolution};
+use ukai_dns::{Client, Upstream};
+use ukai_probe::{Endpoint, Expectation, Prober, Request, Round, Secrets, StatusSet, Timeouts};
+
+use super::resolution::resolve;
+
+/// Where we look from: the resolvers, the trust and the bounds of this network.
+#[derive(Clone)]
+pub struct Vantage {
+    pub dns: Client,
+    /// For controls; a peer has one of its own.
+    pub prober: Prober,
+    /// What the application's network resolves with, our own override left out.
+    pub resolvers: Vec<Upstream>,
+    /// The embedded server, where it is served.
+    pub embedded: Option<SocketAddr>,
+    pub independent: Vec<Upstream>,
+    pub root_hints: Vec<IpAddr>,
+    pub authority_port: u16,
+    pub controls: Vec<Control>,
+    /// Within which a gathering ends.
+    pub bound: Duration,
+}
+
+/// A name and address that have nothing to do with the peer.
+#[derive(Clone)]
+pub struct Control {
+    pub endpoint: Endpoint,
+    /// Its known address, so that it can be reached without any name.
+    pub address: Option<IpAddr>,
+}
+
+/// One peer as it is probed.
+#[derive(Clone)]
+pub struct Subject {
+    pub peer: String,
+    /// Trusts what this peer's certificates are issued by.
+    pub prober: Prober,
+    /// Lower-case A-labels, no trailing dot.
+    pub host: String,
+    pub watched: Vec<Watched>,
+    /// Servers that an operator named instead of the delegation.
+    pub authority: Vec<SocketAddr>,
+    pub resolve_timeout: Duration,
+}
+
+/// One endpoint, what is expected of it and what it is asked.
+#[derive(Clone)]
+pub struct Watched {
+    pub endpoint: Endpoint,
+    pub expectation: Expectation,
+    /// What the endpoint says to somebody without secrets.
+    pub unauthenticated: Option<Expectation>,
+    pub request: Request,
+    pub timeouts: Timeouts,
+}
+
+impl Vantage {
+    /// What the application asks: the embedded server where it is served, else the configured resolvers.
+    pub fn application_resolvers(&self) -> Vec<Upstream> {
+        match self.embedded {
+            Some(address) => vec![Upstream::Udp(address)],
+            None => self.resolvers.clone(),
+        }
+    }
+
+    /// One observation per endpoint; the name is resolved once for all of them.
+    pub async fn observe(&self, subject: &Subject, path: Path, now: Timestamp) -> Vec<Observation> {
+        let resolvers = match path {
+            Path::Normal => self.application_resolvers(),
+            Path::Bypass | Path::Chosen => self.resolvers.clone(),
+        };
+        let resolution = resolve(&self.dns, &resolvers, &subject.host, subject.resolve_timeout).await;
+        subject.probe(path, now, &resolution).await
+    }
+}
+
+impl Subject {
+    /// Every endpoint, side by side, at addresses that are known already.
+    pub async fn probe(&self, path: Path, started_at: Timestamp, resolution: &Resolution) -> Vec<Observation> {
+        join_all(self.watched.iter().map(|watched| {
+            let round = Round { peer: &self.peer, path, started_at, resolution: resolution.clone() };
+            let Watched { endpoint, expectation, request, timeouts, .. } = watched;
+            self.prober.probe_all(round, endpoint, expectation, request, timeouts)
+        }))
+        .await
+    }
+
+    pub fn endpoints(&self) -> Vec<String> {
+        self.watched.iter().map(|watched| watched.endpoint.to_string()).collect()
+    }
+
+    /// The host is an address: there is no name to ask anybody about.
+    pub fn is_literal(&self) -> bool {
+        self.watched.iter().any(|watched| watched.endpoint.host_address().is_some())
+    }
+}
+
+impl Watched {
+    /// What a candidate is asked, and what counts as its proof: never with a secret.
+    pub fn proof(&self) -> (Request, Expectation) {
+        let mut request = self.request.clone();
+        request.secrets = Secrets::Without;
+        if !self.request.has_secrets() {
+            return (request, self.expectation.clone());
+        }
+        let expectation = self.unauthenticated.clone().unwrap_or_else(|| Expectation {
+            status: unauthenticated_statuses(),
+            address_ranges: self.expectation.address_ranges.clone(),
+            certificate_days: self.expectation.certificate_days,
+            ..Expectation::default()
+        });
+        (request, expectation)
+    }
+}
+
+/// Without a baseline of its own, an endpoint that wants secrets is expected to ask for them, or to answer.
+fn unauthenticated_statuses() -> StatusSet {
+    StatusSet::parse(&["200-399", "401", "403"]).unwrap_or_default()
+}
+
+/// Drives futures together and keeps their order.
+pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut all_ready = true;
+        for (future, output) in &mut waiting {
+            if output.is_none() {
+                match future.as_mut().poll(context) {
+                    std::task::Poll::Ready(value) => *output = Some(value),
+                    std::task::Poll::Pending => all_ready = false,
+                }
+            }
+        }
+        if all_ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, output)| output).collect()
+}
