@@ -30,7 +30,7 @@ fn is_global_v4(address: Ipv4Addr) -> bool {
         [172, second, ..] => second & 0xf0 != 16,
         [192, 0, 0, last] => last == 9 || last == 10, // PCP and TURN anycast, RFC 7723 and RFC 8155
         [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => false, // documentation, RFC 5737
-        [192, 88, 99, _] => false, // 6to4 relay anycast, deprecated by RFC 7526
+        [192, 88, 99, _] => false,                    // 6to4 relay anycast, deprecated by RFC 7526
         [192, 168, ..] => false,
         [198, 18 | 19, ..] => false, // benchmarking, RFC 2544
         [first, ..] => first < 224,  // multicast, reserved (240/4) and broadcast lie above
@@ -50,8 +50,8 @@ fn is_global_v6(address: Ipv6Addr) -> bool {
             0x4 => third == 0x112, // AS112, RFC 7535
             _ => false,            // Teredo, benchmarking, ORCHID, DRIP and what is unassigned of 2001::/23
         },
-        [0x2001, 0xdb8, ..] => false,                         // documentation, RFC 3849
-        [0x3fff, second, ..] if second < 0x1000 => false,     // documentation, RFC 9637
+        [0x2001, 0xdb8, ..] => false,                     // documentation, RFC 3849
+        [0x3fff, second, ..] if second < 0x1000 => false, // documentation, RFC 9637
         // Only 2000::/3 is global unicast (RFC 3513, 4): this leaves out ::/8, 100::/64, 5f00::/16, fc00::/7,
         // fe80::/10, fec0::/10 and ff00::/8.
         [first, ..] => first & 0xe000 == 0x2000,

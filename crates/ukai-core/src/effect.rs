@@ -15,7 +15,11 @@ use crate::observe::Path;
 #[serde(tag = "effect", rename_all = "snake_case")]
 pub enum Effect {
     /// Probe every endpoint of a peer once, by this path. Answer: [`crate::input::Input::Observed`].
-    Probe { id: String, peer: String, path: Path },
+    Probe {
+        id: String,
+        peer: String,
+        path: Path,
+    },
     /// Answer: [`crate::input::Input::EvidenceGathered`].
     Gather {
         id: String,
@@ -27,14 +31,31 @@ pub enum Effect {
     /// Make the zone provider serve exactly this. Idempotent by id and generation. Answer: `Applied`.
     Apply(ServedOverride),
     /// Make the zone provider stop serving it. Idempotent. Answer: `Withdrawn`.
-    Withdraw { id: String, generation: u64, why: String },
+    Withdraw {
+        id: String,
+        generation: u64,
+        why: String,
+    },
     /// Ask the server, then the resolver's path, then probe by the normal path. Answer: `Verified`.
-    Verify { id: String, generation: u64, peer: String, addresses: BTreeSet<IpAddr> },
-    Notify { notification: Notification, subscriber: String },
+    Verify {
+        id: String,
+        generation: u64,
+        peer: String,
+        addresses: BTreeSet<IpAddr>,
+    },
+    Notify {
+        notification: Notification,
+        subscriber: String,
+    },
     /// Write the incident's report. Answer: `ReportWritten`.
-    WriteReport { incident: String },
+    WriteReport {
+        incident: String,
+    },
     /// Answer a command.
-    Reply { command: u64, reply: Reply },
+    Reply {
+        command: u64,
+        reply: Reply,
+    },
 }
 
 /// What the zone provider is asked to serve.

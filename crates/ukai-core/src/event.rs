@@ -70,14 +70,29 @@ pub enum NotificationKind {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The daemon came up.
-    Started { version: String },
+    Started {
+        version: String,
+    },
     /// A peer is watched from now on, or its settings changed.
-    PeerWatched { peer: String, host: String, level: Level },
-    PeerForgotten { peer: String },
+    PeerWatched {
+        peer: String,
+        host: String,
+        level: Level,
+    },
+    PeerForgotten {
+        peer: String,
+    },
     /// What normal looks like, learned from a healthy gathering.
-    BaselineLearned { peer: String, history: Box<History> },
+    BaselineLearned {
+        peer: String,
+        history: Box<History>,
+    },
     /// History from elsewhere, that an operator vouches for.
-    HistoryImported { peer: String, history: Box<History>, by: Actor },
+    HistoryImported {
+        peer: String,
+        history: Box<History>,
+        by: Actor,
+    },
     /// The addresses that the normal path leads to are others than before.
     AddressSetChanged {
         peer: String,
@@ -105,8 +120,16 @@ pub enum Event {
         /// When the first of them started.
         failing_since: Timestamp,
     },
-    IncidentPaged { incident: String, reason: String },
-    EvidenceRequested { gathering: String, peer: String, incident: Option<String>, purpose: Purpose },
+    IncidentPaged {
+        incident: String,
+        reason: String,
+    },
+    EvidenceRequested {
+        gathering: String,
+        peer: String,
+        incident: Option<String>,
+        purpose: Purpose,
+    },
     EvidenceGathered {
         gathering: String,
         peer: String,
@@ -114,40 +137,141 @@ pub enum Event {
         evidence: Box<Evidence>,
         application: Vec<ApplicationCall>,
     },
-    Diagnosed { gathering: String, peer: String, incident: Option<String>, verdict: Box<Verdict> },
+    Diagnosed {
+        gathering: String,
+        peer: String,
+        incident: Option<String>,
+        verdict: Box<Verdict>,
+    },
     /// A plan passed every guard that does not need a person.
-    OverrideProposed { id: String, incident: String, plan: Box<Plan>, hash: String, level: Level },
+    OverrideProposed {
+        id: String,
+        incident: String,
+        plan: Box<Plan>,
+        hash: String,
+        level: Level,
+    },
     /// An override was considered, and these guards forbid it.
-    OverrideRefused { incident: String, peer: String, refusals: Vec<Refusal> },
-    OverrideApproved { id: String, hash: String, by: Actor, why: String },
-    OverrideRejected { id: String, by: Actor, why: String },
+    OverrideRefused {
+        incident: String,
+        peer: String,
+        refusals: Vec<Refusal>,
+    },
+    OverrideApproved {
+        id: String,
+        hash: String,
+        by: Actor,
+        why: String,
+    },
+    OverrideRejected {
+        id: String,
+        by: Actor,
+        why: String,
+    },
     /// Nobody approved in time, or the world changed before apply.
-    OverrideVoided { id: String, reason: String },
+    OverrideVoided {
+        id: String,
+        reason: String,
+    },
     /// Every guard was run again on fresh evidence; the change is about to be made.
-    ApplyStarted { id: String, generation: u64, addresses: BTreeSet<IpAddr>, expires_at: Timestamp },
-    Applied { id: String, generation: u64 },
-    ApplyFailed { id: String, generation: u64, detail: String },
+    ApplyStarted {
+        id: String,
+        generation: u64,
+        addresses: BTreeSet<IpAddr>,
+        expires_at: Timestamp,
+    },
+    Applied {
+        id: String,
+        generation: u64,
+    },
+    ApplyFailed {
+        id: String,
+        generation: u64,
+        detail: String,
+    },
     /// At the server, through the resolver's path and by a probe over the normal path.
-    OverrideServed { id: String, generation: u64, proof: String },
+    OverrideServed {
+        id: String,
+        generation: u64,
+        proof: String,
+    },
     /// The application itself was seen to succeed.
-    OverrideConfirmed { id: String, call: ApplicationCall },
+    OverrideConfirmed {
+        id: String,
+        call: ApplicationCall,
+    },
     /// A follow override re-read its sources: another set within the approved anchors.
-    FollowStarted { id: String, generation: u64, addresses: BTreeSet<IpAddr> },
-    LeaseWarned { id: String, left_s: i64 },
-    LeaseExtended { id: String, expires_at: Timestamp, by: Actor, why: String },
-    OverrideTroubled { id: String, reason: String },
-    WithdrawStarted { id: String, reason: EndReason, by: Actor, why: String },
-    WithdrawFailed { id: String, detail: String },
-    OverrideEnded { id: String, reason: EndReason },
+    FollowStarted {
+        id: String,
+        generation: u64,
+        addresses: BTreeSet<IpAddr>,
+    },
+    LeaseWarned {
+        id: String,
+        left_s: i64,
+    },
+    LeaseExtended {
+        id: String,
+        expires_at: Timestamp,
+        by: Actor,
+        why: String,
+    },
+    OverrideTroubled {
+        id: String,
+        reason: String,
+    },
+    WithdrawStarted {
+        id: String,
+        reason: EndReason,
+        by: Actor,
+        why: String,
+    },
+    WithdrawFailed {
+        id: String,
+        detail: String,
+    },
+    OverrideEnded {
+        id: String,
+        reason: EndReason,
+    },
     /// The normal path, past the override, has been right `times` times in a row.
-    NormalPathProved { id: String, times: u32 },
-    IncidentClosed { incident: String, reason: String },
-    ReportWritten { incident: String, paths: Vec<String> },
-    NotificationQueued { notification: Notification, subscribers: Vec<String> },
-    NotificationDelivered { key: String, subscriber: String, attempts: u32 },
-    NotificationFailed { key: String, subscriber: String, attempts: u32, detail: String },
-    Frozen { by: Actor, why: String },
-    Thawed { by: Actor, why: String },
+    NormalPathProved {
+        id: String,
+        times: u32,
+    },
+    IncidentClosed {
+        incident: String,
+        reason: String,
+    },
+    ReportWritten {
+        incident: String,
+        paths: Vec<String>,
+    },
+    NotificationQueued {
+        notification: Notification,
+        subscribers: Vec<String>,
+    },
+    NotificationDelivered {
+        key: String,
+        subscriber: String,
+        attempts: u32,
+    },
+    NotificationFailed {
+        key: String,
+        subscriber: String,
+        attempts: u32,
+        detail: String,
+    },
+    Frozen {
+        by: Actor,
+        why: String,
+    },
+    Thawed {
+        by: Actor,
+        why: String,
+    },
     /// Something the shell met that a person should know of.
-    Troubled { what: String },
+    Troubled {
+        what: String,
+    },
 }

@@ -16,25 +16,72 @@ use crate::peer::Settings;
 #[serde(tag = "input", rename_all = "snake_case")]
 pub enum Input {
     /// The daemon came up with this configuration; everything that was begun is taken up again.
-    Started { version: String, settings: Box<Settings> },
+    Started {
+        version: String,
+        settings: Box<Settings>,
+    },
     /// The configuration was read again.
-    Reconfigured { settings: Box<Settings> },
+    Reconfigured {
+        settings: Box<Settings>,
+    },
     /// One observation per endpoint of the peer.
-    Observed { id: String, peer: String, observations: Vec<Observation> },
-    EvidenceGathered { id: String, evidence: Box<Evidence> },
-    Applied { id: String, generation: u64, result: Result<(), String> },
-    Verified { id: String, generation: u64, verification: Verification },
-    Withdrawn { id: String, generation: u64, result: Result<(), String> },
+    Observed {
+        id: String,
+        peer: String,
+        observations: Vec<Observation>,
+    },
+    EvidenceGathered {
+        id: String,
+        evidence: Box<Evidence>,
+    },
+    Applied {
+        id: String,
+        generation: u64,
+        result: Result<(), String>,
+    },
+    Verified {
+        id: String,
+        generation: u64,
+        verification: Verification,
+    },
+    Withdrawn {
+        id: String,
+        generation: u64,
+        result: Result<(), String>,
+    },
     /// What the zone provider says it serves; compared with what should be served.
-    ProviderListed { serving: Vec<ServedNow> },
+    ProviderListed {
+        serving: Vec<ServedNow>,
+    },
     /// The provider ended an override by itself (expiry), or an operator did so offline.
-    ProviderEnded { id: String, why: String, offline_by: Option<Actor> },
-    NotificationSent { key: String, subscriber: String, attempts: u32, result: Result<(), String> },
-    ApplicationCalled { peer: String, call: ApplicationCall },
-    ReportWritten { incident: String, result: Result<Vec<String>, String> },
-    Command { id: u64, by: Actor, command: Command },
+    ProviderEnded {
+        id: String,
+        why: String,
+        offline_by: Option<Actor>,
+    },
+    NotificationSent {
+        key: String,
+        subscriber: String,
+        attempts: u32,
+        result: Result<(), String>,
+    },
+    ApplicationCalled {
+        peer: String,
+        call: ApplicationCall,
+    },
+    ReportWritten {
+        incident: String,
+        result: Result<Vec<String>, String>,
+    },
+    Command {
+        id: u64,
+        by: Actor,
+        command: Command,
+    },
     /// The shell met something that a person should know of.
-    Troubled { what: String },
+    Troubled {
+        what: String,
+    },
     /// Time went on.
     Tick,
 }
@@ -63,14 +110,41 @@ pub struct ServedNow {
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
     /// `hash`: what the person saw. None: refused, unless the CLI fetched it for them.
-    Approve { id: String, hash: String, why: String },
-    Reject { id: String, why: String },
-    Revert { id: String, why: String },
-    RevertAll { why: String },
-    Extend { id: String, lease_s: u64, why: String },
+    Approve {
+        id: String,
+        hash: String,
+        why: String,
+    },
+    Reject {
+        id: String,
+        why: String,
+    },
+    Revert {
+        id: String,
+        why: String,
+    },
+    RevertAll {
+        why: String,
+    },
+    Extend {
+        id: String,
+        lease_s: u64,
+        why: String,
+    },
     /// Ask for a plan that pins these addresses.
-    Pin { peer: String, addresses: BTreeSet<IpAddr>, why: String },
-    Freeze { why: String },
-    Thaw { why: String },
-    ImportHistory { peer: String, history: Box<History> },
+    Pin {
+        peer: String,
+        addresses: BTreeSet<IpAddr>,
+        why: String,
+    },
+    Freeze {
+        why: String,
+    },
+    Thaw {
+        why: String,
+    },
+    ImportHistory {
+        peer: String,
+        history: Box<History>,
+    },
 }

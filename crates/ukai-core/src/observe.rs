@@ -104,10 +104,7 @@ impl ErrorClass {
 
     /// Whether the far side showed an identity that is not the peer's.
     pub fn is_foreign_identity(self) -> bool {
-        matches!(
-            self,
-            ErrorClass::UntrustedIssuer | ErrorClass::SelfSigned | ErrorClass::NameMismatch
-        )
+        matches!(self, ErrorClass::UntrustedIssuer | ErrorClass::SelfSigned | ErrorClass::NameMismatch)
     }
 }
 
@@ -262,10 +259,7 @@ impl Observation {
         if let Some(failure) = &self.resolution.failure {
             return Some(failure);
         }
-        self.results
-            .iter()
-            .filter_map(|result| result.failure.as_ref())
-            .min_by_key(|failure| failure.stage)
+        self.results.iter().filter_map(|result| result.failure.as_ref()).min_by_key(|failure| failure.stage)
     }
 
     /// An application that tries one address of the answer can fail if any address fails; it surely fails if all do.

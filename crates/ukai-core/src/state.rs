@@ -128,9 +128,7 @@ impl State {
 
     /// The override of a peer that is pending or may stand.
     pub fn live_override(&self, peer: &str) -> Option<&Override> {
-        self.overrides
-            .values()
-            .find(|over| over.peer == peer && (over.phase.is_pending() || over.phase.may_stand()))
+        self.overrides.values().find(|over| over.peer == peer && (over.phase.is_pending() || over.phase.may_stand()))
     }
 
     /// Takes one event in. The only way that state changes.
@@ -197,9 +195,7 @@ impl State {
 
     fn apply_incident(&mut self, at: Timestamp, event: &Event) {
         match event {
-            Event::IncidentOpened {
-                incident, peer, alarm, stage, class, summary, page, failing_since, ..
-            } => {
+            Event::IncidentOpened { incident, peer, alarm, stage, class, summary, page, failing_since, .. } => {
                 self.numbers.incident += 1;
                 if let Some(peer) = self.peers.get_mut(peer) {
                     peer.incident = Some(incident.clone());
@@ -231,8 +227,7 @@ impl State {
             }
             Event::EvidenceRequested { gathering, peer, incident, purpose } => {
                 self.numbers.gathering += 1;
-                let asked =
-                    Gathering { peer: peer.clone(), incident: incident.clone(), purpose: *purpose };
+                let asked = Gathering { peer: peer.clone(), incident: incident.clone(), purpose: *purpose };
                 self.gatherings.insert(gathering.clone(), asked);
                 if let Some(incident) = incident {
                     self.incident_mut(incident, |known| known.gatherings += 1);
@@ -303,10 +298,7 @@ impl State {
             self.overrides.insert(id.clone(), planned(at, id, plan, hash, *level));
             return;
         }
-        if matches!(
-            event,
-            Event::ApplyStarted { .. } | Event::FollowStarted { .. } | Event::WithdrawStarted { .. }
-        ) {
+        if matches!(event, Event::ApplyStarted { .. } | Event::FollowStarted { .. } | Event::WithdrawStarted { .. }) {
             self.changes.retain(|change| at.duration_since(*change).as_secs() < 3600);
             self.changes.push(at);
         }
@@ -397,18 +389,14 @@ impl State {
 
     /// Drops the oldest of what has ended, so that a daemon of years stays small.
     fn forget_ended(&mut self) {
-        let mut ended: Vec<(Timestamp, String)> = self
-            .incidents
-            .values()
-            .filter_map(|known| Some((known.closed_at?, known.id.clone())))
-            .collect();
+        let mut ended: Vec<(Timestamp, String)> =
+            self.incidents.values().filter_map(|known| Some((known.closed_at?, known.id.clone()))).collect();
         ended.sort();
         let surplus = ended.len().saturating_sub(ENDED_KEPT);
         for (_, id) in ended.into_iter().take(surplus) {
             self.incidents.remove(&id);
             self.reports.remove(&id);
-            self.overrides
-                .retain(|_, over| over.incident != id || over.phase.may_stand() || over.phase.is_pending());
+            self.overrides.retain(|_, over| over.incident != id || over.phase.may_stand() || over.phase.is_pending());
         }
     }
 }
@@ -425,13 +413,7 @@ impl Override {
     }
 }
 
-fn planned(
-    at: Timestamp,
-    id: &str,
-    plan: &crate::plan::Plan,
-    hash: &str,
-    level: Level,
-) -> Override {
+fn planned(at: Timestamp, id: &str, plan: &crate::plan::Plan, hash: &str, level: Level) -> Override {
     let phase = match level {
         Level::Observe | Level::Propose => Phase::Withheld,
         Level::Approve | Level::Auto => Phase::Proposed,

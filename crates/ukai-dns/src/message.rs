@@ -90,9 +90,15 @@ pub enum Data {
     Ns(Name),
     Soa(Soa),
     /// As in a zone file, and the addresses hinted at, which clients may use without ever asking for A or AAAA.
-    Https { text: String, hints: Vec<IpAddr> },
+    Https {
+        text: String,
+        hints: Vec<IpAddr>,
+    },
     Txt(String),
-    Other { rtype: RecordType, data: Vec<u8> },
+    Other {
+        rtype: RecordType,
+        data: Vec<u8>,
+    },
 }
 
 /// A start of authority: who owns the zone, and for how long an absence may be remembered.
@@ -164,7 +170,10 @@ impl Reply {
     pub fn is_nodata(&self) -> bool {
         let chain = self.cname_chain();
         let end = chain.last().unwrap_or(&self.question.name);
-        let has_type = |record: &Record| record.name == *end && record.rtype() == self.question.qtype;
+        // The question name counts as well: asked for, a CNAME is itself the answer.
+        let has_type = |record: &Record| {
+            (record.name == *end || record.name == self.question.name) && record.rtype() == self.question.qtype
+        };
         self.rcode == Rcode::NOERROR && !self.answers.iter().any(has_type) && !self.is_referral()
     }
 
@@ -178,11 +187,17 @@ impl Reply {
     }
 
     /// Takes a message apart. The caller has checked that it answers `question` (see [`matches_query`]).
-    pub fn parse(question: &Question, transport: Transport, server: SocketAddr, bytes: Vec<u8>) -> Result<Self, String> {
+    pub fn parse(
+        question: &Question,
+        transport: Transport,
+        server: SocketAddr,
+        bytes: Vec<u8>,
+    ) -> Result<Self, String> {
         if bytes.len() > MAX_MESSAGE {
             return Err(format!("the reply has {} octets, more than a message can have", bytes.len()));
         }
-        let message = Message::from_octets(bytes.as_slice()).map_err(|_| "the reply is shorter than a DNS header".to_owned())?;
+        let message =
+            Message::from_octets(bytes.as_slice()).map_err(|_| "the reply is shorter than a DNS header".to_owned())?;
         let header = message.header();
         let counts = message.header_counts();
         let claimed = usize::from(counts.ancount()) + usize::from(counts.nscount()) + usize::from(counts.arcount());
@@ -224,7 +239,9 @@ impl Reply {
 
 /// Whether `reply` has the query's id, is a response, and repeats the question (case aside).
 pub(crate) fn matches_query(id: u16, question: &Question, reply: &[u8]) -> bool {
-    let Ok(message) = Message::from_octets(reply) else { return false };
+    let Ok(message) = Message::from_octets(reply) else {
+        return false;
+    };
     let header = message.header();
     if header.id() != id || !header.qr() {
         return false;
@@ -383,7 +400,9 @@ impl Edns {
 
     fn read(message: &Message<&[u8]>) -> Self {
         let mut edns = Self::default();
-        let Some(opt) = message.opt() else { return edns };
+        let Some(opt) = message.opt() else {
+            return edns;
+        };
         edns.present = true;
         for option in opt.opt().iter::<UnknownOptData<_>>().flatten() {
             let data: &[u8] = option.as_slice();

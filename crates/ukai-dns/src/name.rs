@@ -39,10 +39,7 @@ impl Name {
     /// The ancestor of this name (or the name itself) that has so many labels.
     pub(crate) fn suffix(&self, labels: usize) -> Self {
         let skip = self.label_count().saturating_sub(labels);
-        self.0
-            .iter_suffixes()
-            .nth(skip)
-            .map_or_else(|| self.clone(), |name| Self::from_wire(&name))
+        self.0.iter_suffixes().nth(skip).map_or_else(|| self.clone(), |name| Self::from_wire(&name))
     }
 
     /// The uncompressed wire format.

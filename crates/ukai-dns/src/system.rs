@@ -66,7 +66,9 @@ impl SystemResolver {
         match words.next() {
             None | Some("sortlist") => {}
             Some("nameserver") => match words.next().and_then(|word| word.parse::<IpAddr>().ok()) {
-                Some(ip) if self.servers.len() < MAX_SERVERS => self.servers.push(Upstream::Udp(SocketAddr::new(ip, 53))),
+                Some(ip) if self.servers.len() < MAX_SERVERS => {
+                    self.servers.push(Upstream::Udp(SocketAddr::new(ip, 53)))
+                }
                 _ => self.ignored.push(line.to_owned()),
             },
             // The last of `search` and `domain` wins.
@@ -120,7 +122,9 @@ mod tests {
 
     #[test]
     fn no_more_than_three() {
-        let resolver = SystemResolver::parse("nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\nnameserver 192.0.2.4\noptions use-vc");
+        let resolver = SystemResolver::parse(
+            "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\nnameserver 192.0.2.4\noptions use-vc",
+        );
         assert_eq!(resolver.servers.len(), 3);
         assert_eq!(resolver.servers[0].to_string(), "tcp://192.0.2.1:53");
     }

@@ -76,7 +76,8 @@ impl Rcode {
 
     /// The mnemonic, such as `NXDOMAIN`.
     pub fn name(self) -> String {
-        OptRcode::checked_from_int(self.0).map_or_else(|| format!("RCODE{}", self.0), |code| code.to_string())
+        // `OptRcode::checked_from_int` of domain 0.12 refuses every code but zero.
+        OptRcode::masked_from_int(self.0).to_mnemonic_str().map_or_else(|| format!("RCODE{}", self.0), str::to_owned)
     }
 }
 

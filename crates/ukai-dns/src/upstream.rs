@@ -15,9 +15,16 @@ pub enum Upstream {
     Udp(SocketAddr),
     Tcp(SocketAddr),
     /// DNS over TLS (RFC 7858); without a server name the certificate must hold the address.
-    Tls { address: SocketAddr, server_name: Option<String> },
+    Tls {
+        address: SocketAddr,
+        server_name: Option<String>,
+    },
     /// DNS over HTTPS (RFC 8484).
-    Https { address: SocketAddr, path: String, server_name: Option<String> },
+    Https {
+        address: SocketAddr,
+        path: String,
+        server_name: Option<String>,
+    },
 }
 
 const DNS_PORT: u16 = 53;

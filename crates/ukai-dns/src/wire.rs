@@ -23,7 +23,9 @@ pub(crate) struct Opt {
 
 impl Opt {
     pub fn push(&mut self, code: u16, data: &[u8]) {
-        let Ok(len) = u16::try_from(data.len()) else { return };
+        let Ok(len) = u16::try_from(data.len()) else {
+            return;
+        };
         self.options.extend_from_slice(&code.to_be_bytes());
         self.options.extend_from_slice(&len.to_be_bytes());
         self.options.extend_from_slice(data);

@@ -12,11 +12,13 @@
 //! - [`certs`] is the certificate zoo: the authorities that the drill trusts and every way to be wrong.
 //! - [`app`] is the application: a process of its own that resolves, connects and calls, as one that was never told about
 //!   any of this.
+//! - [`runner`] plays a scenario in such a world against the real daemon, and judges what was seen.
 //!
 //! The lab shares no code with what it drills. Its servers are built on one DNS library and the daemon on another, its
 //! application has a resolver of its own: a misreading of a protocol cannot be made twice in the same way and pass.
 
 pub mod app;
 pub mod certs;
+pub mod runner;
 pub mod scenario;
 pub mod world;

@@ -1,7 +1,5 @@
 //! The `processing` and `transfer` stages: one request, one bounded answer, over a connection that is ours.
 
-use std::error::Error as StdError;
-use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,14 +14,15 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use ukai_core::observe::{ErrorClass, Failure, HttpFacts, Stage, Timings};
+use ukai_core::observe::{ErrorClass, Failure, HttpFacts, Timings};
 
 use crate::endpoint::Endpoint;
 use crate::escape::{escape, hex};
 use crate::expect::Expectation;
+use crate::fault::{processing, processing_failure, too_large, transfer, transfer_failure};
 use crate::request::Request;
 use crate::timing::{Timeouts, elapsed_us, human};
-use crate::{facts, handshake, parking};
+use crate::{facts, parking};
 
 /// Bytes of a body that are read: a health answer has a thousandth of this.
 pub const BODY_MAX: usize = 1 << 20;
@@ -311,10 +310,6 @@ fn body_failure(parts: &Parts, body: &Body, ask: Ask<'_>) -> Option<Failure> {
     }
 }
 
-fn too_large(detail: &str) -> Failure {
-    transfer(ErrorClass::TooLarge, detail.to_owned())
-}
-
 fn with_encoding(detail: String, parts: &Parts) -> String {
     match parts.headers.get(hyper::header::CONTENT_ENCODING) {
         Some(encoding) if encoding != "identity" => {
@@ -327,158 +322,9 @@ fn with_encoding(detail: String, parts: &Parts) -> String {
     }
 }
 
-fn processing_failure(error: &hyper::Error) -> Failure {
-    if let Some(failure) = root_io(error).and_then(handshake::late_failure) {
-        return failure;
-    }
-    let (class, detail) = if error.is_parse_too_large() {
-        (
-            ErrorClass::TooLarge,
-            format!(
-                "the head of its answer is larger than {HEADERS_MAX} headers or {} KiB",
-                HEAD_MAX / 1024
-            ),
-        )
-    } else if error.is_parse() {
-        (
-            ErrorClass::Protocol,
-            format!("what answers on this port does not speak HTTP: {error}"),
-        )
-    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-        (
-            ErrorClass::Reset,
-            "it closed the connection without answering the request".to_owned(),
-        )
-    } else if let Some(io) = root_io(error) {
-        io_fault(io)
-    } else if let Some(h2) = find::<h2::Error>(error) {
-        h2_fault(h2)
-    } else {
-        (
-            ErrorClass::Protocol,
-            format!("its answer breaks the rules of HTTP: {error}"),
-        )
-    };
-    processing(class, escape(&detail))
-}
-
-fn io_fault(error: &io::Error) -> (ErrorClass, String) {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => (
-            ErrorClass::Reset,
-            "it closed the connection without answering the request".to_owned(),
-        ),
-        io::ErrorKind::TimedOut => (
-            ErrorClass::Timeout,
-            "it fell silent before it answered".to_owned(),
-        ),
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => (
-            ErrorClass::Unreachable,
-            format!("the route to it broke: {error}"),
-        ),
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::NotConnected => (
-            ErrorClass::Reset,
-            "it reset the connection without answering the request".to_owned(),
-        ),
-        _ => (
-            ErrorClass::Protocol,
-            format!("the connection broke: {error}"),
-        ),
-    }
-}
-
-fn h2_fault(error: &h2::Error) -> (ErrorClass, String) {
-    let reason = error
-        .reason()
-        .map_or_else(|| error.to_string(), |reason| format!("{reason:?}"));
-    if error.is_remote() && error.is_go_away() {
-        (
-            ErrorClass::Reset,
-            format!("it ended the HTTP/2 connection with GOAWAY {reason}"),
-        )
-    } else if error.is_remote() && error.is_reset() {
-        (
-            ErrorClass::Reset,
-            format!("it reset the HTTP/2 stream with {reason}"),
-        )
-    } else {
-        (
-            ErrorClass::Protocol,
-            format!("its answer breaks the rules of HTTP/2: {error}"),
-        )
-    }
-}
-
-/// Whatever ends a body early is told as one class; the detail says how it ended.
-fn transfer_failure(error: &hyper::Error, read: usize) -> Failure {
-    let root = root_io(error);
-    if let Some(failure) = root.and_then(handshake::late_failure) {
-        return failure;
-    }
-    if error.is_parse_too_large() {
-        return too_large("the trailers of its body are too large");
-    }
-    let is_cut = error.is_incomplete_message()
-        || error.is_closed()
-        || root.is_some_and(|io| {
-            io.kind() != io::ErrorKind::InvalidData && io.kind() != io::ErrorKind::InvalidInput
-        })
-        || find::<h2::Error>(error).is_some_and(|h2| h2.is_remote() || h2.is_io());
-    if is_cut {
-        let detail = match root {
-            Some(io) if io.kind() == io::ErrorKind::ConnectionReset => "it reset the connection",
-            _ => "its body ended",
-        };
-        return transfer(
-            ErrorClass::CutOff,
-            format!("{detail} after {read} bytes, before the body was whole"),
-        );
-    }
-    let cause = StdError::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    transfer(
-        ErrorClass::Protocol,
-        escape(&format!("its body breaks the rules of HTTP: {cause}")),
-    )
-}
-
-/// The system's or the TLS layer's error beneath hyper's and h2's.
-fn root_io(error: &hyper::Error) -> Option<&io::Error> {
-    find::<io::Error>(error).or_else(|| find::<h2::Error>(error)?.get_io())
-}
-
-fn find<E: StdError + 'static>(error: &hyper::Error) -> Option<&E> {
-    let mut source = StdError::source(error);
-    while let Some(cause) = source {
-        if let Some(found) = cause.downcast_ref::<E>() {
-            return Some(found);
-        }
-        source = cause.source();
-    }
-    None
-}
-
 fn failed(failure: Failure) -> Exchange {
     Exchange {
         http: None,
         failure: Some(failure),
-    }
-}
-
-fn processing(class: ErrorClass, detail: String) -> Failure {
-    Failure {
-        stage: Stage::Processing,
-        class,
-        detail,
-    }
-}
-
-fn transfer(class: ErrorClass, detail: String) -> Failure {
-    Failure {
-        stage: Stage::Transfer,
-        class,
-        detail,
     }
 }

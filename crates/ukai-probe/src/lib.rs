@@ -21,11 +21,12 @@
 //! | [`request`] | what is sent, secrets included |
 //! | [`probe`] | one address, and all addresses of an answer |
 //! | `connect`, `handshake`, `exchange` | the stages |
-//! | `verifier`, `certificate` | the trust decision, and who answered |
+//! | `roots`, `verifier`, `certificate` | whom we trust, the decision, and who answered |
+//! | `fault` | libraries' errors in our classes |
 //! | `facts`, [`parking`] | what an HTTP answer says of itself |
 //! | [`sentence`] | what is wrong, for a tired person |
 
-pub mod address;
+pub use ukai_core::address;
 mod certificate;
 mod connect;
 pub mod endpoint;
@@ -33,11 +34,13 @@ pub mod escape;
 mod exchange;
 pub mod expect;
 mod facts;
+mod fault;
 mod handshake;
 pub mod parking;
 pub mod probe;
 mod proxy;
 pub mod request;
+mod roots;
 pub mod sentence;
 pub mod timing;
 mod verifier;

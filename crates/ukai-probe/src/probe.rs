@@ -7,10 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
-use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -27,14 +24,13 @@ use crate::exchange::{Ask, exchange};
 use crate::expect::Expectation;
 use crate::handshake::{Trust, handshake};
 use crate::request::Request;
+use crate::roots::{ROOTS_MAX, root_store};
 use crate::timing::{Timeouts, human, human_us};
 
 /// Addresses of one answer that are probed: twice what fits into a UDP answer, and no way to make us a flood.
 pub const ADDRESSES_MAX: usize = 64;
 /// Addresses of one answer that are probed at the same time.
 pub const SIDE_BY_SIDE: usize = 16;
-/// Certificates of one file of extra roots; Mozilla's whole list has about 150.
-pub const ROOTS_MAX: usize = 1000;
 /// How long a finished TLS connection may take to say goodbye.
 const CLOSING: Duration = Duration::from_millis(100);
 
@@ -343,10 +339,13 @@ fn expires_soon(
     if left >= SignedDuration::from_hours(24 * i64::from(days)) {
         return None;
     }
-    let left = left.as_hours() / 24;
-    let detail = format!(
-        "the TLS certificate expires in {left} days, and at least {days} days were expected"
-    );
+    let left = match left.as_hours() / 24 {
+        0 => "less than a day".to_owned(),
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    };
+    let detail =
+        format!("the TLS certificate expires in {left}, and at least {days} days were expected");
     Some(Failure {
         stage: Stage::Tls,
         class: ErrorClass::ExpiresSoon,
@@ -380,52 +379,6 @@ fn too_slow(timings: &Timings, expectation: &Expectation) -> Option<Failure> {
         class: ErrorClass::TooSlow,
         detail,
     })
-}
-
-fn root_store(options: &ProberOptions) -> Result<RootCertStore, ProberError> {
-    let mut roots = RootCertStore::empty();
-    if options.use_system_roots {
-        add_system_roots(&mut roots);
-    }
-    for (index, bundle) in options.extra_roots.iter().enumerate() {
-        add_bundle(&mut roots, index, bundle)?;
-    }
-    if roots.is_empty() {
-        Err(ProberError::NoRoots)
-    } else {
-        Ok(roots)
-    }
-}
-
-fn add_system_roots(roots: &mut RootCertStore) {
-    let native = rustls_native_certs::load_native_certs();
-    for error in &native.errors {
-        tracing::warn!(%error, "part of this machine's trust store cannot be read");
-    }
-    roots.add_parsable_certificates(native.certs);
-    if roots.is_empty() {
-        tracing::warn!("this machine has no trust store: Mozilla's list is used");
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-}
-
-fn add_bundle(roots: &mut RootCertStore, index: usize, bundle: &[u8]) -> Result<(), ProberError> {
-    let mut count = 0;
-    for certificate in CertificateDer::pem_slice_iter(bundle) {
-        let certificate = certificate.map_err(|_| ProberError::Pem { index })?;
-        count += 1;
-        if count > ROOTS_MAX {
-            return Err(ProberError::TooManyRoots { index });
-        }
-        roots
-            .add(certificate)
-            .map_err(|source| ProberError::Root { index, source })?;
-    }
-    if count == 0 {
-        Err(ProberError::NoCertificate { index })
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

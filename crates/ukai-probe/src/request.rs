@@ -80,7 +80,7 @@ pub enum Secrets {
 pub enum RequestError {
     #[error("{0:?} is not a header name")]
     HeaderName(String),
-    #[error("the header {0} is set by the probe itself and cannot be given")]
+    #[error("the header {0} belongs to the connection and cannot be given")]
     Reserved(String),
     #[error("the value of the header {0} holds characters that cannot be sent")]
     HeaderValue(String),

@@ -37,7 +37,7 @@ pub fn human(duration: Duration) -> String {
     match micros {
         0..1_000 => format!("{micros} µs"),
         1_000..1_000_000 => format!("{} ms", micros / 1_000),
-        _ if micros % 1_000_000 == 0 => format!("{} s", micros / 1_000_000),
+        _ if micros.is_multiple_of(1_000_000) => format!("{} s", micros / 1_000_000),
         _ => format!("{:.1} s", duration.as_secs_f64()),
     }
 }

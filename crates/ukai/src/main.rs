@@ -1,10 +1,19 @@
+//! One binary: the command line, the daemon, the DNS process and the drills.
+
 mod application;
+mod cli;
 mod clock;
 mod config;
 mod data_dir;
+mod dns_process;
+mod driver;
+mod gather;
 mod log;
 mod notify;
+mod report;
 mod secret;
 mod socket;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

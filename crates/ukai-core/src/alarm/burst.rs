@@ -32,8 +32,7 @@ pub enum Judgement {
 
 impl Burst {
     pub fn started(now: Timestamp, first: Vec<Observation>) -> Burst {
-        let failing_since =
-            first.iter().map(|observation| observation.started_at).min().unwrap_or(now);
+        let failing_since = first.iter().map(|observation| observation.started_at).min().unwrap_or(now);
         Burst { failing_since, seen: first, asked: 0, answered: 0, next_at: now }
     }
 

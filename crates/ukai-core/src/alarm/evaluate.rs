@@ -60,10 +60,9 @@ impl MetricAlarm {
                 period.minimum = period.minimum.min(value);
                 period.maximum = period.maximum.max(value);
             }
-            None => self.periods.insert(
-                place,
-                Period { start_s, count: 1.0, sum: value, minimum: value, maximum: value },
-            ),
+            None => {
+                self.periods.insert(place, Period { start_s, count: 1.0, sum: value, minimum: value, maximum: value })
+            }
         }
         // One more than the range: the period that is still filling.
         while self.periods.len() > self.rule.evaluation_range() + 1 {
@@ -99,11 +98,7 @@ impl MetricAlarm {
     fn slot(&self, value: Option<f64>) -> Slot {
         match value {
             None => Slot::Missing,
-            Some(value)
-                if self.rule.comparison_operator.is_breaching(value, self.rule.threshold) =>
-            {
-                Slot::Breaching
-            }
+            Some(value) if self.rule.comparison_operator.is_breaching(value, self.rule.threshold) => Slot::Breaching,
             Some(_) => Slot::Fine,
         }
     }

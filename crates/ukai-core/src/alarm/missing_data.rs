@@ -37,9 +37,7 @@ pub fn judge(range: &[Slot], n: usize, m: usize, treat: TreatMissingData) -> Opt
     match treat {
         TreatMissingData::Breaching => Some(alarm_if(breaching + fill >= m)),
         TreatMissingData::NotBreaching => Some(AlarmState::Ok),
-        TreatMissingData::Missing | TreatMissingData::Ignore if breaching == real.len() => {
-            premature(range, m, treat)
-        }
+        TreatMissingData::Missing | TreatMissingData::Ignore if breaching == real.len() => premature(range, m, treat),
         TreatMissingData::Missing | TreatMissingData::Ignore => Some(AlarmState::Ok),
     }
 }

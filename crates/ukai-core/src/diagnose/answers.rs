@@ -109,14 +109,10 @@ pub fn ttl_readings(evidence: &Evidence) -> Vec<TtlReading> {
     let mut by_family: BTreeMap<&str, Vec<TtlReading>> = BTreeMap::new();
     for (asked, answer) in answers(evidence, Source::OurResolver) {
         if let (false, Some(ttl)) = (answer.addresses.is_empty(), answer.ttl) {
-            by_family
-                .entry(asked.record_type.as_str())
-                .or_default()
-                .push(TtlReading { at: asked.at, ttl });
+            by_family.entry(asked.record_type.as_str()).or_default().push(TtlReading { at: asked.at, ttl });
         }
     }
-    let mut readings =
-        by_family.into_values().max_by_key(|readings| readings.len()).unwrap_or_default();
+    let mut readings = by_family.into_values().max_by_key(|readings| readings.len()).unwrap_or_default();
     readings.sort_by_key(|reading| reading.at);
     readings
 }
@@ -158,24 +154,19 @@ pub fn authority(evidence: &Evidence) -> Authority {
             .map(|asked| asked.identity.as_str())
             .collect(),
     };
-    let views: BTreeMap<&str, ServerView> =
-        delegated.iter().map(|server| (*server, view(evidence, server))).collect();
-    let answered: Vec<(&&str, &ServerView)> =
-        views.iter().filter(|(_, view)| view.answered).collect();
+    let views: BTreeMap<&str, ServerView> = delegated.iter().map(|server| (*server, view(evidence, server))).collect();
+    let answered: Vec<(&&str, &ServerView)> = views.iter().filter(|(_, view)| view.answered).collect();
     if answered.is_empty() {
         return Authority::Silent;
     }
     let newest = answered.iter().filter_map(|(_, view)| view.serial).max();
-    let alike = answered.windows(2).all(|pair| {
-        pair[0].1.addresses == pair[1].1.addresses && pair[0].1.nxdomain == pair[1].1.nxdomain
-    });
+    let alike = answered
+        .windows(2)
+        .all(|pair| pair[0].1.addresses == pair[1].1.addresses && pair[0].1.nxdomain == pair[1].1.nxdomain);
     let varies = answered.iter().any(|(_, view)| view.varies);
     let current = answered.iter().all(|(_, view)| view.serial.is_none() || view.serial == newest);
     if !alike || varies || (!current && !all_same_addresses(&answered)) {
-        let sets = answered
-            .iter()
-            .map(|(server, view)| ((**server).to_owned(), view.addresses.clone()))
-            .collect();
+        let sets = answered.iter().map(|(server, view)| ((**server).to_owned(), view.addresses.clone())).collect();
         return Authority::Contradicting(sets);
     }
     if answered.len() * 2 <= delegated.len() {
@@ -195,9 +186,10 @@ fn all_same_addresses(answered: &[(&&str, &ServerView)]) -> bool {
 fn view(evidence: &Evidence, server: &str) -> ServerView {
     let mut view = ServerView::default();
     let mut sets: BTreeMap<&str, BTreeSet<BTreeSet<IpAddr>>> = BTreeMap::new();
-    let said = evidence.asked.iter().filter(|asked| {
-        asked.source == Source::Authority && asked.identity == server && asked.transport == "tcp"
-    });
+    let said = evidence
+        .asked
+        .iter()
+        .filter(|asked| asked.source == Source::Authority && asked.identity == server && asked.transport == "tcp");
     for (asked, answer) in said.filter_map(|asked| Some((asked, asked.answer()?))) {
         if !answer.authoritative || !matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain) {
             continue;
@@ -243,9 +235,7 @@ pub fn rotates_within(evidence: &Evidence) -> bool {
     for (asked, answer) in answers(evidence, Source::Authority) {
         if !answer.addresses.is_empty() {
             let set = answer.addresses.iter().copied().collect();
-            sets.entry((asked.identity.as_str(), asked.record_type.as_str()))
-                .or_default()
-                .insert(set);
+            sets.entry((asked.identity.as_str(), asked.record_type.as_str())).or_default().insert(set);
         }
     }
     sets.values().any(|sets| sets.len() > 1)

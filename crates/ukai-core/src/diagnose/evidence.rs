@@ -166,9 +166,9 @@ impl Candidate {
     pub fn is_proved(&self, endpoints: &[String], times: usize) -> bool {
         !endpoints.is_empty()
             && self.proofs.iter().all(|proof| proof.result.is_success())
-            && endpoints.iter().all(|endpoint| {
-                self.proofs.iter().filter(|proof| &proof.endpoint == endpoint).count() >= times
-            })
+            && endpoints
+                .iter()
+                .all(|endpoint| self.proofs.iter().filter(|proof| &proof.endpoint == endpoint).count() >= times)
     }
 
     pub fn first_failure(&self) -> Option<&crate::observe::Failure> {

@@ -72,18 +72,13 @@ impl History {
 
     pub fn knows_network(&self, address: IpAddr) -> bool {
         let net = network(address);
-        self.identities
-            .iter()
-            .flat_map(|identity| &identity.addresses)
-            .any(|known| network(*known) == net)
+        self.identities.iter().flat_map(|identity| &identity.addresses).any(|known| network(*known) == net)
     }
 
     /// Records who proved to be the peer at an address.
     pub fn learn_identity(&mut self, key_sha256: &str, issuer: &str, address: IpAddr) {
-        let known = self
-            .identities
-            .iter_mut()
-            .find(|identity| identity.key_sha256 == key_sha256 && identity.issuer == issuer);
+        let known =
+            self.identities.iter_mut().find(|identity| identity.key_sha256 == key_sha256 && identity.issuer == issuer);
         if let Some(identity) = known {
             identity.addresses.insert(address);
             return;

@@ -34,13 +34,7 @@ pub fn diagnose(case: &Case) -> Verdict {
     conclude(&reading, Code::Open, open(&reading), eliminated, &missing)
 }
 
-fn conclude(
-    reading: &Reading,
-    code: Code,
-    finding: Finding,
-    eliminated: Vec<String>,
-    missing: &[String],
-) -> Verdict {
+fn conclude(reading: &Reading, code: Code, finding: Finding, eliminated: Vec<String>, missing: &[String]) -> Verdict {
     let mut evidence_against = finding.evidence_against;
     let mut sure = finding.sure;
     if !missing.is_empty() {

@@ -27,9 +27,7 @@ pub fn weigh(reading: &Reading, verdict: &Verdict) -> Vec<Choice> {
 fn recommended(verdict: &Verdict) -> &'static str {
     match (verdict.action, verdict.code) {
         (Action::Override, _) => "override",
-        (_, Code::OwnEgress | Code::Intercepted | Code::DnsIntercepted | Code::BlockedUs) => {
-            "fix_own_network"
-        }
+        (_, Code::OwnEgress | Code::Intercepted | Code::DnsIntercepted | Code::BlockedUs) => "fix_own_network",
         (_, Code::OwnResolver) => "switch_resolver",
         (_, Code::ClockSkew) => "fix_clock",
         (_, Code::ClientPinned) => "recycle_clients",
@@ -125,8 +123,8 @@ fn flush(reading: &Reading, verdict: &Verdict) -> Choice {
 }
 
 fn switch_resolver(verdict: &Verdict) -> Choice {
-    let helps = is_stale(verdict.code)
-        || matches!(verdict.code, Code::OwnResolver | Code::NegativeCache | Code::DnssecBogus);
+    let helps =
+        is_stale(verdict.code) || matches!(verdict.code, Code::OwnResolver | Code::NegativeCache | Code::DnssecBogus);
     let reason = if verdict.code == Code::OwnResolver {
         "Our resolver is what broke; another one answers."
     } else if helps {
@@ -153,13 +151,10 @@ fn make_override(reading: &Reading, verdict: &Verdict) -> Choice {
             format!("{} proves itself, and only the name leads elsewhere.", list(&reading.proved)),
         ),
         Action::Refuse => (Judgement::Refused, format!("Refused: {}", verdict.summary)),
-        Action::Escalate => (
-            Judgement::Refused,
-            "Not without a person who knows more than the evidence does.".to_owned(),
-        ),
-        Action::None | Action::Revert => {
-            (Judgement::Useless, format!("It would not help: {}", verdict.summary))
+        Action::Escalate => {
+            (Judgement::Refused, "Not without a person who knows more than the evidence does.".to_owned())
         }
+        Action::None | Action::Revert => (Judgement::Useless, format!("It would not help: {}", verdict.summary)),
     };
     Weighed {
         name: "override",
@@ -193,10 +188,7 @@ fn recycle_clients(verdict: &Verdict) -> Choice {
 }
 
 fn fix_own_network(verdict: &Verdict) -> Choice {
-    let ours = matches!(
-        verdict.code,
-        Code::OwnEgress | Code::Intercepted | Code::DnsIntercepted | Code::BlockedUs
-    );
+    let ours = matches!(verdict.code, Code::OwnEgress | Code::Intercepted | Code::DnsIntercepted | Code::BlockedUs);
     let reason = if ours {
         "The fault is on our side of the path: route, NAT, security group, proxy or allow list."
     } else {

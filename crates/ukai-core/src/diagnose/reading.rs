@@ -140,17 +140,12 @@ impl<'a> Reading<'a> {
 
     /// The normal path, past our override, works on every address that it leads to.
     pub fn works_now(&self) -> bool {
-        !self.evidence().observations.is_empty()
-            && !self.evidence().observations.iter().any(Observation::any_failed)
+        !self.evidence().observations.is_empty() && !self.evidence().observations.iter().any(Observation::any_failed)
     }
 
     /// The first failure of the normal path in stage order.
     pub fn failure(&self) -> Option<&'a Failure> {
-        self.evidence()
-            .observations
-            .iter()
-            .filter_map(Observation::failure)
-            .min_by_key(|failure| failure.stage)
+        self.evidence().observations.iter().filter_map(Observation::failure).min_by_key(|failure| failure.stage)
     }
 
     /// Failures of the addresses that are answered now: those of the observation, else of the proofs.
@@ -182,9 +177,7 @@ impl<'a> Reading<'a> {
     pub fn foreign(&self) -> BTreeMap<IpAddr, Failure> {
         let mut foreign = BTreeMap::new();
         let led_to = |address: &IpAddr| {
-            self.our_set.contains(address)
-                || self.authority_set.contains(address)
-                || self.current.contains_key(address)
+            self.our_set.contains(address) || self.authority_set.contains(address) || self.current.contains_key(address)
         };
         for candidate in &self.evidence().candidates {
             if let Some(failure) = candidate.first_failure()
@@ -194,9 +187,7 @@ impl<'a> Reading<'a> {
             }
         }
         for (address, results) in &self.current {
-            if let Some(failure) =
-                results.iter().flatten().find(|failure| failure.class.is_foreign_identity())
-            {
+            if let Some(failure) = results.iter().flatten().find(|failure| failure.class.is_foreign_identity()) {
                 foreign.insert(*address, failure.clone());
             }
         }
@@ -211,9 +202,10 @@ impl<'a> Reading<'a> {
             candidate.first_failure().filter(|failure| is_parked(failure))?;
             Some(candidate.address)
         });
-        let observed = self.current.iter().filter_map(|(address, results)| {
-            results.iter().flatten().any(is_parked).then_some(*address)
-        });
+        let observed = self
+            .current
+            .iter()
+            .filter_map(|(address, results)| results.iter().flatten().any(is_parked).then_some(*address));
         proofs.chain(observed).collect()
     }
 
@@ -224,9 +216,7 @@ impl<'a> Reading<'a> {
             .chain(&self.authority_set)
             .chain(self.current.keys())
             .copied()
-            .filter(|address| {
-                !is_global(*address) && !is_within(*address, self.case.allow_addresses)
-            })
+            .filter(|address| !is_global(*address) && !is_within(*address, self.case.allow_addresses))
             .collect()
     }
 
@@ -254,9 +244,7 @@ impl<'a> Reading<'a> {
     /// The identity that a candidate proved, if the handshake was verified.
     pub fn identity(&self, address: IpAddr) -> Option<&'a Identity> {
         let proofs = self.candidate(address)?.proofs.iter();
-        proofs
-            .filter_map(|proof| proof.result.identity.as_ref())
-            .find(|identity| identity.verified)
+        proofs.filter_map(|proof| proof.result.identity.as_ref()).find(|identity| identity.verified)
     }
 
     /// Continuity as the design defines it: the same key, or the same issuer and a known network.
@@ -269,17 +257,12 @@ impl<'a> Reading<'a> {
 
     /// Why the name is steered, if it is.
     fn steering(&self) -> Option<String> {
-        let chain = self
-            .evidence()
-            .asked
-            .iter()
-            .filter_map(|asked| asked.answer())
-            .flat_map(|answer| answer.chain.iter());
+        let chain =
+            self.evidence().asked.iter().filter_map(|asked| asked.answer()).flat_map(|answer| answer.chain.iter());
         for name in chain {
             let target = name.trim_end_matches('.').to_ascii_lowercase();
-            let known = STEERING_SUFFIXES
-                .iter()
-                .find(|suffix| target == **suffix || target.ends_with(&format!(".{suffix}")));
+            let known =
+                STEERING_SUFFIXES.iter().find(|suffix| target == **suffix || target.ends_with(&format!(".{suffix}")));
             if let Some(suffix) = known {
                 return Some(format!("its CNAME chain enters {suffix}, which steers by design"));
             }
@@ -290,14 +273,11 @@ impl<'a> Reading<'a> {
             return None;
         }
         if answers::rotates_within(self.evidence()) {
-            return Some(format!(
-                "one server gave different sets within this gathering, with a TTL of {ttl} s"
-            ));
+            return Some(format!("one server gave different sets within this gathering, with a TTL of {ttl} s"));
         }
         let changes = self.changes_in_the_last_day();
-        (changes > STEERED_CHANGES).then(|| {
-            format!("its addresses changed {changes} times within a day, with a TTL of {ttl} s")
-        })
+        (changes > STEERED_CHANGES)
+            .then(|| format!("its addresses changed {changes} times within a day, with a TTL of {ttl} s"))
     }
 
     /// Changes of the set, source by source, in the day before the gathering; the most of one source.
@@ -321,17 +301,11 @@ impl<'a> Reading<'a> {
 }
 
 /// Whether an identity at an address is who the peer was.
-pub fn continuity(
-    peer: &Peer,
-    history: &History,
-    identity: &Identity,
-    address: IpAddr,
-) -> Continuity {
+pub fn continuity(peer: &Peer, history: &History, identity: &Identity, address: IpAddr) -> Continuity {
     if history.identities.is_empty() {
         return Continuity::NoHistory;
     }
-    let same_key =
-        history.identities.iter().any(|known| known.key_sha256 == identity.key_sha256);
+    let same_key = history.identities.iter().any(|known| known.key_sha256 == identity.key_sha256);
     if same_key {
         return Continuity::Continuous(format!(
             "{address} shows the public key that was proven before ({})",
@@ -339,8 +313,7 @@ pub fn continuity(
         ));
     }
     let same_issuer = history.identities.iter().any(|known| known.issuer == identity.issuer);
-    let known_network = history.knows_network(address)
-        || peer.networks.iter().any(|listed| listed.contains(&address));
+    let known_network = history.knows_network(address) || peer.networks.iter().any(|listed| listed.contains(&address));
     if same_issuer && known_network {
         return Continuity::Continuous(format!(
             "{address} has a new key, but from the same issuer ({}) and in a network proven before ({})",

@@ -125,10 +125,7 @@ impl Engine {
     }
 
     pub(super) fn is_gathering(&self, peer: &str, purpose: Purpose) -> bool {
-        self.state
-            .gatherings
-            .values()
-            .any(|gathering| gathering.peer == peer && gathering.purpose == purpose)
+        self.state.gatherings.values().any(|gathering| gathering.peer == peer && gathering.purpose == purpose)
     }
 
     pub(super) fn request_gathering(
@@ -144,12 +141,7 @@ impl Engine {
         let gathering = format!("g-{}", self.state.numbers.gathering + 1);
         self.record(
             turn,
-            Event::EvidenceRequested {
-                gathering: gathering.clone(),
-                peer: peer.to_owned(),
-                incident,
-                purpose,
-            },
+            Event::EvidenceRequested { gathering: gathering.clone(), peer: peer.to_owned(), incident, purpose },
         );
         let also = self.also_for(peer);
         turn.effect(Effect::Gather { id: gathering, peer: peer.to_owned(), purpose, also });
@@ -181,12 +173,7 @@ impl Engine {
             settings.mode = Mode::Pin;
             settings.pin = pin.iter().copied().collect();
         }
-        let others = self
-            .state
-            .overrides
-            .values()
-            .filter(|over| over.peer != peer && over.phase.may_stand())
-            .count();
+        let others = self.state.overrides.values().filter(|over| over.peer != peer && over.phase.may_stand()).count();
         let hour_ago = later(self.live.last_now, SignedDuration::from_hours(-1));
         let standing = Standing {
             others,
@@ -249,14 +236,7 @@ impl Engine {
     }
 
     /// Names the cause within an incident, and weighs an override.
-    fn judge(
-        &mut self,
-        turn: &mut Turn,
-        peer: &str,
-        gathering: &str,
-        incident: Option<String>,
-        evidence: &Evidence,
-    ) {
+    fn judge(&mut self, turn: &mut Turn, peer: &str, gathering: &str, incident: Option<String>, evidence: &Evidence) {
         let Some(incident) = incident else { return };
         let Some(brief) = self.brief(peer) else { return };
         let case = brief.case(evidence);
@@ -283,14 +263,7 @@ impl Engine {
         }
     }
 
-    fn conclude(
-        &mut self,
-        turn: &mut Turn,
-        peer: &str,
-        gathering: &str,
-        incident: &str,
-        verdict: &Verdict,
-    ) {
+    fn conclude(&mut self, turn: &mut Turn, peer: &str, gathering: &str, incident: &str, verdict: &Verdict) {
         let Some(known) = self.state.incidents.get(incident) else { return };
         let same = known.verdict.as_ref().is_some_and(|before| {
             (before.code, before.sure, before.action) == (verdict.code, verdict.sure, verdict.action)
@@ -309,21 +282,12 @@ impl Engine {
             },
         );
         if page_now {
-            self.record(
-                turn,
-                Event::IncidentPaged {
-                    incident: incident.to_owned(),
-                    reason: verdict.summary.clone(),
-                },
-            );
+            self.record(turn, Event::IncidentPaged { incident: incident.to_owned(), reason: verdict.summary.clone() });
         }
-        let recommended = verdict
-            .options
-            .iter()
-            .find(|option| option.judgement == crate::diagnose::verdict::Judgement::Recommended);
-        let advice = recommended
-            .map(|option| format!(" Recommended: {} ({})", option.name, option.reason))
-            .unwrap_or_default();
+        let recommended =
+            verdict.options.iter().find(|option| option.judgement == crate::diagnose::verdict::Judgement::Recommended);
+        let advice =
+            recommended.map(|option| format!(" Recommended: {} ({})", option.name, option.reason)).unwrap_or_default();
         self.tell(
             turn,
             Notice {
@@ -338,14 +302,7 @@ impl Engine {
     }
 
     /// Proposes an override, or refuses it with every guard's reason.
-    fn consider(
-        &mut self,
-        turn: &mut Turn,
-        brief: &Brief,
-        reading: &Reading,
-        verdict: &Verdict,
-        incident: &str,
-    ) {
+    fn consider(&mut self, turn: &mut Turn, brief: &Brief, reading: &Reading, verdict: &Verdict, incident: &str) {
         let peer = &brief.peer.name;
         let asked_for = brief.peer.mode == Mode::Pin && !brief.peer.pin.is_empty();
         if verdict.action == Action::None && !asked_for || self.state.live_override(peer).is_some() {
@@ -365,14 +322,7 @@ impl Engine {
         self.propose(turn, incident, plan, automatic);
     }
 
-    fn refuse(
-        &mut self,
-        turn: &mut Turn,
-        peer: &str,
-        incident: &str,
-        verdict: &Verdict,
-        refusals: Vec<Refusal>,
-    ) {
+    fn refuse(&mut self, turn: &mut Turn, peer: &str, incident: &str, verdict: &Verdict, refusals: Vec<Refusal>) {
         let known = self.state.incidents.get(incident).map(|known| known.refusals.clone());
         let names = |refusals: &[Refusal]| -> BTreeSet<String> {
             refusals.iter().map(|refusal| refusal.guard.clone()).collect()
@@ -380,18 +330,9 @@ impl Engine {
         if refusals.is_empty() || known.is_some_and(|known| names(&known) == names(&refusals)) {
             return;
         }
-        let reasons: Vec<String> = refusals
-            .iter()
-            .map(|refusal| format!("{}: {}", refusal.guard, refusal.reason))
-            .collect();
-        self.record(
-            turn,
-            Event::OverrideRefused {
-                incident: incident.to_owned(),
-                peer: peer.to_owned(),
-                refusals,
-            },
-        );
+        let reasons: Vec<String> =
+            refusals.iter().map(|refusal| format!("{}: {}", refusal.guard, refusal.reason)).collect();
+        self.record(turn, Event::OverrideRefused { incident: incident.to_owned(), peer: peer.to_owned(), refusals });
         self.tell(
             turn,
             Notice {
@@ -455,19 +396,14 @@ impl Engine {
         let case = brief.case(evidence);
         let reading = Reading::of(&case);
         if let Some(history) = learn(&reading) {
-            self.record(
-                turn,
-                Event::BaselineLearned { peer: peer.to_owned(), history: Box::new(history) },
-            );
+            self.record(turn, Event::BaselineLearned { peer: peer.to_owned(), history: Box::new(history) });
         }
         let verdict = diagnose(&case);
         if !reading.works_now() || !matches!(verdict.code, Code::Rotating | Code::ClientPinned) {
             return;
         }
         let before = self.state.peers.get(peer).and_then(|peer| peer.quiet_verdict.as_ref());
-        if before.is_some_and(|before| {
-            before.code == verdict.code && before.sure == verdict.sure
-        }) {
+        if before.is_some_and(|before| before.code == verdict.code && before.sure == verdict.sure) {
             return;
         }
         self.record(
@@ -491,9 +427,7 @@ fn proposal_text(id: &str, hash: &str, plan: &Plan, level: Level, automatic: boo
         hash.get(..12).unwrap_or(hash)
     );
     let next = match level {
-        Level::Observe => {
-            "The level is observe, so nothing is changed; this is what ukai would do.".to_owned()
-        }
+        Level::Observe => "The level is observe, so nothing is changed; this is what ukai would do.".to_owned(),
         Level::Propose => format!("The level is propose: `ukai plan {id}` prints the change and its inverse."),
         Level::Auto if automatic => "Policy approves it; every guard is run again first.".to_owned(),
         Level::Approve | Level::Auto => {
@@ -594,14 +528,10 @@ pub(super) fn nothing_new(plan: &Plan, findings: &Findings) -> Result<(), String
     if let Some(refusal) = findings.refusals.first() {
         return Err(format!("{}: {}", refusal.guard, refusal.reason));
     }
-    let unseen = findings
-        .for_a_person
-        .iter()
-        .find(|finding| !plan.shown.iter().any(|shown| shown.guard == finding.guard));
+    let unseen =
+        findings.for_a_person.iter().find(|finding| !plan.shown.iter().any(|shown| shown.guard == finding.guard));
     match unseen {
-        Some(finding) => {
-            Err(format!("{} was not shown to whoever approved: {}", finding.guard, finding.reason))
-        }
+        Some(finding) => Err(format!("{} was not shown to whoever approved: {}", finding.guard, finding.reason)),
         None => Ok(()),
     }
 }

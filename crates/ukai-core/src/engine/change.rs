@@ -62,13 +62,8 @@ impl Engine {
         for id in ids {
             self.advance_override(turn, &id);
         }
-        let retries: Vec<String> = self
-            .live
-            .retries
-            .iter()
-            .filter(|(_, at)| turn.now >= **at)
-            .map(|(id, _)| id.clone())
-            .collect();
+        let retries: Vec<String> =
+            self.live.retries.iter().filter(|(_, at)| turn.now >= **at).map(|(id, _)| id.clone()).collect();
         for id in retries {
             self.live.retries.remove(&id);
             self.ask_to_withdraw(turn, &id);
@@ -121,10 +116,7 @@ impl Engine {
 
     pub(super) fn approve_by_policy(&mut self, turn: &mut Turn, id: &str, hash: &str) {
         let why = "the diagnosis is proven and no guard needs a person".to_owned();
-        self.record(
-            turn,
-            Event::OverrideApproved { id: id.to_owned(), hash: hash.to_owned(), by: policy(), why },
-        );
+        self.record(turn, Event::OverrideApproved { id: id.to_owned(), hash: hash.to_owned(), by: policy(), why });
         self.approved(turn, id);
     }
 
@@ -139,13 +131,7 @@ impl Engine {
     }
 
     /// The fresh evidence is there: apply, or void the plan.
-    pub(super) fn apply_on(
-        &mut self,
-        turn: &mut Turn,
-        peer: &str,
-        gathering: &str,
-        evidence: &Evidence,
-    ) {
+    pub(super) fn apply_on(&mut self, turn: &mut Turn, peer: &str, gathering: &str, evidence: &Evidence) {
         let approved = self
             .state
             .live_override(peer)
@@ -157,12 +143,8 @@ impl Engine {
         let reading = Reading::of(&case);
         let verdict = diagnose(&case);
         let judged = fresh_set(&plan, &reading).and_then(|(selection, set)| {
-            let proposal = Proposal {
-                reading: &reading,
-                verdict: &verdict,
-                selection: &selection,
-                standing: brief.standing,
-            };
+            let proposal =
+                Proposal { reading: &reading, verdict: &verdict, selection: &selection, standing: brief.standing };
             nothing_new(&plan, &examine(&proposal)).map(|()| set)
         });
         let addresses = match judged {
@@ -176,10 +158,7 @@ impl Engine {
         let lease = i64::try_from(plan.lease_s).unwrap_or(i64::MAX);
         let generation = self.state.overrides.get(&id).map_or(0, |over| over.generation) + 1;
         let expires_at = turn.after(lease);
-        self.record(
-            turn,
-            Event::ApplyStarted { id: id.clone(), generation, addresses, expires_at },
-        );
+        self.record(turn, Event::ApplyStarted { id: id.clone(), generation, addresses, expires_at });
         self.ask_to_apply(turn, &id);
     }
 
@@ -199,13 +178,7 @@ impl Engine {
         }));
     }
 
-    pub(super) fn applied(
-        &mut self,
-        turn: &mut Turn,
-        id: &str,
-        generation: u64,
-        result: Result<(), String>,
-    ) {
+    pub(super) fn applied(&mut self, turn: &mut Turn, id: &str, generation: u64, result: Result<(), String>) {
         let Some(over) = self.state.overrides.get(id) else { return };
         if over.phase != Phase::Applying || over.generation != generation {
             return;
@@ -217,10 +190,7 @@ impl Engine {
                 self.begin_verification(turn, &peer, id);
             }
             Err(detail) => {
-                self.record(
-                    turn,
-                    Event::ApplyFailed { id: id.to_owned(), generation, detail: detail.clone() },
-                );
+                self.record(turn, Event::ApplyFailed { id: id.to_owned(), generation, detail: detail.clone() });
                 let why = format!("the zone provider refused it: {detail}");
                 self.withdraw(turn, id, EndReason::RolledBack, policy(), why);
             }
@@ -240,8 +210,7 @@ impl Engine {
 
     /// Asks again until it is served and proven, or the time for it is over.
     pub(super) fn advance_verification(&mut self, turn: &mut Turn, peer: &str) {
-        let Some(verifying) = self.live.peers.get(peer).and_then(|live| live.verifying.clone())
-        else {
+        let Some(verifying) = self.live.peers.get(peer).and_then(|live| live.verifying.clone()) else {
             return;
         };
         let over = self.state.overrides.get(&verifying.id).filter(|over| over.phase == Phase::Applied);
@@ -264,8 +233,7 @@ impl Engine {
             peer: peer.to_owned(),
             addresses: over.addresses.clone(),
         });
-        if let Some(verifying) = self.live.peers.get_mut(peer).and_then(|live| live.verifying.as_mut())
-        {
+        if let Some(verifying) = self.live.peers.get_mut(peer).and_then(|live| live.verifying.as_mut()) {
             verifying.in_flight = true;
         }
     }
@@ -276,13 +244,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn verified(
-        &mut self,
-        turn: &mut Turn,
-        id: &str,
-        generation: u64,
-        verification: &Verification,
-    ) {
+    pub(super) fn verified(&mut self, turn: &mut Turn, id: &str, generation: u64, verification: &Verification) {
         let Some(over) = self.state.overrides.get(id) else { return };
         if over.phase != Phase::Applied || over.generation != generation {
             return;
@@ -292,10 +254,7 @@ impl Engine {
         match proof_of(over, verification) {
             Ok(proof) => {
                 self.end_verification(&peer);
-                self.record(
-                    turn,
-                    Event::OverrideServed { id: id.to_owned(), generation, proof: proof.clone() },
-                );
+                self.record(turn, Event::OverrideServed { id: id.to_owned(), generation, proof: proof.clone() });
                 if let Some(live) = self.live.peers.get_mut(&peer) {
                     live.bypass_healthy = 0;
                     live.standing_bad = 0;
@@ -317,9 +276,7 @@ impl Engine {
             }
             Err(_) => {
                 let next_at = turn.after(VERIFY_AGAIN_S);
-                if let Some(verifying) =
-                    self.live.peers.get_mut(&peer).and_then(|live| live.verifying.as_mut())
-                {
+                if let Some(verifying) = self.live.peers.get_mut(&peer).and_then(|live| live.verifying.as_mut()) {
                     verifying.in_flight = false;
                     verifying.next_at = next_at;
                 }
@@ -329,8 +286,7 @@ impl Engine {
 
     /// A call of the application itself, to an address that is served, made since it was.
     pub(super) fn confirm_by(&mut self, turn: &mut Turn, peer: &str, call: &ApplicationCall) {
-        let Some(over) = self.state.live_override(peer).filter(|over| over.phase == Phase::Served)
-        else {
+        let Some(over) = self.state.live_override(peer).filter(|over| over.phase == Phase::Served) else {
             return;
         };
         let since = over.applied_at.is_some_and(|at| call.at >= at);
@@ -356,10 +312,7 @@ impl Engine {
     pub(super) fn void(&mut self, turn: &mut Turn, id: &str, reason: &str, tell: bool) {
         let Some(over) = self.state.overrides.get(id) else { return };
         let (peer, incident) = (over.peer.clone(), over.incident.clone());
-        self.record(
-            turn,
-            Event::OverrideVoided { id: id.to_owned(), reason: reason.to_owned() },
-        );
+        self.record(turn, Event::OverrideVoided { id: id.to_owned(), reason: reason.to_owned() });
         if tell {
             self.tell(
                 turn,
@@ -377,25 +330,14 @@ impl Engine {
 
     /// The normal path is whole again before anything was changed: nothing is left to decide.
     pub(super) fn void_needless(&mut self, turn: &mut Turn, peer: &str) {
-        let pending = self
-            .state
-            .live_override(peer)
-            .filter(|over| over.phase.is_pending())
-            .map(|over| over.id.clone());
+        let pending = self.state.live_override(peer).filter(|over| over.phase.is_pending()).map(|over| over.id.clone());
         if let Some(id) = pending {
             let reason = format!("the normal path was whole {ROUNDS_TO_CLOSE} times in a row");
             self.void(turn, &id, &reason, false);
         }
     }
 
-    pub(super) fn withdraw(
-        &mut self,
-        turn: &mut Turn,
-        id: &str,
-        reason: EndReason,
-        by: Actor,
-        why: String,
-    ) {
+    pub(super) fn withdraw(&mut self, turn: &mut Turn, id: &str, reason: EndReason, by: Actor, why: String) {
         let stands = self.state.overrides.get(id).is_some_and(|over| over.phase.stands());
         if !stands {
             return;
@@ -407,21 +349,11 @@ impl Engine {
     pub(super) fn ask_to_withdraw(&mut self, turn: &mut Turn, id: &str) {
         let Some(over) = self.state.overrides.get(id) else { return };
         if let Phase::Withdrawing(_) = over.phase {
-            turn.effect(Effect::Withdraw {
-                id: over.id.clone(),
-                generation: over.generation,
-                why: over.why.clone(),
-            });
+            turn.effect(Effect::Withdraw { id: over.id.clone(), generation: over.generation, why: over.why.clone() });
         }
     }
 
-    pub(super) fn withdrawn(
-        &mut self,
-        turn: &mut Turn,
-        id: &str,
-        generation: u64,
-        result: Result<(), String>,
-    ) {
+    pub(super) fn withdrawn(&mut self, turn: &mut Turn, id: &str, generation: u64, result: Result<(), String>) {
         let Some(over) = self.state.overrides.get(id) else { return };
         let Phase::Withdrawing(reason) = over.phase else { return };
         if over.generation != generation {
@@ -497,25 +429,14 @@ impl Engine {
             let why = "the DNS server no longer has it; somebody or something removed it".to_owned();
             self.record(
                 turn,
-                Event::WithdrawStarted {
-                    id: id.clone(),
-                    reason: EndReason::Withdrawn,
-                    by: policy(),
-                    why,
-                },
+                Event::WithdrawStarted { id: id.clone(), reason: EndReason::Withdrawn, by: policy(), why },
             );
             self.end(turn, &id, EndReason::Withdrawn);
         }
     }
 
     /// The provider ended it by itself, or a person did so with the daemon dead.
-    pub(super) fn provider_ended(
-        &mut self,
-        turn: &mut Turn,
-        id: &str,
-        why: &str,
-        offline_by: Option<Actor>,
-    ) {
+    pub(super) fn provider_ended(&mut self, turn: &mut Turn, id: &str, why: &str, offline_by: Option<Actor>) {
         let Some(over) = self.state.overrides.get(id) else { return };
         if !over.phase.may_stand() {
             return;

@@ -41,14 +41,7 @@ impl Engine {
         turn.effect(Effect::Reply { command: number, reply });
     }
 
-    fn approve(
-        &mut self,
-        turn: &mut Turn,
-        id: &str,
-        hash: &str,
-        by: Actor,
-        why: String,
-    ) -> Result<String, String> {
+    fn approve(&mut self, turn: &mut Turn, id: &str, hash: &str, by: Actor, why: String) -> Result<String, String> {
         let over = self.state.overrides.get(id).ok_or_else(|| unknown(id))?;
         match over.phase {
             Phase::Proposed => {}
@@ -77,10 +70,7 @@ impl Engine {
             return Err(format!("{} approved {id} already; another person must", by.name));
         }
         let needed = over.plan.approvals;
-        self.record(
-            turn,
-            Event::OverrideApproved { id: id.to_owned(), hash: hash.to_owned(), by, why },
-        );
+        self.record(turn, Event::OverrideApproved { id: id.to_owned(), hash: hash.to_owned(), by, why });
         let have = self.state.overrides.get(id).map_or(0, |over| over.approvals.len());
         if have < usize::from(needed) {
             return Ok(format!("{id} has {have} of {needed} approvals; another person must approve too"));
@@ -89,13 +79,7 @@ impl Engine {
         Ok(format!("{id} is approved; every guard is run again on fresh evidence before it is applied"))
     }
 
-    fn reject(
-        &mut self,
-        turn: &mut Turn,
-        id: &str,
-        by: Actor,
-        why: String,
-    ) -> Result<String, String> {
+    fn reject(&mut self, turn: &mut Turn, id: &str, by: Actor, why: String) -> Result<String, String> {
         let over = self.state.overrides.get(id).ok_or_else(|| unknown(id))?;
         if !over.phase.is_pending() && over.phase != Phase::Withheld {
             return Err(format!("{id} is {}; there is nothing to reject", over.phase.name()));
@@ -104,13 +88,7 @@ impl Engine {
         Ok(format!("{id} is rejected; nothing was changed"))
     }
 
-    fn revert(
-        &mut self,
-        turn: &mut Turn,
-        id: &str,
-        by: Actor,
-        why: String,
-    ) -> Result<String, String> {
+    fn revert(&mut self, turn: &mut Turn, id: &str, by: Actor, why: String) -> Result<String, String> {
         let over = self.state.overrides.get(id).ok_or_else(|| unknown(id))?;
         if over.phase.is_pending() {
             return self.reject(turn, id, by, why);
@@ -140,14 +118,7 @@ impl Engine {
         })
     }
 
-    fn extend(
-        &mut self,
-        turn: &mut Turn,
-        id: &str,
-        lease_s: u64,
-        by: Actor,
-        why: String,
-    ) -> Result<String, String> {
+    fn extend(&mut self, turn: &mut Turn, id: &str, lease_s: u64, by: Actor, why: String) -> Result<String, String> {
         let over = self.state.overrides.get(id).ok_or_else(|| unknown(id))?;
         if !matches!(over.phase, Phase::Served | Phase::Confirmed) {
             return Err(format!("{id} is {}; only a served override is extended", over.phase.name()));
@@ -173,12 +144,7 @@ impl Engine {
         Ok(format!("{id} now ends at {expires_at}"))
     }
 
-    fn pin(
-        &mut self,
-        turn: &mut Turn,
-        peer: &str,
-        addresses: BTreeSet<IpAddr>,
-    ) -> Result<String, String> {
+    fn pin(&mut self, turn: &mut Turn, peer: &str, addresses: BTreeSet<IpAddr>) -> Result<String, String> {
         if addresses.is_empty() {
             return Err("give at least one address to pin".to_owned());
         }
@@ -190,11 +156,7 @@ impl Engine {
         if self.state.live_override(peer).is_some() {
             return Err(format!("{peer} has an override already; decide on that one first"));
         }
-        let live = self
-            .live
-            .peers
-            .get_mut(peer)
-            .ok_or_else(|| format!("{peer} is not a configured peer"))?;
+        let live = self.live.peers.get_mut(peer).ok_or_else(|| format!("{peer} is not a configured peer"))?;
         live.pin = Some(addresses);
         self.request_gathering(turn, peer, Some(incident), Purpose::Diagnose);
         Ok("the addresses are being proved; a plan to pin them follows, if every guard agrees".to_owned())
@@ -216,20 +178,11 @@ impl Engine {
         Ok("changes are possible again".to_owned())
     }
 
-    fn import(
-        &mut self,
-        turn: &mut Turn,
-        peer: &str,
-        history: History,
-        by: Actor,
-    ) -> Result<String, String> {
+    fn import(&mut self, turn: &mut Turn, peer: &str, history: History, by: Actor) -> Result<String, String> {
         if !self.state.peers.contains_key(peer) {
             return Err(format!("{peer} is not a configured peer"));
         }
-        self.record(
-            turn,
-            Event::HistoryImported { peer: peer.to_owned(), history: Box::new(history), by },
-        );
+        self.record(turn, Event::HistoryImported { peer: peer.to_owned(), history: Box::new(history), by });
         if let Some(live) = self.live.peers.get_mut(peer) {
             live.baseline_due = later(turn.now, SignedDuration::from_secs(1));
         }

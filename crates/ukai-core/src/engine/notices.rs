@@ -31,10 +31,7 @@ impl Engine {
         let subscribers = self.settings.subscribers.clone();
         self.record(
             turn,
-            Event::NotificationQueued {
-                notification: notification.clone(),
-                subscribers: subscribers.clone(),
-            },
+            Event::NotificationQueued { notification: notification.clone(), subscribers: subscribers.clone() },
         );
         for subscriber in subscribers {
             turn.effect(Effect::Notify { notification: notification.clone(), subscriber });
@@ -49,11 +46,7 @@ impl Engine {
         attempts: u32,
         result: Result<(), String>,
     ) {
-        let waits = self
-            .state
-            .undelivered
-            .get(&key)
-            .is_some_and(|waiting| waiting.subscribers.contains(&subscriber));
+        let waits = self.state.undelivered.get(&key).is_some_and(|waiting| waiting.subscribers.contains(&subscriber));
         if !waits {
             return;
         }
@@ -64,12 +57,7 @@ impl Engine {
         self.record(turn, event);
     }
 
-    pub(super) fn report_written(
-        &mut self,
-        turn: &mut Turn,
-        incident: String,
-        result: Result<Vec<String>, String>,
-    ) {
+    pub(super) fn report_written(&mut self, turn: &mut Turn, incident: String, result: Result<Vec<String>, String>) {
         if !self.state.reports_due.contains(&incident) {
             return;
         }

@@ -35,24 +35,15 @@ impl Engine {
             if known.is_none_or(|known| known.host != peer.host || known.level != peer.level) {
                 self.record(
                     turn,
-                    Event::PeerWatched {
-                        peer: peer.name.clone(),
-                        host: peer.host.clone(),
-                        level: peer.level,
-                    },
+                    Event::PeerWatched { peer: peer.name.clone(), host: peer.host.clone(), level: peer.level },
                 );
             }
             if self.settings.peers.get(&peer.name) != Some(peer) {
                 self.live.peers.insert(peer.name.clone(), LivePeer::new(peer, turn.now));
             }
         }
-        let gone: Vec<String> = self
-            .state
-            .peers
-            .keys()
-            .filter(|name| !settings.peers.contains_key(*name))
-            .cloned()
-            .collect();
+        let gone: Vec<String> =
+            self.state.peers.keys().filter(|name| !settings.peers.contains_key(*name)).cloned().collect();
         for peer in gone {
             self.live.peers.remove(&peer);
             if self.state.live_override(&peer).is_some_and(|over| over.phase.may_stand()) {

@@ -44,9 +44,7 @@ impl Engine {
         if turn.now >= live.round_due {
             live.rounds += 1;
             live.round_due = next_round(peer, live, interval, turn.now);
-            let free = |waiting: &Option<Waiting>| {
-                waiting.as_ref().is_none_or(|waiting| turn.now >= waiting.lost_at)
-            };
+            let free = |waiting: &Option<Waiting>| waiting.as_ref().is_none_or(|waiting| turn.now >= waiting.lost_at);
             let (round, bypass) = (free(&live.round), stands && free(&live.bypass));
             if round {
                 let waiting = self.probe(turn, peer, Path::Normal);
@@ -63,8 +61,7 @@ impl Engine {
 
     fn advance_burst(&mut self, turn: &mut Turn, peer: &str) {
         loop {
-            let Some(burst) = self.live.peers.get_mut(peer).and_then(|live| live.burst.as_mut())
-            else {
+            let Some(burst) = self.live.peers.get_mut(peer).and_then(|live| live.burst.as_mut()) else {
                 return;
             };
             if !burst.wants_probe(turn.now) {
@@ -107,13 +104,7 @@ impl Engine {
     }
 
     /// A probe came back. One that nobody waits for any more changes nothing.
-    pub(super) fn observed(
-        &mut self,
-        turn: &mut Turn,
-        id: &str,
-        peer: &str,
-        observations: Vec<Observation>,
-    ) {
+    pub(super) fn observed(&mut self, turn: &mut Turn, id: &str, peer: &str, observations: Vec<Observation>) {
         let Some(live) = self.live.peers.get_mut(peer) else { return };
         let is = |waiting: &Option<Waiting>| waiting.as_ref().is_some_and(|waiting| waiting.id == id);
         if is(&live.round) {
@@ -190,10 +181,7 @@ impl Engine {
                 live.burst = None;
                 live.burst_probes.clear();
                 let alarm = burst_alarm(peer);
-                let reason = format!(
-                    "a failed probe was confirmed by {} more",
-                    crate::alarm::burst::BURST_PROBES
-                );
+                let reason = format!("a failed probe was confirmed by {} more", crate::alarm::burst::BURST_PROBES);
                 self.set_alarm(turn, peer, &alarm, AlarmState::Alarm, &reason);
                 self.open_incident(turn, peer, &alarm, seen, Some(since));
             }
@@ -213,9 +201,7 @@ impl Engine {
         let ttl = resolution.ttl;
         let Some(known) = self.state.peers.get(peer) else { return };
         let Some(live) = self.live.peers.get_mut(peer) else { return };
-        let recently = live
-            .set_recorded_at
-            .is_some_and(|at| turn.now.duration_since(at) < SET_RECORDED_EVERY);
+        let recently = live.set_recorded_at.is_some_and(|at| turn.now.duration_since(at) < SET_RECORDED_EVERY);
         if after.is_empty() || known.normal_set == after || recently {
             return;
         }
@@ -237,14 +223,7 @@ impl Engine {
     }
 
     /// Changes an alarm's state. Nothing is said where nothing changes.
-    fn set_alarm(
-        &mut self,
-        turn: &mut Turn,
-        peer: &str,
-        alarm: &str,
-        after: AlarmState,
-        reason: &str,
-    ) -> bool {
+    fn set_alarm(&mut self, turn: &mut Turn, peer: &str, alarm: &str, after: AlarmState, reason: &str) -> bool {
         let before = self.alarm_state(peer, alarm);
         if before == after {
             return false;
@@ -325,17 +304,11 @@ impl Engine {
         self.void_needless(turn, peer);
         let application = self.alarm_state(peer, &application_alarm(peer));
         let burst = self.alarm_state(peer, &burst_alarm(peer));
-        if burst == AlarmState::Alarm
-            || application == AlarmState::Alarm
-            || self.state.live_override(peer).is_some()
-        {
+        if burst == AlarmState::Alarm || application == AlarmState::Alarm || self.state.live_override(peer).is_some() {
             return;
         }
         let reason = format!("{peer} was whole {healthy} times in a row, with no override left");
-        self.record(
-            turn,
-            Event::IncidentClosed { incident: incident.clone(), reason: reason.clone() },
-        );
+        self.record(turn, Event::IncidentClosed { incident: incident.clone(), reason: reason.clone() });
         self.live_mut(peer, |live| {
             live.diagnose_due = None;
             live.diagnose_lost_at = None;
@@ -413,12 +386,7 @@ fn is_page_worthy(seen: &[Observation], failure: Option<&Failure>) -> bool {
 }
 
 /// The next round: an interval away, give or take a share that only the peer and the round decide.
-fn next_round(
-    peer: &str,
-    live: &LivePeer,
-    interval: std::time::Duration,
-    now: Timestamp,
-) -> Timestamp {
+fn next_round(peer: &str, live: &LivePeer, interval: std::time::Duration, now: Timestamp) -> Timestamp {
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX / 4).max(1);
     let spread = (interval_ms / JITTER_SHARE).max(1);
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;

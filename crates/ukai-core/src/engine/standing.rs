@@ -37,16 +37,9 @@ enum Ruling {
 
 impl Engine {
     /// A round of the normal path with our override in it.
-    pub(super) fn standing_round(
-        &mut self,
-        turn: &mut Turn,
-        peer: &str,
-        observations: &[Observation],
-    ) {
-        let stands = self
-            .state
-            .live_override(peer)
-            .is_some_and(|over| matches!(over.phase, Phase::Served | Phase::Confirmed));
+    pub(super) fn standing_round(&mut self, turn: &mut Turn, peer: &str, observations: &[Observation]) {
+        let stands =
+            self.state.live_override(peer).is_some_and(|over| matches!(over.phase, Phase::Served | Phase::Confirmed));
         let Some(live) = self.live.peers.get_mut(peer) else { return };
         if !stands {
             return;
@@ -61,12 +54,7 @@ impl Engine {
     }
 
     /// A round past our override: is the world right again?
-    pub(super) fn bypass_round(
-        &mut self,
-        turn: &mut Turn,
-        peer: &str,
-        observations: &[Observation],
-    ) {
+    pub(super) fn bypass_round(&mut self, turn: &mut Turn, peer: &str, observations: &[Observation]) {
         let revert_after = match self.state.live_override(peer) {
             Some(over) if over.phase.stands() => over.plan.revert_after,
             _ => return,
@@ -74,11 +62,7 @@ impl Engine {
         let Some(live) = self.live.peers.get_mut(peer) else { return };
         if observations.is_empty() || is_failing(observations) {
             live.bypass_healthy = 0;
-            let ttl = observations
-                .iter()
-                .filter_map(|observation| observation.resolution.ttl)
-                .max()
-                .unwrap_or(0);
+            let ttl = observations.iter().filter_map(|observation| observation.resolution.ttl).max().unwrap_or(0);
             let until = turn.after(i64::from(ttl));
             if let Some(live) = self.live.peers.get_mut(peer) {
                 live.bad_until = until;
@@ -87,23 +71,13 @@ impl Engine {
         }
         live.bypass_healthy += 1;
         if live.bypass_healthy >= revert_after && turn.now >= live.bad_until {
-            let soon = if live.bypass_healthy == revert_after {
-                turn.now
-            } else {
-                later(turn.now, LOOK_AGAIN)
-            };
+            let soon = if live.bypass_healthy == revert_after { turn.now } else { later(turn.now, LOOK_AGAIN) };
             live.standing_due = Some(live.standing_due.map_or(soon, |due| due.min(soon)));
         }
     }
 
     /// The sources were read again while an override stands.
-    pub(super) fn standing_evidence(
-        &mut self,
-        turn: &mut Turn,
-        peer: &str,
-        gathering: &str,
-        evidence: &Evidence,
-    ) {
+    pub(super) fn standing_evidence(&mut self, turn: &mut Turn, peer: &str, gathering: &str, evidence: &Evidence) {
         let Some(over) = self
             .state
             .live_override(peer)
@@ -116,16 +90,14 @@ impl Engine {
         let Some(live) = self.live.peers.get_mut(peer) else { return };
         live.standing_due.get_or_insert(later(turn.now, LOOK_EVERY));
         let (bypass_healthy, standing_bad) = (live.bypass_healthy, live.standing_bad);
-        let right_again =
-            bypass_healthy >= over.plan.revert_after && turn.now >= live.bad_until;
+        let right_again = bypass_healthy >= over.plan.revert_after && turn.now >= live.bad_until;
         let case = brief.case(evidence);
         let reading = Reading::of(&case);
         let ruling = rule(&over, &reading, right_again, standing_bad);
         if ruling == Ruling::Hold {
             return;
         }
-        let told_before =
-            matches!(&ruling, Ruling::Tell(reason) if over.trouble.as_ref() == Some(reason));
+        let told_before = matches!(&ruling, Ruling::Tell(reason) if over.trouble.as_ref() == Some(reason));
         if told_before {
             return;
         }
@@ -144,14 +116,7 @@ impl Engine {
         self.act_on(turn, &over, ruling, bypass_healthy, frozen);
     }
 
-    fn act_on(
-        &mut self,
-        turn: &mut Turn,
-        over: &Override,
-        ruling: Ruling,
-        bypass_healthy: u32,
-        frozen: bool,
-    ) {
+    fn act_on(&mut self, turn: &mut Turn, over: &Override, ruling: Ruling, bypass_healthy: u32, frozen: bool) {
         match ruling {
             Ruling::Hold => {}
             // Serving somebody else is worse than any change: this holds even when frozen.
@@ -163,10 +128,7 @@ impl Engine {
                 self.trouble(turn, over, reason);
             }
             Ruling::Withdraw(reason, why) => {
-                self.record(
-                    turn,
-                    Event::NormalPathProved { id: over.id.clone(), times: bypass_healthy },
-                );
+                self.record(turn, Event::NormalPathProved { id: over.id.clone(), times: bypass_healthy });
                 self.withdraw(turn, &over.id, reason, policy(), why);
             }
             Ruling::Follow(addresses) => {
@@ -175,11 +137,7 @@ impl Engine {
                     self.trouble(turn, over, reason);
                     return;
                 }
-                let event = Event::FollowStarted {
-                    id: over.id.clone(),
-                    generation: over.generation + 1,
-                    addresses,
-                };
+                let event = Event::FollowStarted { id: over.id.clone(), generation: over.generation + 1, addresses };
                 self.record(turn, event);
                 self.ask_to_apply(turn, &over.id);
             }
@@ -197,10 +155,7 @@ impl Engine {
         if over.trouble.as_ref() == Some(&reason) {
             return;
         }
-        self.record(
-            turn,
-            Event::OverrideTroubled { id: over.id.clone(), reason: reason.clone() },
-        );
+        self.record(turn, Event::OverrideTroubled { id: over.id.clone(), reason: reason.clone() });
         self.tell(
             turn,
             Notice {
@@ -240,9 +195,7 @@ fn rule(over: &Override, reading: &Reading, right_again: bool, standing_bad: u32
     if controls_pass && reading.works_now() {
         return Ruling::Withdraw(
             EndReason::Reverted,
-            format!(
-                "what it served failed {standing_bad} times in a row, and the normal path works"
-            ),
+            format!("what it served failed {standing_bad} times in a row, and the normal path works"),
         );
     }
     Ruling::Tell(format!(
@@ -283,18 +236,12 @@ fn normal_path_is_right(over: &Override, reading: &Reading) -> Option<String> {
         Authority::Silent => reading.our_set.is_subset(&over.addresses),
         Authority::Contradicting(_) | Authority::TooFew { .. } | Authority::Empty { .. } => false,
     };
-    let anchored = within_anchors(&over.plan, reading, &reading.our_set).is_ok()
-        || over.plan.mode == Mode::Pin;
-    (agreed && anchored).then(|| {
-        format!("the normal path gives {} again, and it works", list(&reading.our_set))
-    })
+    let anchored = within_anchors(&over.plan, reading, &reading.our_set).is_ok() || over.plan.mode == Mode::Pin;
+    (agreed && anchored).then(|| format!("the normal path gives {} again, and it works", list(&reading.our_set)))
 }
 
 /// The peer's servers agree on a set that what is served is no longer part of.
-fn agreed_elsewhere(
-    over: &Override,
-    reading: &Reading,
-) -> Option<Result<BTreeSet<IpAddr>, String>> {
+fn agreed_elsewhere(over: &Override, reading: &Reading) -> Option<Result<BTreeSet<IpAddr>, String>> {
     let Authority::Agreed(agreed) = &reading.authority else {
         return None;
     };

@@ -89,10 +89,7 @@ impl Phase {
 
     /// Something of ours may stand in the zone.
     pub fn may_stand(self) -> bool {
-        matches!(
-            self,
-            Phase::Applying | Phase::Applied | Phase::Served | Phase::Confirmed | Phase::Withdrawing(_)
-        )
+        matches!(self, Phase::Applying | Phase::Applied | Phase::Served | Phase::Confirmed | Phase::Withdrawing(_))
     }
 
     /// It is meant to stand.

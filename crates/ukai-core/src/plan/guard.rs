@@ -58,11 +58,7 @@ pub struct Guard {
 
 /// Every guard, cheapest reason first.
 pub const GUARDS: &[Guard] = &[
-    Guard {
-        name: "frozen",
-        doc: "Somebody froze every automatic change.",
-        judge: frozen,
-    },
+    Guard { name: "frozen", doc: "Somebody froze every automatic change.", judge: frozen },
     Guard {
         name: "provider",
         doc: "There is a zone provider in which an override would take effect.",
@@ -73,16 +69,8 @@ pub const GUARDS: &[Guard] = &[
         doc: "Not too many overrides at once, nor too many changes within an hour.",
         judge: limits,
     },
-    Guard {
-        name: "lease",
-        doc: "The lease has an end, and not a far one.",
-        judge: lease,
-    },
-    Guard {
-        name: "diagnosis",
-        doc: "The diagnosis is one that an override mends.",
-        judge: diagnosis,
-    },
+    Guard { name: "lease", doc: "The lease has an end, and not a far one.", judge: lease },
+    Guard { name: "diagnosis", doc: "The diagnosis is one that an override mends.", judge: diagnosis },
     Guard {
         name: "current_answer_fails",
         doc: "The normal path really fails now, on every address that it leads to.",
@@ -93,36 +81,20 @@ pub const GUARDS: &[Guard] = &[
         doc: "The fault is the name's alone: controls pass, by name and by address.",
         judge: local_fault,
     },
-    Guard {
-        name: "port_53",
-        doc: "A canary has shown that port 53 is not intercepted.",
-        judge: port_53,
-    },
+    Guard { name: "port_53", doc: "A canary has shown that port 53 is not intercepted.", judge: port_53 },
     Guard {
         name: "trusted_source",
         doc: "The candidate comes from the peer's own servers in agreement, from an operator, or from agreeing independent resolvers and a person.",
         judge: trusted_source,
     },
-    Guard {
-        name: "delegation",
-        doc: "The delegation is the one from before the incident.",
-        judge: delegation,
-    },
-    Guard {
-        name: "steered",
-        doc: "A steered name is followed, never pinned.",
-        judge: steered,
-    },
+    Guard { name: "delegation", doc: "The delegation is the one from before the incident.", judge: delegation },
+    Guard { name: "steered", doc: "A steered name is followed, never pinned.", judge: steered },
     Guard {
         name: "global_unicast",
         doc: "Every address is global unicast, unless the operator allows its network.",
         judge: global_unicast,
     },
-    Guard {
-        name: "parking",
-        doc: "No address serves a parking page.",
-        judge: parking,
-    },
+    Guard { name: "parking", doc: "No address serves a parking page.", judge: parking },
     Guard {
         name: "proof",
         doc: "Every endpoint was proved on every address by TCP, TLS and HTTP, every time.",
@@ -182,8 +154,7 @@ fn provider(proposal: &Proposal) -> Ruling {
         return Ruling::Pass;
     }
     Ruling::Refuse(
-        "no DNS server of ours is configured, so an override would take effect nowhere; add a [dns] section"
-            .to_owned(),
+        "no DNS server of ours is configured, so an override would take effect nowhere; add a [dns] section".to_owned(),
     )
 }
 
@@ -241,10 +212,7 @@ fn current_answer_fails(proposal: &Proposal) -> Ruling {
         .collect();
     let lost: Vec<&IpAddr> = working.difference(&proposal.selection.addresses).collect();
     if !lost.is_empty() {
-        return Ruling::Refuse(format!(
-            "{} works now and would be lost by the override",
-            list(lost)
-        ));
+        return Ruling::Refuse(format!("{} works now and would be lost by the override", list(lost)));
     }
     Ruling::Pass
 }
@@ -284,9 +252,9 @@ fn port_53(proposal: &Proposal) -> Ruling {
         Canary::Intercepted(how) => {
             Ruling::Refuse(format!("port 53 is intercepted, so agreement proves nothing: {how}"))
         }
-        Canary::NoAnswer => Ruling::Person(
-            "the canary was not answered: it is not known whether port 53 is intercepted".to_owned(),
-        ),
+        Canary::NoAnswer => {
+            Ruling::Person("the canary was not answered: it is not known whether port 53 is intercepted".to_owned())
+        }
     }
 }
 
@@ -306,9 +274,9 @@ fn trusted_source(proposal: &Proposal) -> Ruling {
     }
     match proposal.selection.origin {
         Origin::Authority | Origin::Operator => Ruling::Pass,
-        Origin::Independents => Ruling::Person(
-            "no authoritative server can be reached from here; independent resolvers agree".to_owned(),
-        ),
+        Origin::Independents => {
+            Ruling::Person("no authoritative server can be reached from here; independent resolvers agree".to_owned())
+        }
         Origin::Nobody => Ruling::Refuse("nobody whose word counts named these addresses".to_owned()),
     }
 }
@@ -378,10 +346,7 @@ fn verified_tls(proposal: &Proposal) -> Ruling {
     if proposal.reading.case.peer.verified_tls || proposal.selection.origin == Origin::Operator {
         return Ruling::Pass;
     }
-    Ruling::Refuse(
-        "an endpoint without verified TLS has no identity to follow; only an operator may pin it"
-            .to_owned(),
-    )
+    Ruling::Refuse("an endpoint without verified TLS has no identity to follow; only an operator may pin it".to_owned())
 }
 
 fn identity_continuity(proposal: &Proposal) -> Ruling {
@@ -396,8 +361,7 @@ fn identity_continuity(proposal: &Proposal) -> Ruling {
             }
             Continuity::NoHistory => {
                 return Ruling::Person(
-                    "the peer was never seen healthy from here, so there is nobody to compare with"
-                        .to_owned(),
+                    "the peer was never seen healthy from here, so there is nobody to compare with".to_owned(),
                 );
             }
             Continuity::NoIdentity => {

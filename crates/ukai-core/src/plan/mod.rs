@@ -146,8 +146,7 @@ pub fn select(reading: &Reading) -> Selection {
 
 /// What of a set proved itself; with none, the whole set, so that the guard can say what failed.
 fn proved_of(reading: &Reading, set: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
-    let proved: BTreeSet<IpAddr> =
-        set.intersection(&reading.proved).copied().take(ADDRESSES_MAX).collect();
+    let proved: BTreeSet<IpAddr> = set.intersection(&reading.proved).copied().take(ADDRESSES_MAX).collect();
     if proved.is_empty() { set.iter().copied().take(ADDRESSES_MAX).collect() } else { proved }
 }
 
@@ -249,8 +248,7 @@ pub fn within_anchors(plan: &Plan, reading: &Reading, set: &BTreeSet<IpAddr>) ->
         };
         let network = crate::diagnose::history::network(*address).to_string();
         let same_key = plan.anchors.keys.contains(&identity.key_sha256);
-        let same_issuer = plan.anchors.issuers.contains(&identity.issuer)
-            && plan.anchors.networks.contains(&network);
+        let same_issuer = plan.anchors.issuers.contains(&identity.issuer) && plan.anchors.networks.contains(&network);
         if !same_key && !same_issuer {
             return Err(format!("{address} is outside the approved identity"));
         }

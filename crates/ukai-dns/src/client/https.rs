@@ -40,9 +40,7 @@ fn request(http2: bool, authority: &str, path: &str, query: &Query<'_>) -> Resul
     if !http2 {
         builder = builder.header(header::HOST, authority);
     }
-    builder
-        .body(Full::new(Bytes::copy_from_slice(&query.bytes)))
-        .map_err(|error| AskError::Http(error.to_string()))
+    builder.body(Full::new(Bytes::copy_from_slice(&query.bytes))).map_err(|error| AskError::Http(error.to_string()))
 }
 
 fn authority(address: SocketAddr, server_name: Option<&str>) -> String {
@@ -62,7 +60,8 @@ async fn send(stream: TlsStream<TcpStream>, http2: bool, request: Request<Full<B
     let io = TokioIo::new(stream);
     let mut tasks = tokio::task::JoinSet::new();
     let response = if http2 {
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.map_err(http_error)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.map_err(http_error)?;
         tasks.spawn(async move { drop(connection.await) });
         sender.send_request(request).await
     } else {
@@ -85,7 +84,10 @@ async fn body(exchange: Exchange) -> Result<Vec<u8>, AskError> {
     }
     let media_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if !media_type.is_some_and(|value| value.to_ascii_lowercase().starts_with(MEDIA_TYPE)) {
-        return Err(AskError::Http(format!("the body is {}, not {MEDIA_TYPE}", media_type.unwrap_or("of no stated type"))));
+        return Err(AskError::Http(format!(
+            "the body is {}, not {MEDIA_TYPE}",
+            media_type.unwrap_or("of no stated type")
+        )));
     }
     let collected = Limited::new(response.into_body(), MAX_MESSAGE)
         .collect()

@@ -91,7 +91,13 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, upstream: &Upstream, question: &Question, options: &AskOptions, start: Instant) -> Result<Reply, AskError> {
+    async fn exchange(
+        &self,
+        upstream: &Upstream,
+        question: &Question,
+        options: &AskOptions,
+        start: Instant,
+    ) -> Result<Reply, AskError> {
         let mut reply = self.attempt(upstream, question, options, true).await?;
         // RFC 6891 section 7: a server from before EDNS says FORMERR (or NOTIMP) to the OPT record.
         if !reply.edns && matches!(reply.rcode, Rcode::FORMERR | Rcode::NOTIMP) {
@@ -101,7 +107,13 @@ impl Client {
         Ok(reply)
     }
 
-    async fn attempt(&self, upstream: &Upstream, question: &Question, options: &AskOptions, edns: bool) -> Result<Reply, AskError> {
+    async fn attempt(
+        &self,
+        upstream: &Upstream,
+        question: &Question,
+        options: &AskOptions,
+        edns: bool,
+    ) -> Result<Reply, AskError> {
         let query = Query::new(question, options, edns)?;
         let (bytes, mismatched) = match upstream {
             Upstream::Udp(server) => {
@@ -143,7 +155,8 @@ struct Query<'a> {
 impl<'a> Query<'a> {
     fn new(question: &'a Question, options: &AskOptions, edns: bool) -> Result<Self, AskError> {
         let mut id = [0; 2];
-        getrandom::fill(&mut id).map_err(|error| AskError::Network(format!("no randomness for the query id: {error}")))?;
+        getrandom::fill(&mut id)
+            .map_err(|error| AskError::Network(format!("no randomness for the query id: {error}")))?;
         let id = u16::from_be_bytes(id);
         Ok(Self { id, question, bytes: compose_query(id, question, options, edns) })
     }
@@ -152,7 +165,13 @@ impl<'a> Query<'a> {
         crate::message::matches_query(self.id, self.question, reply)
     }
 
-    fn parse(&self, transport: Transport, server: SocketAddr, bytes: Vec<u8>, mismatched: u32) -> Result<Reply, AskError> {
+    fn parse(
+        &self,
+        transport: Transport,
+        server: SocketAddr,
+        bytes: Vec<u8>,
+        mismatched: u32,
+    ) -> Result<Reply, AskError> {
         let mut reply = Reply::parse(self.question, transport, server, bytes).map_err(AskError::Malformed)?;
         reply.mismatched = mismatched;
         Ok(reply)
@@ -206,7 +225,9 @@ impl From<io::Error> for AskError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectionRefused,
-            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::AddrNotAvailable => Self::Unreachable,
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::AddrNotAvailable => {
+                Self::Unreachable
+            }
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted

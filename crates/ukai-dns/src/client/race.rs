@@ -62,7 +62,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_next_is_asked_when_one_fails() {
-        let taken = first((0..4).map(|n| async move { n }), Duration::from_secs(60), in_a_minute(), |n| (n == 3).then_some(n)).await;
+        let taken =
+            first((0..4).map(|n| async move { n }), Duration::from_secs(60), in_a_minute(), |n| (n == 3).then_some(n))
+                .await;
         assert_eq!(taken, Some(3));
     }
 

@@ -37,7 +37,12 @@ impl Trust {
         Self { options, roots: OnceLock::new() }
     }
 
-    pub async fn connect(&self, address: SocketAddr, server_name: Option<&str>, protocol: Protocol) -> Result<TlsStream<TcpStream>, AskError> {
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        server_name: Option<&str>,
+        protocol: Protocol,
+    ) -> Result<TlsStream<TcpStream>, AskError> {
         let name = match server_name {
             Some(name) => ServerName::try_from(name.to_owned()).map_err(|error| AskError::Tls(error.to_string()))?,
             None => ServerName::IpAddress(address.ip().into()),

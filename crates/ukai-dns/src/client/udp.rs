@@ -10,7 +10,11 @@ use super::{AskError, Query};
 use crate::message::MAX_MESSAGE;
 
 /// The reply and how many that did not match came before it.
-pub(super) async fn exchange(server: SocketAddr, query: &Query<'_>, timeout: Duration) -> Result<(Vec<u8>, u32), AskError> {
+pub(super) async fn exchange(
+    server: SocketAddr,
+    query: &Query<'_>,
+    timeout: Duration,
+) -> Result<(Vec<u8>, u32), AskError> {
     let socket = bind_for(server).await?;
     socket.connect(server).await?;
     socket.send(&query.bytes).await?;
@@ -32,7 +36,12 @@ pub(super) async fn exchange(server: SocketAddr, query: &Query<'_>, timeout: Dur
 }
 
 /// Ends with the caller's time-out if nothing that matches comes.
-async fn receive(socket: &UdpSocket, query: &Query<'_>, buffer: &mut [u8], mismatched: &mut u32) -> Result<usize, AskError> {
+async fn receive(
+    socket: &UdpSocket,
+    query: &Query<'_>,
+    buffer: &mut [u8],
+    mismatched: &mut u32,
+) -> Result<usize, AskError> {
     loop {
         let len = socket.recv(buffer).await?;
         if query.is_answered_by(&buffer[..len]) {

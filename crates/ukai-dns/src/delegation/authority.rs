@@ -53,7 +53,12 @@ pub struct AuthorityAnswer {
 }
 
 /// The answers come in the order of servers, types and transports given, one for each, answered or not.
-pub async fn ask_authorities(client: &Client, servers: &[Authority], host: &Name, options: &AuthorityOptions) -> Vec<AuthorityAnswer> {
+pub async fn ask_authorities(
+    client: &Client,
+    servers: &[Authority],
+    host: &Name,
+    options: &AuthorityOptions,
+) -> Vec<AuthorityAnswer> {
     let deadline = Instant::now() + options.bound;
     let mut answers = unanswered(servers, options);
     let slots = Arc::new(Semaphore::new(MAX_CONCURRENT));
@@ -88,8 +93,12 @@ pub async fn ask_authorities(client: &Client, servers: &[Authority], host: &Name
 }
 
 fn unanswered(servers: &[Authority], options: &AuthorityOptions) -> Vec<AuthorityAnswer> {
-    let transports: Vec<_> =
-        options.transports.iter().copied().filter(|transport| matches!(transport, Transport::Udp | Transport::Tcp)).collect();
+    let transports: Vec<_> = options
+        .transports
+        .iter()
+        .copied()
+        .filter(|transport| matches!(transport, Transport::Udp | Transport::Tcp))
+        .collect();
     let mut answers = Vec::new();
     for server in servers {
         for &qtype in &options.qtypes {

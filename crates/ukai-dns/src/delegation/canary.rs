@@ -39,7 +39,8 @@ pub async fn canary(client: &Client, server: SocketAddr, timeout: Duration) -> C
 }
 
 fn judge(reply: &Reply) -> Canary {
-    let intercepted = |why: String| Canary::Intercepted(format!("asked for a name that does not exist, {} {why}", reply.server));
+    let intercepted =
+        |why: String| Canary::Intercepted(format!("asked for a name that does not exist, {} {why}", reply.server));
     if let Some(address) = reply.addresses().first() {
         return intercepted(format!("gave the address {address}"));
     }
@@ -47,7 +48,10 @@ fn judge(reply: &Reply) -> Canary {
         return intercepted(format!("answered {} as if the name were its own", reply.rcode));
     }
     if reply.recursion_available && reply.rcode != Rcode::REFUSED {
-        return intercepted(format!("answered {} and offers recursion, which no authoritative server does", reply.rcode));
+        return intercepted(format!(
+            "answered {} and offers recursion, which no authoritative server does",
+            reply.rcode
+        ));
     }
     if reply.rcode == Rcode::NXDOMAIN {
         return intercepted("answered NXDOMAIN without authority, as only a cache does".to_owned());

@@ -137,7 +137,9 @@ impl Walker {
         // Found empty by anybody who needs it in order to find it: a cycle of glueless names has no way in.
         self.known().insert(name.clone(), Vec::new());
         let descent = Arc::clone(self).descend(name.clone(), depth + 1).await;
-        let Some(reply) = descent.answer else { return Vec::new() };
+        let Some(reply) = descent.answer else {
+            return Vec::new();
+        };
         let mut found = reply.addresses();
         let question = Question { name: name.clone(), qtype: RecordType::AAAA };
         if let Some(Step::Answer(reply)) = self.ask_zone(&descent.zone, &question).await.step {
@@ -225,7 +227,10 @@ impl Walker {
                 apex = soa.soa.map(|soa| soa.zone);
             }
         }
-        let Some(apex) = apex.filter(|apex| apex.is_below(&zone.name) && reply.question.name.is_at_or_below(apex)) else { return };
+        let Some(apex) = apex.filter(|apex| apex.is_below(&zone.name) && reply.question.name.is_at_or_below(apex))
+        else {
+            return;
+        };
         let unnamed = Zone { name: apex.clone(), ns: Vec::new(), ..zone.clone() };
         let ns = self.child_servers(&unnamed).await;
         descent.parent = Parent { zone: zone.name, servers: asked };
@@ -237,17 +242,27 @@ impl Walker {
         ns.truncate(MAX_NS);
         let mut servers: BTreeSet<Authority> = BTreeSet::new();
         for name in &ns {
-            let glue = referral.additional.iter().filter(|record| record.name == *name && name.is_at_or_below(&parent.name));
+            let glue =
+                referral.additional.iter().filter(|record| record.name == *name && name.is_at_or_below(&parent.name));
             let addresses: Vec<_> = glue.filter_map(Record::address).map(|ip| self.socket_address(ip)).collect();
-            servers.extend(addresses.into_iter().map(|address| Authority { name: name.clone(), address, delegated: true }));
+            servers.extend(addresses.into_iter().map(|address| Authority {
+                name: name.clone(),
+                address,
+                delegated: true,
+            }));
         }
         // Names without glue cost a walk each; they are walked only to be listed at the end, or when there is no other way down.
-        let without_glue: Vec<_> = ns.iter().filter(|name| !servers.iter().any(|server| server.name == **name)).cloned().collect();
+        let without_glue: Vec<_> =
+            ns.iter().filter(|name| !servers.iter().any(|server| server.name == **name)).cloned().collect();
         for name in without_glue {
             // A name inside the zone cannot be found without its glue.
             if !name.is_at_or_below(&child) {
                 let addresses = self.addresses(&name, depth).await;
-                servers.extend(addresses.into_iter().map(|address| Authority { name: name.clone(), address, delegated: true }));
+                servers.extend(addresses.into_iter().map(|address| Authority {
+                    name: name.clone(),
+                    address,
+                    delegated: true,
+                }));
             }
         }
         let signed = referral.authority.iter().any(|record| record.name == child && record.rtype() == RecordType::DS);
@@ -267,7 +282,11 @@ impl Walker {
 }
 
 /// An error is a sentence about the server, and the code it answered with if it did.
-fn read_step(zone: &Zone, question: &Question, result: Result<Reply, AskError>) -> Result<Step, (String, Option<Rcode>)> {
+fn read_step(
+    zone: &Zone,
+    question: &Question,
+    result: Result<Reply, AskError>,
+) -> Result<Step, (String, Option<Rcode>)> {
     let reply = result.map_err(|error| (error.to_string(), None))?;
     if !matches!(reply.rcode, Rcode::NOERROR | Rcode::NXDOMAIN) {
         return Err((format!("it answered {}", reply.rcode), Some(reply.rcode)));
@@ -278,9 +297,12 @@ fn read_step(zone: &Zone, question: &Question, result: Result<Reply, AskError>) 
     if !reply.is_referral() {
         return Err(("it is lame: its answer is not authoritative".to_owned(), None));
     }
-    let owner = reply.authority.iter().find(|record| matches!(record.data, Data::Ns(_))).map(|record| record.name.clone());
+    let owner =
+        reply.authority.iter().find(|record| matches!(record.data, Data::Ns(_))).map(|record| record.name.clone());
     match owner {
-        Some(child) if child.is_below(&zone.name) && question.name.is_at_or_below(&child) => Ok(Step::Referral(Box::new(reply), child)),
+        Some(child) if child.is_below(&zone.name) && question.name.is_at_or_below(&child) => {
+            Ok(Step::Referral(Box::new(reply), child))
+        }
         Some(child) => Err((format!("it is lame: it refers to {child}, which leads nowhere from here"), None)),
         None => Err(("its referral names nobody".to_owned(), None)),
     }

@@ -1,4 +1,5 @@
-//! Where the tree begins: the root servers as IANA publishes them (named.root, 2023-11-27 and unchanged since).
+//! Where the tree begins: the root servers as IANA publishes them in `named.root` (the last change that is in it here is
+//! that of b.root-servers.net, 2023-11-27).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -26,7 +26,13 @@ fn good() -> Vec<u8> {
     record(&mut out, b"\x01X\x03CDN\x04test\x00", 1, 60, &[192, 0, 2, 1]);
     record(&mut out, b"\x01x\x03cdn\x04test\x00", 1, 0x8000_0001, &[192, 0, 2, 2]);
     record(&mut out, b"\x05other\x00", 1, 60, &[192, 0, 2, 66]);
-    record(&mut out, b"\x01x\x03cdn\x04test\x00", 65, 60, &[0, 1, 0, 0, 1, 0, 3, 2, b'h', b'2', 0, 4, 0, 4, 192, 0, 2, 9]);
+    record(
+        &mut out,
+        b"\x01x\x03cdn\x04test\x00",
+        65,
+        60,
+        &[0, 1, 0, 0, 1, 0, 3, 2, b'h', b'2', 0, 4, 0, 4, 192, 0, 2, 9],
+    );
     let mut soa = b"\x02ns\x00\x01h\x00".to_vec();
     for value in [42u32, 1, 2, 3, 30] {
         soa.extend_from_slice(&value.to_be_bytes());
@@ -45,7 +51,7 @@ fn everything_is_read() {
     let reply = parse(good()).unwrap();
     assert_eq!(reply.rcode, Rcode::NOERROR);
     assert!(reply.authoritative && reply.recursion_available && reply.edns && !reply.truncated);
-    assert_eq!(reply.cname_chain(), ["x.cdn.test".parse().unwrap()]);
+    assert_eq!(reply.cname_chain(), ["x.cdn.test"]);
     // The address of `other` is nobody's answer.
     assert_eq!(reply.addresses(), ["192.0.2.1", "192.0.2.2"].map(|text| text.parse::<IpAddr>().unwrap()));
     assert_eq!(reply.min_ttl(), Some(0));
@@ -62,7 +68,8 @@ fn everything_is_read() {
 #[test]
 fn a_cname_loop_ends() {
     let mut reply = parse(good()).unwrap();
-    let cname = |from: &str, to: &str| Record { name: from.parse().unwrap(), ttl: 1, data: Data::Cname(to.parse().unwrap()) };
+    let cname =
+        |from: &str, to: &str| Record { name: from.parse().unwrap(), ttl: 1, data: Data::Cname(to.parse().unwrap()) };
     reply.answers = vec![cname("api.peer.test", "a.test"), cname("a.test", "b.test"), cname("b.test", "a.test")];
     assert_eq!(reply.cname_chain().len(), 2);
     assert!(reply.addresses().is_empty());
@@ -123,6 +130,16 @@ fn a_query_as_the_other_library_reads_it() {
     assert_eq!((subnet.addr(), subnet.source_prefix()), ("198.51.100.0".parse().unwrap(), 24));
     let plain = Theirs::from_vec(&compose_query(1, &question(), &AskOptions::default(), false)).unwrap();
     assert!(plain.edns.is_none());
+}
+
+#[test]
+fn a_cname_that_was_asked_for_is_no_absence() {
+    let mut reply = parse(good()).unwrap();
+    assert!(!reply.is_nodata());
+    reply.question.qtype = RecordType::CNAME;
+    assert!(!reply.is_nodata());
+    reply.question.qtype = RecordType::TXT;
+    assert!(reply.is_nodata());
 }
 
 proptest! {

@@ -87,7 +87,9 @@ impl Answerer {
         }
         match query.qtype {
             RecordType::ANY => return reply(&any(&any_body())),
-            qtype if is_meta(qtype) => return self.refuse(reply, Some(ExtendedError::NOT_SUPPORTED)),
+            qtype if is_meta(qtype) => {
+                return self.refuse(reply, Some(ExtendedError::NOT_SUPPORTED));
+            }
             _ => {}
         }
         let zone = self.zone();

@@ -1,5 +1,10 @@
 //! Answers that may be given again: the sections of an upstream's reply, their times to live counting down.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "thousands of names are looked up by hash on the answer path; nothing that is seen depends on their order"
+)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +27,7 @@ pub(crate) const FAILURE_LIFETIME: Duration = Duration::from_secs(5);
 const MAX_OCTETS: usize = 64 * 1024 * 1024;
 
 /// What an answer depends on. NXDOMAIN holds for every type and is kept under [`ALL_TYPES`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     pub name: Name,
     pub qtype: RecordType,
@@ -156,7 +161,8 @@ impl Cache {
     }
 
     pub fn find(&mut self, key: &Key, now: Instant) -> Option<Arc<Answer>> {
-        let answer = self.find_exact(key, now).or_else(|| self.find_exact(&Key { qtype: ALL_TYPES, ..key.clone() }, now))?;
+        let answer =
+            self.find_exact(key, now).or_else(|| self.find_exact(&Key { qtype: ALL_TYPES, ..key.clone() }, now))?;
         if answer.rcode == Rcode::SERVFAIL {
             return Some(Arc::new(answer.replayed()));
         }

@@ -136,7 +136,9 @@ mod tests {
     #[test]
     fn who_may_ask() {
         let settings = settings("192.0.2.1");
-        for (client, allowed) in [("127.3.2.1", true), ("::ffff:10.1.2.3", true), ("192.0.2.9", false), ("2001:db8::1", false)] {
+        for (client, allowed) in
+            [("127.3.2.1", true), ("::ffff:10.1.2.3", true), ("192.0.2.9", false), ("2001:db8::1", false)]
+        {
             assert_eq!(settings.allows(client.parse().unwrap()), allowed, "{client}");
         }
     }

@@ -64,7 +64,9 @@ pub enum Response {
     /// Nothing was changed, for a reason that the asker can act on.
     Refused(Refusal),
     /// Something here is broken.
-    Failed { cause: String },
+    Failed {
+        cause: String,
+    },
 }
 
 /// What stands, what has ended, and how the server is.
@@ -118,7 +120,9 @@ pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) {
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
+        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+            continue;
+        };
         let shared = Arc::clone(&shared);
         tasks.spawn(async move {
             if let Err(error) = converse(stream, &shared).await {
@@ -172,7 +176,10 @@ pub(super) async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::R
     })
 }
 
-pub(super) async fn write_line(writer: &mut (impl tokio::io::AsyncWrite + Unpin), value: &impl Serialize) -> io::Result<()> {
+pub(super) async fn write_line(
+    writer: &mut (impl tokio::io::AsyncWrite + Unpin),
+    value: &impl Serialize,
+) -> io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     writer.write_all(&line).await?;

@@ -97,7 +97,8 @@ impl ControlClient {
         let _lock = Lock::take(state_dir)?;
         let now = Moment::now();
         let mut store = Store::load(state_dir, now)?;
-        let chosen: Vec<_> = store.leases().iter().map(|lease| lease.record.clone()).filter(|record| withdraw(record)).collect();
+        let chosen: Vec<_> =
+            store.leases().iter().map(|lease| lease.record.clone()).filter(|record| withdraw(record)).collect();
         for record in &chosen {
             store.clear(&record.id, None, why, now)?;
         }
@@ -115,7 +116,9 @@ impl ControlClient {
     async fn ask(&self, request: Request) -> Result<Response, ControlError> {
         let response = match timeout(self.timeout, self.exchange(&request)).await {
             Ok(response) => response?,
-            Err(_) => return Err(ControlError::Timeout { after: self.timeout }),
+            Err(_) => {
+                return Err(ControlError::Timeout { after: self.timeout });
+            }
         };
         match response {
             Response::Refused(refusal) => Err(refusal.into()),
@@ -129,7 +132,9 @@ impl ControlClient {
         let (reader, mut writer) = UnixStream::connect(&self.path).await.map_err(unreachable)?.into_split();
         write_line(&mut writer, request).await.map_err(unreachable)?;
         match read_line(&mut BufReader::new(reader)).await.map_err(unreachable)? {
-            Line::Whole(line) => serde_json::from_slice(&line).map_err(|error| ControlError::Protocol(error.to_string())),
+            Line::Whole(line) => {
+                serde_json::from_slice(&line).map_err(|error| ControlError::Protocol(error.to_string()))
+            }
             Line::TooLong => Err(ControlError::Protocol("it is too long".to_owned())),
             Line::End => Err(ControlError::Protocol("it ended before it began".to_owned())),
         }

@@ -1,6 +1,6 @@
 //! Asking upstream: cache first, one query for many askers, the next server when one is slow or fails.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ pub(crate) struct Forwarder {
     counters: Arc<Counters>,
     upstreams: RwLock<Arc<[Arc<Server>]>>,
     cache: Mutex<Cache>,
-    flights: Mutex<HashMap<Key, Flight>>,
+    flights: Mutex<BTreeMap<Key, Flight>>,
     /// Counts what was forgotten, so that a query sent before does not bring it back.
     epoch: AtomicU64,
 }
@@ -47,7 +47,7 @@ impl Forwarder {
             counters,
             upstreams: RwLock::new(servers(upstreams)),
             cache: Mutex::new(Cache::new(cache_entries)),
-            flights: Mutex::new(HashMap::new()),
+            flights: Mutex::new(BTreeMap::new()),
             epoch: AtomicU64::new(0),
         }
     }
@@ -62,7 +62,9 @@ impl Forwarder {
 
     /// Joins the query that is already under way for the same key, or sends one.
     pub async fn fetch(self: &Arc<Self>, key: Key) -> Arc<Answer> {
-        let Some(mut flight) = self.board(key.clone()) else { return not_ready("too many queries under way") };
+        let Some(mut flight) = self.board(key.clone()) else {
+            return not_ready("too many queries under way");
+        };
         let landed = flight.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
         landed.unwrap_or_else(|| {
             // The task ended without an answer, which it does only when the server stops.
@@ -183,7 +185,8 @@ struct Attempt {
 impl Server {
     /// A failure is counted when the query is sent and taken back when a reply comes, so that one given up on counts too.
     async fn ask(&self, client: &Client, question: &Question, options: &AskOptions) -> Attempt {
-        lock(&self.health).failures += 1;
+        let failures = lock(&self.health).failures;
+        lock(&self.health).failures = failures.saturating_add(1);
         let result = client.ask(&self.upstream, question, options).await;
         if result.is_ok() {
             *lock(&self.health) = Health::default();
@@ -261,7 +264,8 @@ impl Failures {
             true => ExtendedError::NO_REACHABLE_AUTHORITY,
             false => ExtendedError::NETWORK_ERROR,
         };
-        let text = if self.texts.is_empty() { "no upstream answered in time".to_owned() } else { self.texts.join("; ") };
+        let text =
+            if self.texts.is_empty() { "no upstream answered in time".to_owned() } else { self.texts.join("; ") };
         let mut errors = self.passed_on;
         errors.truncate(3);
         errors.push(ExtendedError::new(code, text));

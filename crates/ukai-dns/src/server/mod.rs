@@ -34,6 +34,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -66,7 +67,6 @@ pub struct Server {
     sockets: Vec<Pair>,
     control: UnixListener,
     control_path: PathBuf,
-    _lock: Lock,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +106,8 @@ impl Server {
     pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
         let settings = config.settings();
         shared::check(&settings, &config.listen).map_err(StartError::Config)?;
-        let client = Client::new(ClientOptions { extra_roots: read_roots(config.ca.as_deref())?, ..ClientOptions::default() });
+        let client =
+            Client::new(ClientOptions { extra_roots: read_roots(config.ca.as_deref())?, ..ClientOptions::default() });
         create_dir(&config.state_dir)?;
         let lock = Lock::take(&config.state_dir)?;
         let store = Store::load(&config.state_dir, Moment::now())?;
@@ -121,8 +122,8 @@ impl Server {
         let forwarder = Forwarder::new(client, &settings.upstreams, config.cache_entries, Arc::clone(&counters));
         let zone = Zone::build(store.leases(), &Zone::default());
         let answerer = Arc::new(Answerer::new(settings, zone, Arc::new(forwarder), counters));
-        let shared = Arc::new(Shared::new(answerer, store, listen));
-        Ok(Self { shared, sockets, control, control_path: config.control_socket, _lock: lock })
+        let shared = Arc::new(Shared::new(answerer, store, lock, listen));
+        Ok(Self { shared, sockets, control, control_path: config.control_socket })
     }
 
     /// As configured, with the ports that were found for port 0.
@@ -147,10 +148,24 @@ impl Server {
             ended = tasks.join_next() => tracing::error!(?ended, "a part of the DNS server ended; stopping, to be started again"),
         }
         tasks.shutdown().await;
+        let_changes_end(&self.shared).await;
         if let Err(error) = std::fs::remove_file(&self.control_path) {
             tracing::debug!(%error, "the control socket was not removed");
         }
     }
+}
+
+/// A change that is being written cannot be cancelled; the lock on the directory must outlast it.
+async fn let_changes_end(shared: &Arc<Shared>) {
+    const PERIOD: Duration = Duration::from_millis(5);
+    const PERIODS: usize = 1_000;
+    for _ in 0..PERIODS {
+        if Arc::strong_count(shared) == 1 {
+            return;
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+    tracing::warn!("a change was still being written when the server stopped");
 }
 
 /// UDP and TCP on the same address.
@@ -182,9 +197,13 @@ fn bind_pair(address: SocketAddr) -> Result<Pair, StartError> {
         let udp = bind_udp(address).map_err(|cause| StartError::Listen { address, transport: "udp", cause })?;
         let chosen = udp.local_addr().map_err(|cause| StartError::Listen { address, transport: "udp", cause })?;
         match bind_tcp(chosen) {
-            Ok(tcp) => return Ok(Pair { address: chosen, udp, tcp }),
+            Ok(tcp) => {
+                return Ok(Pair { address: chosen, udp, tcp });
+            }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
-            Err(cause) => return Err(StartError::Listen { address: chosen, transport: "tcp", cause }),
+            Err(cause) => {
+                return Err(StartError::Listen { address: chosen, transport: "tcp", cause });
+            }
         }
     }
 }
@@ -216,11 +235,12 @@ fn create_dir(dir: &Path) -> Result<(), StartError> {
 }
 
 fn read_roots(path: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, StartError> {
-    let Some(path) = path else { return Ok(Vec::new()) };
+    let Some(path) = path else {
+        return Ok(Vec::new());
+    };
     let fail = |cause: String| StartError::Ca { path: path.display().to_string(), cause };
-    let roots: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| fail(error.to_string()))?;
+    let roots: Vec<_> =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| fail(error.to_string()))?;
     if roots.is_empty() {
         return Err(fail("there is no certificate in it".to_owned()));
     }

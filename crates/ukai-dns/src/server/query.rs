@@ -132,7 +132,8 @@ impl Query {
         out.extend_from_slice(&self.question);
         out.extend_from_slice(response.body);
         if let Some(edns) = self.edns {
-            let mut opt = Opt { extended_rcode: (response.rcode.0 >> 4) as u8, dnssec_ok: edns.dnssec_ok, ..Opt::default() };
+            let mut opt =
+                Opt { extended_rcode: (response.rcode.0 >> 4) as u8, dnssec_ok: edns.dnssec_ok, ..Opt::default() };
             for error in response.errors.iter().take(MAX_ERRORS) {
                 opt.push_error(&ExtendedError::new(error.code, shortened(&error.text)));
             }
@@ -230,7 +231,8 @@ mod tests {
         let query = Query::parse(&query_bytes()).unwrap();
         assert_eq!(query.udp_limit(), 1232);
         let body = vec![0; 1300];
-        let answer = query.answer(&Response { answers: 1, body: &body, ..Response::empty(Rcode::NOERROR) }, query.udp_limit());
+        let answer =
+            query.answer(&Response { answers: 1, body: &body, ..Response::empty(Rcode::NOERROR) }, query.udp_limit());
         assert!(answer.len() < 100);
         assert_eq!(answer[2] & 2, 2);
         assert_eq!(&answer[6..8], [0, 0]);

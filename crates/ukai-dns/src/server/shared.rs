@@ -12,6 +12,7 @@ use super::clock::Moment;
 use super::config::Settings;
 use super::control::{Request, Response, Status};
 use super::lease::{OverrideRecord, Refusal};
+use super::lock::Lock;
 use super::store::{Store, StoreError};
 use super::zone::Zone;
 use crate::name::Name;
@@ -27,11 +28,13 @@ pub(super) struct Shared {
     pub listen: Vec<SocketAddr>,
     /// Held over disk and swap, so that the two happen in the same order for every change. Never taken by the answer path.
     store: Mutex<Store>,
+    /// Here, so that it is held until the last change that is under way has ended.
+    _lock: Lock,
 }
 
 impl Shared {
-    pub fn new(answerer: Arc<Answerer>, store: Store, listen: Vec<SocketAddr>) -> Self {
-        Self { answerer, stop: Notify::new(), listen, store: Mutex::new(store) }
+    pub fn new(answerer: Arc<Answerer>, store: Store, lock: Lock, listen: Vec<SocketAddr>) -> Self {
+        Self { answerer, stop: Notify::new(), listen, store: Mutex::new(store), _lock: lock }
     }
 
     pub async fn handle(self: &Arc<Self>, request: Request) -> Response {
@@ -58,6 +61,7 @@ impl Shared {
         let mut ticks = interval_at(Instant::now() + EXPIRY_PERIOD, EXPIRY_PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut store_clock_at = Instant::now() + CLOCK_PERIOD;
+        let mut reported = None;
         loop {
             ticks.tick().await;
             let store_clock = Instant::now() >= store_clock_at;
@@ -65,14 +69,25 @@ impl Shared {
                 store_clock_at = Instant::now() + CLOCK_PERIOD;
             }
             let response = self.change(move |shared, store| shared.tick(store, store_clock)).await;
-            if let Response::Failed { cause } = response {
-                tracing::error!(cause, "the overrides on disk are not what is served");
+            // Once for each cause, not once a second.
+            let failure = match response {
+                Response::Failed { cause } => Some(cause),
+                _ => None,
+            };
+            if failure != reported {
+                if let Some(cause) = &failure {
+                    tracing::error!(cause, "the overrides on disk are not what is served");
+                }
+                reported = failure;
             }
         }
     }
 
     /// Disks block; the answer path must not.
-    async fn change(self: &Arc<Self>, change: impl FnOnce(&Self, &mut Store) -> Result<Response, StoreError> + Send + 'static) -> Response {
+    async fn change(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Self, &mut Store) -> Result<Response, StoreError> + Send + 'static,
+    ) -> Response {
         let shared = Arc::clone(self);
         let changed = tokio::task::spawn_blocking(move || {
             let mut store = shared.store.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +101,12 @@ impl Shared {
         }
     }
 
-    fn set(&self, store: &mut Store, record: OverrideRecord, expect_generation: Option<u64>) -> Result<Response, StoreError> {
+    fn set(
+        &self,
+        store: &mut Store,
+        record: OverrideRecord,
+        expect_generation: Option<u64>,
+    ) -> Result<Response, StoreError> {
         let now = Moment::now();
         self.expire(store, now);
         let (name, id, expires_at) = (record.name.clone(), record.id.clone(), record.expires_at);

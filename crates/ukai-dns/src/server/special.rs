@@ -17,10 +17,11 @@ static HOME_ARPA: LazyLock<Name> = LazyLock::new(|| name("home.arpa"));
 
 /// Domains in which nothing exists as far as the world is concerned.
 static ABSENT: LazyLock<Vec<Name>> = LazyLock::new(|| {
-    let mut absent: Vec<Name> = ["test", "invalid", "local", "onion", "alt", "home.arpa", "10.in-addr.arpa", "168.192.in-addr.arpa"]
-        .into_iter()
-        .map(name)
-        .collect();
+    let mut absent: Vec<Name> =
+        ["test", "invalid", "local", "onion", "alt", "home.arpa", "10.in-addr.arpa", "168.192.in-addr.arpa"]
+            .into_iter()
+            .map(name)
+            .collect();
     absent.extend((16..32).map(|octet| name(&format!("{octet}.172.in-addr.arpa"))));
     absent
 });
@@ -104,7 +105,12 @@ mod tests {
 
     fn settings(watched: &[&str], forwarded: &[&str]) -> Settings {
         let names = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        Settings { upstreams: Vec::new(), allow_clients: Vec::new(), watched: names(watched), forward_special_use: names(forwarded) }
+        Settings {
+            upstreams: Vec::new(),
+            allow_clients: Vec::new(),
+            watched: names(watched),
+            forward_special_use: names(forwarded),
+        }
     }
 
     fn rcode(text: &str, qtype: RecordType, settings: &Settings) -> Option<Rcode> {
@@ -120,7 +126,16 @@ mod tests {
     #[test]
     fn kept_here() {
         let settings = settings(&[], &[]);
-        for text in ["x.test", "a.b.onion", "printer.local", "x.invalid", "x.alt", "nas.home.arpa", "1.2.3.10.in-addr.arpa", "1.0.20.172.in-addr.arpa"] {
+        for text in [
+            "x.test",
+            "a.b.onion",
+            "printer.local",
+            "x.invalid",
+            "x.alt",
+            "nas.home.arpa",
+            "1.2.3.10.in-addr.arpa",
+            "1.0.20.172.in-addr.arpa",
+        ] {
             assert_eq!(rcode(text, RecordType::A, &settings), Some(Rcode::NXDOMAIN), "{text}");
         }
         for text in ["example.com", "attest", "1.1.32.172.in-addr.arpa", "."] {

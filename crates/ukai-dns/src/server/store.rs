@@ -16,7 +16,7 @@ use super::lease::{Ended, MAX_ENDED, MAX_LEASE, MAX_OVERRIDES, OverrideRecord, R
 
 const FILE: &str = "overrides.json";
 const VERSION: u32 = 1;
-/// 64 overrides and 256 ended ones take about 150 KiB.
+/// 64 overrides and 256 ended ones, each as long as it may be, take about 600 KiB.
 const MAX_FILE: u64 = 1024 * 1024;
 
 pub(crate) struct Store {
@@ -72,7 +72,9 @@ impl Store {
             damaged: None,
             unwritten: false,
         };
-        let Some(bytes) = read(&path)? else { return Ok(store) };
+        let Some(bytes) = read(&path)? else {
+            return Ok(store);
+        };
         match OnDisk::parse(&bytes) {
             Ok(on_disk) => store.adopt(on_disk, now),
             Err(cause) => store.damaged = Some(move_aside(&path, &cause, now)?),
@@ -97,7 +99,12 @@ impl Store {
     }
 
     /// Compare and swap. A repetition of what already stands changes nothing and succeeds.
-    pub fn set(&mut self, record: OverrideRecord, expect_generation: Option<u64>, now: Moment) -> Result<(), StoreError> {
+    pub fn set(
+        &mut self,
+        record: OverrideRecord,
+        expect_generation: Option<u64>,
+        now: Moment,
+    ) -> Result<(), StoreError> {
         if self.leases.iter().any(|lease| lease.record == record && !lease.is_over(now)) {
             return Ok(());
         }
@@ -123,8 +130,16 @@ impl Store {
     }
 
     /// Idempotent. What is cleared is withdrawn even when that cannot be written: `Err` then means "withdrawn, but not durably".
-    pub fn clear(&mut self, id: &str, generation: Option<u64>, why: &str, now: Moment) -> Result<Option<OverrideRecord>, StoreError> {
-        let Some(index) = self.leases.iter().position(|lease| lease.record.id == id) else { return Ok(None) };
+    pub fn clear(
+        &mut self,
+        id: &str,
+        generation: Option<u64>,
+        why: &str,
+        now: Moment,
+    ) -> Result<Option<OverrideRecord>, StoreError> {
+        let Some(index) = self.leases.iter().position(|lease| lease.record.id == id) else {
+            return Ok(None);
+        };
         let standing = &self.leases[index].record;
         if generation.is_some_and(|generation| generation != standing.generation) {
             return Err(conflict(standing).into());
@@ -161,8 +176,14 @@ impl Store {
     /// Which lease the record replaces, or why it may not stand.
     fn check_set(&self, record: &OverrideRecord, expect_generation: Option<u64>) -> Result<Option<usize>, Refusal> {
         record.check()?;
-        if let Some(ended) = self.ended.iter().find(|ended| ended.id == record.id && ended.generation >= record.generation) {
-            return Err(Refusal::HasEnded { id: ended.id.clone(), generation: ended.generation, why: ended.why.clone() });
+        if let Some(ended) =
+            self.ended.iter().find(|ended| ended.id == record.id && ended.generation >= record.generation)
+        {
+            return Err(Refusal::HasEnded {
+                id: ended.id.clone(),
+                generation: ended.generation,
+                why: ended.why.clone(),
+            });
         }
         let clash = |lease: &Lease| lease.record.name == record.name || lease.record.id == record.id;
         let Some(index) = self.leases.iter().position(clash) else {
@@ -280,7 +301,11 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
 
 fn move_aside(path: &Path, cause: &str, now: Moment) -> Result<String, StoreError> {
     let aside = path.with_file_name(format!("{FILE}.damaged-{}", now.wall_ms()));
-    fs::rename(path, &aside).map_err(|cause| StoreError::Io { action: "move aside", path: path.display().to_string(), cause })?;
+    fs::rename(path, &aside).map_err(|cause| StoreError::Io {
+        action: "move aside",
+        path: path.display().to_string(),
+        cause,
+    })?;
     Ok(format!("{} was damaged ({cause}); nothing of it is served; it was kept as {}", path.display(), aside.display()))
 }
 

@@ -37,7 +37,9 @@ pub(super) async fn serve(listener: TcpListener, answerer: Arc<Answerer>, connec
             }
         };
         // One too many is closed at once: a client that is told goes elsewhere sooner than one that waits.
-        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
+        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+            continue;
+        };
         let answerer = Arc::clone(&answerer);
         tasks.spawn(async move {
             if let Err(error) = converse(stream, client.ip(), answerer).await {
@@ -52,17 +54,25 @@ async fn converse(stream: TcpStream, client: IpAddr, answerer: Arc<Answerer>) ->
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
     let (answers, outgoing) = mpsc::channel(MAX_PIPELINED);
-    let (read, written) = tokio::join!(read_queries(reader, client, answerer, answers), write_answers(writer, outgoing));
+    let (read, written) =
+        tokio::join!(read_queries(reader, client, answerer, answers), write_answers(writer, outgoing));
     read.and(written)
 }
 
 /// Ends when the client closes, is idle for too long, sends what is no message, or no longer takes answers.
-async fn read_queries(mut reader: OwnedReadHalf, client: IpAddr, answerer: Arc<Answerer>, answers: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
+async fn read_queries(
+    mut reader: OwnedReadHalf,
+    client: IpAddr,
+    answerer: Arc<Answerer>,
+    answers: mpsc::Sender<Vec<u8>>,
+) -> io::Result<()> {
     let under_way = Arc::new(Semaphore::new(MAX_PIPELINED));
     let mut tasks = JoinSet::new();
     while let Ok(permit) = Arc::clone(&under_way).acquire_owned().await {
         while tasks.try_join_next().is_some() {}
-        let Ok(message) = timeout(IDLE_TIMEOUT, read_message(&mut reader)).await else { break };
+        let Ok(message) = timeout(IDLE_TIMEOUT, read_message(&mut reader)).await else {
+            break;
+        };
         let Some(bytes) = message? else { break };
         match answerer.decide(&bytes, client, Limit::Stream) {
             Action::Drop => break,
@@ -101,7 +111,9 @@ async fn read_message(reader: &mut OwnedReadHalf) -> io::Result<Option<Vec<u8>>>
 
 async fn write_answers(mut writer: OwnedWriteHalf, mut answers: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
     while let Some(answer) = answers.recv().await {
-        let Ok(len) = u16::try_from(answer.len()) else { continue };
+        let Ok(len) = u16::try_from(answer.len()) else {
+            continue;
+        };
         let mut framed = len.to_be_bytes().to_vec();
         framed.extend_from_slice(&answer);
         timeout(WRITE_TIMEOUT, writer.write_all(&framed)).await??;

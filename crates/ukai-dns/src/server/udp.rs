@@ -21,7 +21,9 @@ pub(super) async fn serve(socket: Arc<UdpSocket>, answerer: Arc<Answerer>, waiti
     loop {
         match socket.recv_from(&mut buffer).await {
             // Port 0 is nobody.
-            Ok((len, client)) if client.port() != 0 => handle(&socket, &answerer, &waiting, &buffer[..len], client).await,
+            Ok((len, client)) if client.port() != 0 => {
+                handle(&socket, &answerer, &waiting, &buffer[..len], client).await
+            }
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(%error, "a datagram could not be received");
@@ -31,7 +33,13 @@ pub(super) async fn serve(socket: Arc<UdpSocket>, answerer: Arc<Answerer>, waiti
     }
 }
 
-async fn handle(socket: &Arc<UdpSocket>, answerer: &Arc<Answerer>, waiting: &Arc<Semaphore>, bytes: &[u8], client: SocketAddr) {
+async fn handle(
+    socket: &Arc<UdpSocket>,
+    answerer: &Arc<Answerer>,
+    waiting: &Arc<Semaphore>,
+    bytes: &[u8],
+    client: SocketAddr,
+) {
     let query = match answerer.decide(bytes, client.ip(), Limit::Datagram) {
         Action::Drop => return,
         Action::Reply(answer) => return log(socket.send_to(&answer, client).await),

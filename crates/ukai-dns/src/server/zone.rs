@@ -2,7 +2,7 @@
 //!
 //! A [`Zone`] never changes. A new one is built beside it and put in its place, so each query sees the old or the new.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -20,7 +20,7 @@ const NEGATIVE_TTL: u32 = 5;
 
 #[derive(Default)]
 pub(crate) struct Zone {
-    entries: HashMap<Name, Entry>,
+    entries: BTreeMap<Name, Entry>,
 }
 
 struct Entry {

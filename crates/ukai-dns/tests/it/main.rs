@@ -1,5 +1,10 @@
 //! The crate on real sockets, on loopback, against peers that are built on another DNS library.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking, in its peers and questions as well"
+)]
+
 mod client;
 mod delegation;
 mod forward;

@@ -39,8 +39,12 @@ impl Peer {
     }
 
     /// Each reply is held back for so long.
-    pub async fn slow(delay: Duration, handler: impl Fn(&Message, Via) -> Option<Message> + Send + Sync + 'static) -> Self {
-        Self::anywhere(delay, Arc::new(move |query, via| handler(query, via).map(|reply| reply.to_vec().unwrap()))).await
+    pub async fn slow(
+        delay: Duration,
+        handler: impl Fn(&Message, Via) -> Option<Message> + Send + Sync + 'static,
+    ) -> Self {
+        Self::anywhere(delay, Arc::new(move |query, via| handler(query, via).map(|reply| reply.to_vec().unwrap())))
+            .await
     }
 
     async fn anywhere(delay: Duration, handler: Handler) -> Self {
@@ -75,10 +79,16 @@ impl Peer {
 async fn serve_udp(socket: Arc<UdpSocket>, handler: Handler, delay: Duration, count: Arc<AtomicUsize>) {
     let mut buffer = vec![0; 65_535];
     loop {
-        let Ok((len, from)) = socket.recv_from(&mut buffer).await else { continue };
+        let Ok((len, from)) = socket.recv_from(&mut buffer).await else {
+            continue;
+        };
         count.fetch_add(1, Ordering::SeqCst);
-        let Ok(query) = Message::from_vec(&buffer[..len]) else { continue };
-        let Some(reply) = handler(&query, Via::Udp) else { continue };
+        let Ok(query) = Message::from_vec(&buffer[..len]) else {
+            continue;
+        };
+        let Some(reply) = handler(&query, Via::Udp) else {
+            continue;
+        };
         let socket = Arc::clone(&socket);
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
@@ -89,13 +99,19 @@ async fn serve_udp(socket: Arc<UdpSocket>, handler: Handler, delay: Duration, co
 
 async fn serve_tcp(listener: TcpListener, handler: Handler, delay: Duration, count: Arc<AtomicUsize>) {
     loop {
-        let Ok((mut stream, _)) = listener.accept().await else { continue };
+        let Ok((mut stream, _)) = listener.accept().await else {
+            continue;
+        };
         let (handler, count) = (Arc::clone(&handler), Arc::clone(&count));
         tokio::spawn(async move {
             while let Some(query) = read_framed(&mut stream).await {
                 count.fetch_add(1, Ordering::SeqCst);
-                let Ok(query) = Message::from_vec(&query) else { break };
-                let Some(reply) = handler(&query, Via::Tcp) else { continue };
+                let Ok(query) = Message::from_vec(&query) else {
+                    break;
+                };
+                let Some(reply) = handler(&query, Via::Tcp) else {
+                    continue;
+                };
                 tokio::time::sleep(delay).await;
                 if stream.write_all(&framed(&reply)).await.is_err() {
                     break;

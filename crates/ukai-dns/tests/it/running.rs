@@ -90,7 +90,8 @@ pub fn directory() -> TempDir {
 
 pub fn config(dir: &Path, upstreams: &[SocketAddr]) -> ServerConfig {
     let upstreams = upstreams.iter().map(|address| Upstream::Udp(*address)).collect();
-    let mut config = ServerConfig::new(vec!["127.0.0.1:0".parse().unwrap()], upstreams, dir.join("state"), dir.join("control.sock"));
+    let mut config =
+        ServerConfig::new(vec!["127.0.0.1:0".parse().unwrap()], upstreams, dir.join("state"), dir.join("control.sock"));
     config.watched = vec!["api.peer.test".parse().unwrap()];
     config
 }
@@ -120,7 +121,9 @@ pub fn addresses(message: &Message) -> Vec<String> {
 
 /// The extended errors of an answer.
 pub fn errors(message: &Message) -> Vec<(u16, String)> {
-    let Some(edns) = &message.edns else { return Vec::new() };
+    let Some(edns) = &message.edns else {
+        return Vec::new();
+    };
     let options = edns.options().get_all(EdnsCode::Unknown(15));
     let mut errors: Vec<_> = options
         .into_iter()

@@ -47,9 +47,7 @@ pub fn find(id: &str) -> Vec<Entry> {
     if let Some(entry) = ENTRIES.iter().find(exact) {
         return vec![*entry];
     }
-    let family = |entry: &&Entry| {
-        entry.id.trim_end_matches(|c: char| c.is_ascii_lowercase()).eq_ignore_ascii_case(id)
-    };
+    let family = |entry: &&Entry| entry.id.trim_end_matches(|c: char| c.is_ascii_lowercase()).eq_ignore_ascii_case(id);
     ENTRIES.iter().filter(family).copied().collect()
 }
 
@@ -85,21 +83,15 @@ mod tests {
             let scenario = entry.parse().unwrap();
             assert_eq!(scenario.policy.level, Some(Level::Approve), "{}", entry.file);
             let approves = |deed: Deed, on: Moment| deed == Deed::Approve && on == Moment::Proposed;
-            assert!(
-                scenario.operators.iter().any(|operator| approves(operator.does, operator.on)),
-                "{}",
-                entry.file
-            );
+            assert!(scenario.operators.iter().any(|operator| approves(operator.does, operator.on)), "{}", entry.file);
             assert!(scenario.app.sign, "{}: the application is not seen", entry.file);
         }
     }
 
     #[test]
     fn there_are_more_noes_than_yeses() {
-        let yes = ENTRIES
-            .iter()
-            .filter(|entry| entry.parse().unwrap().expect.action.contains(&Action::Override))
-            .count();
+        let yes =
+            ENTRIES.iter().filter(|entry| entry.parse().unwrap().expect.action.contains(&Action::Override)).count();
         assert_eq!(yes, 1);
         assert!(ENTRIES.len() >= 2 * yes + 1);
     }

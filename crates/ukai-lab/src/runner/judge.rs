@@ -118,8 +118,7 @@ pub fn wrong_override(scenario: &Scenario, seen: &Seen) -> bool {
         return true;
     }
     let wanted = expect.serves.is_some() || expect.mode.is_some() || expect.action.contains(&Action::Override);
-    let escalated = expect.action.contains(&Action::Escalate)
-        && seen.plan().is_some_and(|plan| !plan.shown.is_empty());
+    let escalated = expect.action.contains(&Action::Escalate) && seen.plan().is_some_and(|plan| !plan.shown.is_empty());
     let by_revert = expect.action.contains(&Action::Revert);
     !expect.action.is_empty() && !wanted && !escalated && !by_revert
 }
@@ -181,10 +180,7 @@ fn after_heal(expect: &Expect, seen: &Seen) -> Vec<Check> {
         checks.push(Check::new("after heal: residue", "none", text, held));
     }
     if let Some(wanted) = stated.app_recovers {
-        let recovered = seen
-            .last_heal
-            .and_then(|heal| consecutive_good(seen, heal))
-            .is_some();
+        let recovered = seen.last_heal.and_then(|heal| consecutive_good(seen, heal)).is_some();
         checks.push(Check::new(
             "after heal: application recovers",
             yes_no(wanted),
@@ -210,8 +206,7 @@ fn consecutive_good(seen: &Seen, from: Ms) -> Option<Ms> {
 
 fn serves(labels: &[String], seen: &Seen) -> Check {
     let wanted: BTreeSet<String> = labels.iter().cloned().collect();
-    let given: BTreeSet<String> =
-        seen.served.iter().flatten().map(super::seen::Answered::name).collect();
+    let given: BTreeSet<String> = seen.served.iter().flatten().map(super::seen::Answered::name).collect();
     let text = if seen.served.is_some() { listed(given.iter()) } else { "nothing".to_owned() };
     Check::new("serves", listed(wanted.iter()), text, given == wanted)
 }
@@ -226,9 +221,7 @@ fn paged(wanted: bool, seen: &Seen) -> Check {
 fn app_recovers(scenario: &Scenario, wanted: bool, seen: &Seen) -> Check {
     let by_override = scenario.expect.action.contains(&Action::Override) || scenario.expect.serves.is_some();
     let recovered = match by_override {
-        true => seen
-            .served_at()
-            .and_then(|served| seen.recovered_at(served, seen.first_heal.unwrap_or(Ms::MAX))),
+        true => seen.served_at().and_then(|served| seen.recovered_at(served, seen.first_heal.unwrap_or(Ms::MAX))),
         false => seen.recovered_at(seen.last_heal.unwrap_or(0), Ms::MAX),
     };
     let text = match (recovered, seen.failed_at()) {
@@ -243,12 +236,7 @@ fn never_reached(expect: &Expect, seen: &Seen) -> Vec<Check> {
     let count = |label: &String, of: fn(&super::seen::HostCounts) -> u64| seen.hosts.get(label).map_or(0, of);
     let reached = expect.app_never_reaches.iter().map(|label| {
         let requests = count(label, |host| host.by_application);
-        Check::new(
-            "application never reaches",
-            label,
-            format!("{requests} requests"),
-            requests == 0,
-        )
+        Check::new("application never reaches", label, format!("{requests} requests"), requests == 0)
     });
     let told = expect.no_secret_to.iter().map(|label| {
         let secrets = count(label, |host| host.secrets);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
@@ -25,12 +25,17 @@ pub async fn addresses(server: SocketAddr, host: &str) -> io::Result<BTreeSet<Ip
 }
 
 async fn ask(server: SocketAddr, host: &str, record_type: RecordType) -> io::Result<Vec<IpAddr>> {
-    let name = Name::from_utf8(host).map_err(io::Error::other)?.append_root();
+    let mut name = Name::from_utf8(host).map_err(io::Error::other)?;
+    name.set_fqdn(true);
     let id = fastrand::u16(..);
     let mut question = Message::new(id, MessageType::Query, OpCode::Query);
     question.metadata.recursion_desired = true;
     question.queries.push(Query::query(name, record_type));
-    let socket = UdpSocket::bind((server.ip().is_ipv4().then_some("127.0.0.1").unwrap_or("::1"), 0)).await?;
+    let from: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let socket = UdpSocket::bind((from, 0)).await?;
     socket.connect(server).await?;
     socket.send(&question.to_vec().map_err(io::Error::other)?).await?;
     let mut wire = [0; MAX_ANSWER];
@@ -40,17 +45,6 @@ async fn ask(server: SocketAddr, host: &str, record_type: RecordType) -> io::Res
         if answer.metadata.id == id {
             return Ok(answer.answers.iter().filter_map(|record| address(&record.data)).collect());
         }
-    }
-}
-
-trait RootedName {
-    fn append_root(self) -> Name;
-}
-
-impl RootedName for Name {
-    fn append_root(mut self) -> Name {
-        self.set_fqdn(true);
-        self
     }
 }
 

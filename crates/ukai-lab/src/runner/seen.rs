@@ -77,9 +77,7 @@ impl Seen {
     pub fn verdict(&self) -> Option<(Ms, &Verdict)> {
         let opened = self.broken().any(|(_, event)| matches!(event, Event::IncidentOpened { .. }));
         self.broken().rev().find_map(|(at, event)| match event {
-            Event::Diagnosed { verdict, incident, .. } if incident.is_some() || !opened => {
-                Some((at, &**verdict))
-            }
+            Event::Diagnosed { verdict, incident, .. } if incident.is_some() || !opened => Some((at, &**verdict)),
             _ => None,
         })
     }
@@ -95,9 +93,7 @@ impl Seen {
             _ => None,
         });
         self.all().rev().find_map(|(_, event)| match event {
-            Event::OverrideProposed { id, plan, .. } if served.is_none_or(|served| served == id) => {
-                Some(&**plan)
-            }
+            Event::OverrideProposed { id, plan, .. } if served.is_none_or(|served| served == id) => Some(&**plan),
             _ => None,
         })
     }

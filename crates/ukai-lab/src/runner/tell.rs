@@ -33,24 +33,55 @@ impl Told {
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DrillEvent {
-    Started { id: String, title: String, story: String },
-    World { lines: Vec<String> },
+    Started {
+        id: String,
+        title: String,
+        story: String,
+    },
+    World {
+        lines: Vec<String>,
+    },
     /// The daemon probes the peer and the application calls it, both with success: the clock starts.
     Healthy,
-    Fault { changes: Vec<String> },
-    Heal { changes: Vec<String> },
+    Fault {
+        changes: Vec<String>,
+    },
+    Heal {
+        changes: Vec<String>,
+    },
     /// What the daemon recorded.
-    Event { position: u64, record: Box<Recorded> },
+    Event {
+        position: u64,
+        record: Box<Recorded>,
+    },
     /// The application's own calls took a turn.
-    Application { change: Change, call: CallReport },
+    Application {
+        change: Change,
+        call: CallReport,
+    },
     /// Somebody acted through the command line.
-    Operator { who: char, command: String, done: bool, answer: String },
+    Operator {
+        who: char,
+        command: String,
+        done: bool,
+        answer: String,
+    },
     /// What our DNS server answers the application now.
-    Answers { addresses: Vec<IpAddr>, labels: Vec<String> },
+    Answers {
+        addresses: Vec<IpAddr>,
+        labels: Vec<String>,
+    },
     /// The webhook received a message.
-    Notified { page: bool, subject: String },
-    Report { paths: Vec<PathBuf> },
-    Ended { outcome: Box<DrillOutcome> },
+    Notified {
+        page: bool,
+        subject: String,
+    },
+    Report {
+        paths: Vec<PathBuf>,
+    },
+    Ended {
+        outcome: Box<DrillOutcome>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -74,7 +105,8 @@ pub(super) fn changes(change: &WorldChange) -> Vec<String> {
     }));
     lines.extend(change.hosts.iter().filter_map(|(label, host)| Some(format!("host {label}: {}", host.us.as_ref()?))));
     lines.extend(change.resolver.iter().map(|setup| format!("our resolver: {}", setup.mode)));
-    lines.extend(change.independents.iter().map(|(name, setup)| format!("independent resolver {name}: {}", setup.mode)));
+    lines
+        .extend(change.independents.iter().map(|(name, setup)| format!("independent resolver {name}: {}", setup.mode)));
     lines.extend(change.controls.map(|controls| format!("the controls: {}", control(controls))));
     lines.extend(change.egress.iter().map(|given| format!("our way out: {}", egress(given))));
     lines.extend(change.clock.map(|clock| format!("the world's clock is {} s from ours", clock.0)));
@@ -107,7 +139,7 @@ fn records(records: &Records) -> String {
 
 fn server(mode: &ServerMode) -> String {
     match mode {
-        ServerMode::Own(table) => format!("answers {}", records(&Records::Table((**table).clone()))),
+        ServerMode::Own(table) => format!("answers {}", records(&Records::Table(table.clone()))),
         other => kebab(&format!("{other:?}")),
     }
 }

@@ -39,7 +39,11 @@ impl WorldChange {
             state.authoritative.replace(records);
         }
         for (name, records) in &self.names {
-            state.names.entry(name.clone()).or_default().replace(records);
+            state
+                .names
+                .entry(name.clone())
+                .or_default()
+                .replace(records);
         }
         for (label, change) in &self.hosts {
             state.hosts.entry(label.clone()).or_default().change(change);
@@ -114,7 +118,11 @@ pub struct NameState {
 
 impl Default for NameState {
     fn default() -> Self {
-        Self { records: Records::Nxdomain, ttl: DEFAULT_TTL, negative_ttl: DEFAULT_NEGATIVE_TTL }
+        Self {
+            records: Records::Nxdomain,
+            ttl: DEFAULT_TTL,
+            negative_ttl: DEFAULT_NEGATIVE_TTL,
+        }
     }
 }
 
@@ -139,7 +147,7 @@ impl NameState {
 pub enum Records {
     Nxdomain,
     /// An empty table is NODATA.
-    Table(RecordTable),
+    Table(Box<RecordTable>),
 }
 
 /// Record sets of one name; addresses are labels of lab hosts.

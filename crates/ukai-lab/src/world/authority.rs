@@ -1,19 +1,19 @@
-//! The lab's authoritative servers: its root, its top-level domains, the peer's name servers, and everybody else's.
+//! The lab's authoritative servers: its root, its top-level domains, and everybody's but the peer's.
 
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
-use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::rr::{RData, Record, RecordType};
 
 use super::Live;
+use super::peer_zone;
 use super::records::{
-    self, DELEGATION_TTL, STATIC_TTL, Subnet, Zone, glue, last_label, name_server, soa, text, within,
+    self, DELEGATION_TTL, STATIC_TTL, Subnet, Zone, glue, last_label, name_server, soa, text,
+    within,
 };
-use crate::scenario::{Controls, NAME_SERVERS, NameState, Parent, Records, ServerMode, Signed};
+use crate::scenario::{Controls, NAME_SERVERS, Parent, Signed};
 
 /// Serial of the zones that no scenario edits.
 const STATIC_SERIAL: u32 = 1;
-/// Longest CNAME chain that is followed, as resolvers do.
-pub(super) const MAX_CHAIN: usize = 8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Server {
@@ -37,35 +37,62 @@ pub(super) struct Reply {
 
 impl Reply {
     pub fn code(code: ResponseCode) -> Self {
-        Self { code, ..Self::default() }
+        Self {
+            code,
+            ..Self::default()
+        }
     }
 
     fn negative(code: ResponseCode, soa: Record) -> Self {
-        Self { code, authoritative: true, authorities: vec![soa], ..Self::default() }
+        Self {
+            code,
+            authoritative: true,
+            authorities: vec![soa],
+            ..Self::default()
+        }
     }
 
     fn records(answers: Vec<Record>) -> Self {
-        Self { authoritative: true, answers, ..Self::default() }
+        Self {
+            authoritative: true,
+            answers,
+            ..Self::default()
+        }
     }
 }
 
 /// What the server says, or `None` where it says nothing.
-pub(super) fn reply(live: &Live, server: &Server, request: &Message, query: &Query) -> Option<Reply> {
+pub(super) fn reply(
+    live: &Live,
+    server: &Server,
+    request: &Message,
+    query: &Query,
+) -> Option<Reply> {
     let zone = live.zone();
-    let dnssec = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+    let dnssec = request
+        .edns
+        .as_ref()
+        .is_some_and(|edns| edns.flags().dnssec_ok);
     match server {
         Server::Root => Some(root(live, query)),
         Server::Tld => Some(tld(live, &zone, query, dnssec)),
         Server::Elsewhere => Some(elsewhere(live, &zone, query)),
-        Server::Peer(name) => peer(live, &zone, name, query, subnet(request)),
+        Server::Peer(name) => peer_zone::reply(live, &zone, name, query, subnet(request)),
     }
 }
 
 /// The client subnet that the query names; everybody on this machine who names none is us.
 pub(super) fn subnet(request: &Message) -> Subnet {
-    let option = request.edns.as_ref().and_then(|edns| edns.option(EdnsCode::Subnet));
+    let option = request
+        .edns
+        .as_ref()
+        .and_then(|edns| edns.option(EdnsCode::Subnet));
     match option {
-        Some(EdnsOption::Subnet(subnet)) if subnet.source_prefix() > 0 && !subnet.addr().is_loopback() => Subnet::Others,
+        Some(EdnsOption::Subnet(subnet))
+            if subnet.source_prefix() > 0 && !subnet.addr().is_loopback() =>
+        {
+            Subnet::Others
+        }
         _ => Subnet::Us,
     }
 }
@@ -86,7 +113,9 @@ fn root(live: &Live, query: &Query) -> Reply {
     }
     if name == server {
         return match query.query_type() {
-            RecordType::A => Reply::records(vec![glue(server, live.layout.root_server(), STATIC_TTL)]),
+            RecordType::A => {
+                Reply::records(vec![glue(server, live.layout.root_server(), STATIC_TTL)])
+            }
             _ => Reply::negative(ResponseCode::NoError, soa()),
         };
     }
@@ -134,15 +163,33 @@ fn tld(live: &Live, zone: &Zone, query: &Query, dnssec: bool) -> Reply {
         return static_delegation(live, zone, child, query, soa);
     }
     let exists = server == name || within(&server, &name);
-    Reply::negative(if exists { ResponseCode::NoError } else { ResponseCode::NXDomain }, soa)
+    Reply::negative(
+        if exists {
+            ResponseCode::NoError
+        } else {
+            ResponseCode::NXDomain
+        },
+        soa,
+    )
 }
 
-fn delegation(live: &Live, zone: &Zone, child: &str, query: &Query, dnssec: bool, soa: Record) -> Reply {
+fn delegation(
+    live: &Live,
+    zone: &Zone,
+    child: &str,
+    query: &Query,
+    dnssec: bool,
+    soa: Record,
+) -> Reply {
     let home = child == live.names.home;
     if home && zone.state.parent == Parent::Nxdomain {
         return Reply::negative(ResponseCode::NXDomain, soa);
     }
-    let signed = if home { zone.state.authoritative.signed() } else { Signed::No };
+    let signed = if home {
+        zone.state.authoritative.signed()
+    } else {
+        Signed::No
+    };
     let signer = (signed != Signed::No).then(|| records::delegation_signer(child, signed));
     if query.query_type() == RecordType::DS && text(query.name()) == child {
         return match signer {
@@ -150,13 +197,21 @@ fn delegation(live: &Live, zone: &Zone, child: &str, query: &Query, dnssec: bool
             None => Reply::negative(ResponseCode::NoError, soa),
         };
     }
-    let servers = if home { zone.state.delegation() } else { NAME_SERVERS.map(str::to_owned).to_vec() };
+    let servers = if home {
+        zone.state.delegation()
+    } else {
+        NAME_SERVERS.map(str::to_owned).to_vec()
+    };
     let mut reply = Reply::default();
     for server in &servers {
         let host = live.server_host(server);
-        reply.authorities.push(name_server(child, &host, DELEGATION_TTL));
+        reply
+            .authorities
+            .push(name_server(child, &host, DELEGATION_TTL));
         if let Some(address) = live.layout.servers.get(server) {
-            reply.additionals.push(glue(&host, *address, DELEGATION_TTL));
+            reply
+                .additionals
+                .push(glue(&host, *address, DELEGATION_TTL));
         }
     }
     reply.authorities.extend(signer.filter(|_| dnssec));
@@ -173,7 +228,11 @@ fn static_delegation(live: &Live, zone: &Zone, child: &str, query: &Query, soa: 
     let server = format!("ns.{child}");
     Reply {
         authorities: vec![name_server(child, &server, DELEGATION_TTL)],
-        additionals: vec![glue(&server, live.layout.elsewhere_server(), DELEGATION_TTL)],
+        additionals: vec![glue(
+            &server,
+            live.layout.elsewhere_server(),
+            DELEGATION_TTL,
+        )],
         ..Reply::default()
     }
 }
@@ -181,7 +240,9 @@ fn static_delegation(live: &Live, zone: &Zone, child: &str, query: &Query, soa: 
 /// The controls' and resolvers' own zones.
 pub(super) fn elsewhere(live: &Live, zone: &Zone, query: &Query) -> Reply {
     let name = text(query.name());
-    let Some(child) = records::static_zone(&name) else { return Reply::code(ResponseCode::Refused) };
+    let Some(child) = records::static_zone(&name) else {
+        return Reply::code(ResponseCode::Refused);
+    };
     if zone.state.controls == Controls::NamesFail && records::CONTROLS.contains(&child) {
         return Reply::code(ResponseCode::ServFail);
     }
@@ -194,124 +255,19 @@ pub(super) fn elsewhere(live: &Live, zone: &Zone, query: &Query) -> Reply {
     } else {
         None
     };
-    let Some(address) = address else { return Reply::negative(ResponseCode::NXDomain, soa) };
+    let Some(address) = address else {
+        return Reply::negative(ResponseCode::NXDomain, soa);
+    };
     match query.query_type() {
-        RecordType::A => Reply::records(vec![Record::from_rdata(query.name().clone(), STATIC_TTL, RData::A(address.into()))]),
-        RecordType::NS if name == child => Reply::records(vec![name_server(child, &server, DELEGATION_TTL)]),
+        RecordType::A => Reply::records(vec![Record::from_rdata(
+            query.name().clone(),
+            STATIC_TTL,
+            RData::A(address.into()),
+        )]),
+        RecordType::NS if name == child => {
+            Reply::records(vec![name_server(child, &server, DELEGATION_TTL)])
+        }
         RecordType::SOA if name == child => Reply::records(vec![soa]),
         _ => Reply::negative(ResponseCode::NoError, soa),
-    }
-}
-
-/// One of the peer's own servers, in whatever state the scenario has put it.
-pub(super) fn peer(live: &Live, zone: &Zone, server: &str, query: &Query, subnet: Subnet) -> Option<Reply> {
-    match zone.state.server(server) {
-        ServerMode::Timeout => None,
-        ServerMode::Refuse => Some(Reply::code(ResponseCode::Refused)),
-        ServerMode::Servfail => Some(Reply::code(ResponseCode::ServFail)),
-        // The classic lame server refers upwards, without the AA bit.
-        ServerMode::Lame => Some(Reply {
-            authorities: vec![name_server("", "a.root-servers.lab", STATIC_TTL)],
-            ..Reply::default()
-        }),
-        ServerMode::OldSerial => Some(in_zone(live, &live.previous_zone(), server, None, query, subnet)),
-        ServerMode::Own(table) => {
-            let mut own = zone.state.authoritative.clone();
-            own.replace(&Records::Table((**table).clone()));
-            Some(in_zone(live, zone, server, Some(&own), query, subnet))
-        }
-        ServerMode::Serve | ServerMode::NoTcp | ServerMode::NoUdp | ServerMode::Truncate => {
-            Some(in_zone(live, zone, server, None, query, subnet))
-        }
-    }
-}
-
-fn in_zone(
-    live: &Live,
-    zone: &Zone,
-    server: &str,
-    own: Option<&NameState>,
-    query: &Query,
-    subnet: Subnet,
-) -> Reply {
-    let name = text(query.name());
-    if live.names.zone_of(&name).is_none() {
-        return Reply::code(ResponseCode::Refused);
-    }
-    let mut reply = Reply { authoritative: true, ..Reply::default() };
-    let mut owner = query.name().clone();
-    for _ in 0..MAX_CHAIN {
-        match at_name(live, zone, server, own, &owner, query.query_type(), subnet) {
-            Ok(records) => {
-                let target = chained(&records, query.query_type());
-                reply.answers.extend(records);
-                match target {
-                    Some(target) if live.names.zone_of(&text(&target)).is_some() => owner = target,
-                    _ => return reply,
-                }
-            }
-            Err((code, soa)) => {
-                reply.code = code;
-                reply.authorities.push(soa);
-                return reply;
-            }
-        }
-    }
-    reply
-}
-
-/// Where a CNAME leads, unless it is the CNAME itself that was asked for.
-pub(super) fn chained(records: &[Record], kind: RecordType) -> Option<Name> {
-    match records.last().map(|record| &record.data) {
-        Some(RData::CNAME(target)) if kind != RecordType::CNAME => Some(target.0.clone()),
-        _ => None,
-    }
-}
-
-fn at_name(
-    live: &Live,
-    zone: &Zone,
-    server: &str,
-    own: Option<&NameState>,
-    owner: &Name,
-    kind: RecordType,
-    subnet: Subnet,
-) -> Result<Vec<Record>, (ResponseCode, Record)> {
-    let name = text(owner);
-    let apex = live.names.zone_of(&name).unwrap_or(&live.names.home);
-    let state = own.filter(|_| name == live.names.host).or_else(|| live.names.state(zone, &name));
-    let negative_ttl = state.unwrap_or(&zone.state.authoritative).negative_ttl;
-    let soa = || soa(apex, &live.server_host("ns-1"), zone.serial, negative_ttl);
-    if name == apex {
-        if let Some(records) = at_apex(live, zone, server, apex, kind, soa()) {
-            return Ok(records);
-        }
-    }
-    if let Some(address) = live.server_address(&name) {
-        return match kind {
-            RecordType::A => Ok(vec![Record::from_rdata(owner.clone(), DELEGATION_TTL, RData::A(address.into()))]),
-            _ => Err((ResponseCode::NoError, soa())),
-        };
-    }
-    match state.and_then(|state| records::records_at(&live.names, &live.layout, owner, state, kind, subnet)) {
-        Some(records) if records.is_empty() => Err((ResponseCode::NoError, soa())),
-        Some(records) => Ok(records),
-        None if name == apex => Err((ResponseCode::NoError, soa())),
-        None if state.is_none() && live.names.has_children(zone, &name) => Err((ResponseCode::NoError, soa())),
-        None => Err((ResponseCode::NXDomain, soa())),
-    }
-}
-
-fn at_apex(live: &Live, zone: &Zone, server: &str, apex: &str, kind: RecordType, soa: Record) -> Option<Vec<Record>> {
-    match kind {
-        RecordType::SOA => Some(vec![soa]),
-        RecordType::NS => {
-            let child = if NAME_SERVERS.contains(&server) { NAME_SERVERS.map(str::to_owned).to_vec() } else { zone.state.delegation() };
-            Some(child.iter().map(|server| name_server(apex, &live.server_host(server), DELEGATION_TTL)).collect())
-        }
-        RecordType::DNSKEY if apex == live.names.home && zone.state.authoritative.signed() != Signed::No => {
-            Some(vec![records::dnskey(apex)])
-        }
-        _ => None,
     }
 }

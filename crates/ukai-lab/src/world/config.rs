@@ -11,7 +11,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::records::CONTROLS;
+use super::records::{CONTROLS, Subnet};
 use super::{Live, SECRET_VARIABLE, World};
 use crate::app::{AppOptions, Sign};
 use crate::certs::hex;
@@ -23,6 +23,8 @@ pub(super) const WEBHOOK_SECRET_FILE: &str = "webhook-secret";
 const HISTORY: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How far back a rotating set is found in other shapes.
 const ROTATION: SignedDuration = SignedDuration::from_hours(24);
+/// Enough changes within a day for a name to count as steered, which takes more than two.
+const ROTATION_STEPS: i32 = 6;
 
 pub(super) fn write_files(live: &Live, directory: &Path) -> io::Result<()> {
     std::fs::write(directory.join(CA_FILE), live.zoo.bundle())?;
@@ -33,7 +35,11 @@ pub(super) fn write_files(live: &Live, directory: &Path) -> io::Result<()> {
 fn write_secret(path: &Path) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(random_word().as_bytes())
 }
 
@@ -59,23 +65,46 @@ fn write_config(world: &World, data_dir: &Path, text: &mut String) {
     line("root_hints", format!("[{}]", quoted(&layout.root_server())));
     line("authority_port", dns.to_string());
     line("ca", quoted(&world.ca_file().display()));
-    let six = layout.hosts.values().any(IpAddr::is_ipv6).then(|| quoted(&"::1/128"));
-    let allowed: Vec<String> = std::iter::once(quoted(&layout.public_network())).chain(six).collect();
+    let six = layout
+        .hosts
+        .values()
+        .any(IpAddr::is_ipv6)
+        .then(|| quoted(&"::1/128"));
+    let allowed: Vec<String> = std::iter::once(quoted(&layout.public_network()))
+        .chain(six)
+        .collect();
     line("allow_addresses", format!("[{}]", allowed.join(", ")));
     let independent = [
         quoted(&format!("udp://{}:{dns}", layout.independent(1))),
         quoted(&format!("tls://{}:{https}#i-2.test", layout.independent(2))),
-        quoted(&format!("https://{}:{https}/dns-query#i-3.test", layout.independent(3))),
+        quoted(&format!(
+            "https://{}:{https}/dns-query#i-3.test",
+            layout.independent(3)
+        )),
     ];
     line("independent", format!("[{}]", independent.join(", ")));
-    let _ = write!(text, "\n[dns]\nlisten = [{}]\n", quoted(&layout.embedded_dns()));
+    let _ = write!(
+        text,
+        "\n[dns]\nlisten = [{}]\n",
+        quoted(&layout.embedded_dns())
+    );
     if world.scenario.app.sign {
-        let (listen, token) = (quoted(&layout.application()), quoted(&world.token_file().display()));
-        let _ = write!(text, "\n[application]\nlisten = {listen}\ntoken_file = {token}\n");
+        let (listen, token) = (
+            quoted(&layout.application()),
+            quoted(&world.token_file().display()),
+        );
+        let _ = write!(
+            text,
+            "\n[application]\nlisten = {listen}\ntoken_file = {token}\n"
+        );
     }
     for (number, url) in (1..).zip(control_urls(world)) {
         let address = quoted(&layout.control(number));
-        let _ = write!(text, "\n[[control]]\nurl = {}\naddress = {address}\n", quoted(&url));
+        let _ = write!(
+            text,
+            "\n[[control]]\nurl = {}\naddress = {address}\n",
+            quoted(&url)
+        );
     }
     write_peer(world, text);
     let hook = quoted(&format!("http://{}/hook", layout.webhook()));
@@ -89,14 +118,23 @@ fn write_config(world: &World, data_dir: &Path, text: &mut String) {
 pub(super) fn app_options(world: &World) -> AppOptions {
     let app = &world.scenario.app;
     let (status, body) = world.live.healthy_answer();
-    let sign = app.sign.then(|| Url::parse(&format!("http://{}/v1/application/calls", world.application_listener())));
+    let sign = app.sign.then(|| {
+        Url::parse(&format!(
+            "http://{}/v1/application/calls",
+            world.application_listener()
+        ))
+    });
     AppOptions {
         url: world.url(),
         dns: world.embedded_dns(),
         ca: world.ca_file(),
         every_ms: u64::try_from(app.every.as_millis()).unwrap_or(u64::MAX),
         pool: app.pool,
-        sign: sign.and_then(Result::ok).map(|url| Sign { url, token_file: world.token_file(), peer: peer_name(world) }),
+        sign: sign.and_then(Result::ok).map(|url| Sign {
+            url,
+            token_file: world.token_file(),
+            peer: peer_name(world),
+        }),
         secret_env: world.scenario.peer.auth.then(|| SECRET_VARIABLE.to_owned()),
         status: status.as_u16(),
         body_contains: body,
@@ -105,38 +143,64 @@ pub(super) fn app_options(world: &World) -> AppOptions {
 
 fn write_peer(world: &World, text: &mut String) {
     let scenario = &world.scenario;
-    let urls: Vec<String> = world.urls().iter().map(|url| quoted(url)).collect();
-    let _ = write!(text, "\n[[peer]]\nname = {}\nurls = [{}]\n", quoted(&peer_name(world)), urls.join(", "));
+    let urls: Vec<String> = world.urls().iter().map(quoted).collect();
+    let _ = write!(
+        text,
+        "\n[[peer]]\nname = {}\nurls = [{}]\n",
+        quoted(&peer_name(world)),
+        urls.join(", ")
+    );
     let mut given = |key: &str, value: Option<String>| {
         if let Some(value) = value {
             let _ = writeln!(text, "{key} = {value}");
         }
     };
     given("interval", scenario.peer.interval.map(duration));
-    given("level", scenario.policy.level.map(|level| quoted(&level.as_str())));
-    given("approvals", scenario.policy.approvals.map(|count| count.to_string()));
+    given(
+        "level",
+        scenario.policy.level.map(|level| quoted(&level.as_str())),
+    );
+    given(
+        "approvals",
+        scenario.policy.approvals.map(|count| count.to_string()),
+    );
     given("lease", scenario.policy.lease.map(duration));
     let expect = scenario.peer.expect.as_ref().map(|expect| {
         let status = expect.status.map(|status| format!("status = [{status}]"));
-        let body = expect.body.as_ref().map(|body| format!("body_contains = {}", quoted(body)));
+        let body = expect
+            .body
+            .as_ref()
+            .map(|body| format!("body_contains = {}", quoted(body)));
         let stated: Vec<String> = status.into_iter().chain(body).collect();
         format!("{{ {} }}", stated.join(", "))
     });
     given("expect", expect.filter(|expect| expect != "{  }"));
-    let secret = format!("{{ Authorization = {{ env = {} }} }}", quoted(&SECRET_VARIABLE));
+    let secret = format!(
+        "{{ Authorization = {{ env = {} }} }}",
+        quoted(&SECRET_VARIABLE)
+    );
     given("headers", scenario.peer.auth.then_some(secret));
 }
 
 /// The first label of the host, which is what people call a peer.
 fn peer_name(world: &World) -> String {
-    world.scenario.host().split('.').next().unwrap_or_default().to_owned()
+    world
+        .scenario
+        .host()
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn control_urls(world: &World) -> Vec<String> {
     if world.scenario.initial_state().controls == Controls::None {
         return Vec::new();
     }
-    CONTROLS.iter().map(|name| format!("https://{name}:{}/", world.live.layout.https_port)).collect()
+    CONTROLS
+        .iter()
+        .map(|name| format!("https://{name}:{}/", world.live.layout.https_port))
+        .collect()
 }
 
 /// A TOML string.
@@ -146,7 +210,11 @@ fn quoted(text: &impl ToString) -> String {
 
 fn duration(time: Duration) -> String {
     let millis = time.as_millis();
-    if millis.is_multiple_of(1_000) { format!("\"{}s\"", millis / 1_000) } else { format!("\"{millis}ms\"") }
+    if millis.is_multiple_of(1_000) {
+        format!("\"{}s\"", millis / 1_000)
+    } else {
+        format!("\"{millis}ms\"")
+    }
 }
 
 pub(super) fn history(world: &World) -> serde_json::Value {
@@ -177,16 +245,30 @@ pub(super) fn history(world: &World) -> serde_json::Value {
     })
 }
 
-/// Every address that the name held in peace, through a CNAME if there is one.
+/// Every address that the name held in peace, for anybody.
 fn addresses(world: &World, state: &WorldState) -> Vec<IpAddr> {
-    let labels = match &settled(world, state).records {
-        Records::Nxdomain => Vec::new(),
-        Records::Table(table) => match &table.by_subnet {
-            Some(split) => split.us.iter().chain(&split.others).collect(),
-            None => table.a.iter().chain(&table.aaaa).collect::<Vec<_>>(),
-        },
+    let mut labels = labels_seen(world, state, Subnet::Us);
+    labels.extend(labels_seen(world, state, Subnet::Others));
+    resolved(world, &labels)
+}
+
+/// The labels behind the name as that subnet is told, through a CNAME if there is one.
+fn labels_seen(world: &World, state: &WorldState, subnet: Subnet) -> Vec<String> {
+    let Records::Table(table) = &settled(world, state).records else {
+        return Vec::new();
     };
-    let mut addresses: Vec<IpAddr> = labels.into_iter().filter_map(|label| world.address_of(label)).collect();
+    match (&table.by_subnet, subnet) {
+        (Some(split), Subnet::Us) => split.us.clone(),
+        (Some(split), Subnet::Others) => split.others.clone(),
+        (None, _) => table.a.iter().chain(&table.aaaa).cloned().collect(),
+    }
+}
+
+fn resolved(world: &World, labels: &[String]) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = labels
+        .iter()
+        .filter_map(|label| world.address_of(label))
+        .collect();
     addresses.sort();
     addresses.dedup();
     addresses
@@ -194,7 +276,7 @@ fn addresses(world: &World, state: &WorldState) -> Vec<IpAddr> {
 
 fn settled<'s>(world: &World, state: &'s WorldState) -> &'s NameState {
     let mut held = &state.authoritative;
-    for _ in 0..super::authority::MAX_CHAIN {
+    for _ in 0..super::peer_zone::MAX_CHAIN {
         let target = match &held.records {
             Records::Table(table) => table.cname.as_ref(),
             Records::Nxdomain => None,
@@ -207,50 +289,78 @@ fn settled<'s>(world: &World, state: &'s WorldState) -> &'s NameState {
     held
 }
 
-fn answers(world: &World, state: &WorldState, since: Timestamp, until: Timestamp) -> serde_json::Value {
+/// What a week of looking would have found: one set for the whole week, or a rotating one's last day.
+fn answers(
+    world: &World,
+    state: &WorldState,
+    since: Timestamp,
+    until: Timestamp,
+) -> serde_json::Value {
     let held = settled(world, state);
-    let all = addresses(world, state);
+    let all = resolved(world, &labels_seen(world, state, Subnet::Us));
     let rotates = matches!(&held.records, Records::Table(table) if table.rotate) && all.len() > 1;
+    let sightings = if rotates {
+        rotation(&all, until)
+    } else {
+        vec![(all, since, until)]
+    };
     let mut answers = Vec::new();
     for source in ["authority", "resolver"] {
-        let answer = |set: &[IpAddr], first: Timestamp, last: Timestamp| {
-            json!({ "source": source, "addresses": set, "ttl": held.ttl, "first_seen": first, "last_seen": last })
-        };
-        if !rotates {
-            answers.push(answer(&all, since, until));
-            continue;
-        }
-        let day = until.checked_sub(ROTATION).unwrap_or(since);
-        let (size, count) = (all.len().div_ceil(2), all.len());
-        for start in 0..count {
-            let mut set: Vec<IpAddr> = all.iter().cycle().skip(start).take(size).copied().collect();
-            set.sort();
-            let at = |step: usize| {
-                let share = HISTORY_STEP * i32::try_from(step).unwrap_or(0);
-                day.checked_add(share).unwrap_or(until).min(until)
-            };
-            answers.push(answer(&set, at(start), if start + 1 == count { until } else { at(start + 1) }));
+        for (set, first, last) in &sightings {
+            answers.push(json!({
+                "source": source, "addresses": set, "ttl": held.ttl, "first_seen": first, "last_seen": last,
+            }));
         }
     }
     json!(answers)
 }
 
-/// How long each shape of a rotating set was seen within the last day.
-const HISTORY_STEP: SignedDuration = SignedDuration::from_mins(10);
+/// Half of the set at a time, in equal shares of the last day.
+fn rotation(all: &[IpAddr], until: Timestamp) -> Vec<(Vec<IpAddr>, Timestamp, Timestamp)> {
+    let share = ROTATION / ROTATION_STEPS;
+    let before = |steps: i32| until.checked_sub(share * steps).unwrap_or(until);
+    (0..ROTATION_STEPS)
+        .zip((0..all.len()).cycle())
+        .map(|(step, start)| {
+            let half = all.len().div_ceil(2);
+            let mut set: Vec<IpAddr> = all.iter().cycle().skip(start).take(half).copied().collect();
+            set.sort();
+            (set, before(ROTATION_STEPS - step), before(ROTATION_STEPS - step - 1))
+        })
+        .collect()
+}
 
 pub(super) fn describe(world: &World) -> Vec<String> {
     let layout = &world.live.layout;
     let state = world.scenario.initial_state();
     let mut lines = vec![
         format!("peer        {}", world.url()),
-        format!("authority   root {}, {}, port {}", layout.root_server(), servers(world), layout.dns_port),
-        format!("resolver    {} ({})", layout.resolver(), state.resolver.mode),
+        format!(
+            "authority   root {}, {}, port {}",
+            layout.root_server(),
+            servers(world),
+            layout.dns_port
+        ),
+        format!(
+            "resolver    {} ({})",
+            layout.resolver(),
+            state.resolver.mode
+        ),
     ];
     for (label, address) in &layout.hosts {
-        let behaviour = state.hosts.get(label).map(|host| host.us.to_string()).unwrap_or_else(|| "not in use yet".to_owned());
+        let behaviour = state
+            .hosts
+            .get(label)
+            .map(|host| host.us.to_string())
+            .unwrap_or_else(|| "not in use yet".to_owned());
         lines.push(format!("host        {label} = {address} ({behaviour})"));
     }
-    lines.push(format!("answers     {} → {} (TTL {})", world.scenario.host(), held(world, &state), state.authoritative.ttl));
+    lines.push(format!(
+        "answers     {} → {} (TTL {})",
+        world.scenario.host(),
+        held(world, &state),
+        state.authoritative.ttl
+    ));
     if state.controls != Controls::None {
         lines.push(format!("controls    {}", CONTROLS.join(", ")));
     }
@@ -259,14 +369,28 @@ pub(super) fn describe(world: &World) -> Vec<String> {
 }
 
 fn servers(world: &World) -> String {
-    let named: Vec<String> = world.live.layout.servers.iter().map(|(name, address)| format!("{name} {address}")).collect();
+    let named: Vec<String> = world
+        .live
+        .layout
+        .servers
+        .iter()
+        .map(|(name, address)| format!("{name} {address}"))
+        .collect();
     named.join(", ")
 }
 
 fn held(world: &World, state: &WorldState) -> String {
     let named: Vec<String> = addresses(world, state)
         .iter()
-        .map(|address| world.label_of(*address).unwrap_or_else(|| address.to_string()))
+        .map(|address| {
+            world
+                .label_of(*address)
+                .unwrap_or_else(|| address.to_string())
+        })
         .collect();
-    if named.is_empty() { "nothing".to_owned() } else { named.join(", ") }
+    if named.is_empty() {
+        "nothing".to_owned()
+    } else {
+        named.join(", ")
+    }
 }

@@ -39,14 +39,19 @@ where
     let io = TokioIo::new(stream);
     // How a connection ends is the client's finding, not ours.
     if h2 {
-        let mut connection = pin!(hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service));
+        let mut connection = pin!(
+            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(io, service)
+        );
         tokio::select! {
             _ = connection.as_mut() => return,
             () = leave.notified() => connection.as_mut().graceful_shutdown(),
         }
         let _ = connection.await;
     } else {
-        let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+        let _ = hyper::server::conn::http1::Builder::new()
+            .serve_connection(io, service)
+            .await;
     }
 }
 
@@ -54,16 +59,30 @@ where
 #[derive(Debug)]
 pub(super) struct Answer {
     rest: Option<Bytes>,
-    breaks_off: bool,
+    ending: Ending,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Whole,
+    /// One more turn, in which the server sends what it has.
+    Flush,
+    Cut,
 }
 
 impl Answer {
     pub fn whole(body: impl Into<Bytes>) -> Self {
-        Self { rest: Some(body.into()), breaks_off: false }
+        Self {
+            rest: Some(body.into()),
+            ending: Ending::Whole,
+        }
     }
 
     pub fn cut(body: impl Into<Bytes>) -> Self {
-        Self { rest: Some(body.into()), breaks_off: true }
+        Self {
+            rest: Some(body.into()),
+            ending: Ending::Flush,
+        }
     }
 }
 
@@ -71,23 +90,31 @@ impl Body for Answer {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         if let Some(rest) = self.rest.take() {
             return Poll::Ready(Some(Ok(Frame::data(rest))));
         }
-        if std::mem::take(&mut self.breaks_off) {
-            return Poll::Ready(Some(Err(io::ErrorKind::BrokenPipe.into())));
+        match self.ending {
+            Ending::Whole => Poll::Ready(None),
+            Ending::Flush => {
+                self.ending = Ending::Cut;
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Ending::Cut => Poll::Ready(Some(Err(io::ErrorKind::BrokenPipe.into()))),
         }
-        Poll::Ready(None)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_none() && !self.breaks_off
+        self.rest.is_none() && self.ending == Ending::Whole
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.rest {
-            Some(rest) if !self.breaks_off => SizeHint::with_exact(rest.len() as u64),
+            Some(rest) if self.ending == Ending::Whole => SizeHint::with_exact(rest.len() as u64),
             _ => SizeHint::default(),
         }
     }
@@ -102,15 +129,28 @@ pub(super) struct Budgeted<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Budgeted<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Budgeted<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let Some(left) = self.left else { return Pin::new(&mut self.stream).poll_write(context, data) };
-        let Some(allowed) = data.get(..left.min(data.len())).filter(|allowed| !allowed.is_empty()) else {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(left) = self.left else {
+            return Pin::new(&mut self.stream).poll_write(context, data);
+        };
+        let Some(allowed) = data
+            .get(..left.min(data.len()))
+            .filter(|allowed| !allowed.is_empty())
+        else {
             return Poll::Pending;
         };
         let written = Pin::new(&mut self.stream).poll_write(context, allowed);
@@ -133,5 +173,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Budgeted<S> {
 pub(super) async fn swallow<S: AsyncRead + Unpin>(mut stream: S) {
     use tokio::io::AsyncReadExt;
     let mut buffer = [0; 4_096];
-    while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
+    while stream
+        .read(&mut buffer)
+        .await
+        .is_ok_and(|length| length > 0)
+    {}
 }

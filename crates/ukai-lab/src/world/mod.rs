@@ -38,6 +38,8 @@ mod host;
 mod http;
 mod layout;
 mod listener;
+mod live;
+mod peer_zone;
 mod records;
 mod request_log;
 mod resolver;
@@ -46,39 +48,32 @@ mod webhook;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::op::{Message, Query};
-use hyper::StatusCode;
-use hyper::header::{self, HeaderMap};
-use rustls::ServerConfig;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use url::Url;
 
 use crate::app::AppOptions;
-use crate::certs::{Identity, Zoo, ZooError};
-use crate::scenario::{INDEPENDENTS, ResolverMode, ResolverSetup, Scenario, WorldChange, WorldState};
+use crate::certs::ZooError;
+use crate::scenario::{Scenario, WorldChange, WorldState};
 use authority::Server;
 use dns_server::{Role, Transport};
 use host::Site;
 use layout::Layout;
 pub use layout::{SLOTS, Slot};
 use listener::{Door, DoorControl};
-use records::{Names, Zone};
+use live::{Live, lock};
 pub use request_log::{Call, Caller, HostLog, Notification, RequestLog};
-use resolver::Resolver;
 
 /// The environment variable that carries the peer's secret to the daemon and to the application.
 pub const SECRET_VARIABLE: &str = "UKAI_DRILL_SECRET";
-/// The body of a healthy peer, unless the scenario expects something that is not in it.
-const HEALTHY_BODY: &str = "{\"status\":\"ok\"}";
-/// Serial of the peer's zone before the first fault; each edit adds one.
-const FIRST_SERIAL: u32 = 100;
 /// How long a change may take to have effect on every socket.
 const SETTLE: Duration = Duration::from_secs(5);
+const OPEN_TRIES: u32 = 50;
+const OPEN_WAIT: Duration = Duration::from_millis(20);
 const CONTROL_COUNT: u8 = 3;
 
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +83,10 @@ pub enum WorldError {
     #[error(transparent)]
     Certificates(#[from] ZooError),
     #[error("cannot listen on {address}: {error}")]
-    Listen { address: SocketAddr, error: io::Error },
+    Listen {
+        address: SocketAddr,
+        error: io::Error,
+    },
     #[error("the world did not settle after a change")]
     Unsettled,
 }
@@ -100,7 +98,6 @@ pub struct World {
     live: Arc<Live>,
     doors: Vec<(Who, DoorControl)>,
     directory: TempDir,
-    slot: Slot,
     _tasks: JoinSet<()>,
 }
 
@@ -128,13 +125,17 @@ impl World {
     /// Opens every socket of the scenario's world, as it is before anything breaks.
     pub async fn start(scenario: &Scenario, slot: Slot) -> Result<Self, WorldError> {
         let layout = Layout::new(&slot, scenario)?;
-        let live = Arc::new(Live::new(scenario, layout)?);
+        let live = Arc::new(Live::new(scenario, layout, slot)?);
         let directory = tempfile::Builder::new().prefix("ukai-drill-").tempdir()?;
         config::write_files(&live, directory.path())?;
-        let mut tasks = JoinSet::new();
-        let doors = open(&live, &mut tasks)?;
-        let mut world =
-            Self { scenario: scenario.clone(), live, doors, directory, slot, _tasks: tasks };
+        let (tasks, doors) = open_patiently(&live).await?;
+        let mut world = Self {
+            scenario: scenario.clone(),
+            live,
+            doors,
+            directory,
+            _tasks: tasks,
+        };
         let before = world.live.zone();
         world.live.switch_resolvers(&before, &WorldState::default());
         world.settle().await?;
@@ -156,7 +157,9 @@ impl World {
                 door.settled().await;
             }
         };
-        tokio::time::timeout(SETTLE, settled).await.map_err(|_| WorldError::Unsettled)
+        tokio::time::timeout(SETTLE, settled)
+            .await
+            .map_err(|_| WorldError::Unsettled)
     }
 
     pub fn scenario(&self) -> &Scenario {
@@ -175,12 +178,16 @@ impl World {
 
     /// The watched URL and those of `also`.
     pub fn urls(&self) -> Vec<Url> {
-        std::iter::once(&self.scenario.peer.url).chain(&self.scenario.peer.also).map(|url| self.live.with_port(url)).collect()
+        std::iter::once(&self.scenario.peer.url)
+            .chain(&self.scenario.peer.also)
+            .map(|url| self.live.with_port(url))
+            .collect()
     }
 
     /// The scenario's label for an address, controls included.
     pub fn label_of(&self, address: IpAddr) -> Option<String> {
-        let control = (1..=CONTROL_COUNT).find(|number| IpAddr::V4(self.live.layout.control(*number)) == address);
+        let control = (1..=CONTROL_COUNT)
+            .find(|number| IpAddr::V4(self.live.layout.control(*number)) == address);
         match control {
             Some(number) => Some(Site::Control(number).label()),
             None => self.live.layout.label_of(address).map(str::to_owned),
@@ -228,15 +235,15 @@ impl World {
     }
 
     /// A file of every authority that the drill trusts.
-    pub fn ca_file(&self) -> std::path::PathBuf {
+    pub fn ca_file(&self) -> PathBuf {
         self.directory.path().join(config::CA_FILE)
     }
 
-    pub fn token_file(&self) -> std::path::PathBuf {
+    pub fn token_file(&self) -> PathBuf {
         self.directory.path().join(config::TOKEN_FILE)
     }
 
-    pub fn webhook_secret_file(&self) -> std::path::PathBuf {
+    pub fn webhook_secret_file(&self) -> PathBuf {
         self.directory.path().join(config::WEBHOOK_SECRET_FILE)
     }
 
@@ -246,7 +253,7 @@ impl World {
     }
 
     pub fn slot(&self) -> u8 {
-        self.slot.number()
+        self.live.slot.number()
     }
 
     /// The ordinary configuration of the daemon under drill.
@@ -270,137 +277,24 @@ impl World {
     }
 }
 
-/// What all servers of one world share.
-#[derive(Debug)]
-pub(crate) struct Live {
-    layout: Layout,
-    names: Names,
-    zoo: Zoo,
-    secret: String,
-    tls: bool,
-    auth: bool,
-    healthy: (StatusCode, String),
-    now: RwLock<Moments>,
-    resolvers: [Resolver; 4],
-    log: Mutex<RequestLog>,
-    notifications: Mutex<Vec<Notification>>,
-}
-
-#[derive(Debug)]
-struct Moments {
-    zone: Arc<Zone>,
-    /// The zone before its last edit, which a server that missed it still serves.
-    previous: Arc<Zone>,
-}
-
-impl Live {
-    fn new(scenario: &Scenario, layout: Layout) -> Result<Self, WorldError> {
-        let zone = Arc::new(Zone { state: scenario.initial_state(), serial: FIRST_SERIAL });
-        let previous = Arc::new(Zone { serial: FIRST_SERIAL - 1, ..(*zone).clone() });
-        let expect = scenario.peer.expect.clone().unwrap_or_default();
-        let body = expect.body.filter(|body| !HEALTHY_BODY.contains(body)).unwrap_or_else(|| HEALTHY_BODY.to_owned());
-        let status = expect.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
-        Ok(Self {
-            layout,
-            names: Names::new(scenario),
-            zoo: Zoo::new(scenario.host())?,
-            secret: format!("Bearer {}", config::random_word()),
-            tls: scenario.peer.tls,
-            auth: scenario.peer.auth,
-            healthy: (status, body),
-            now: RwLock::new(Moments { zone, previous }),
-            resolvers: Default::default(),
-            log: Mutex::default(),
-            notifications: Mutex::default(),
-        })
-    }
-
-    fn zone(&self) -> Arc<Zone> {
-        self.now.read().unwrap_or_else(PoisonError::into_inner).zone.clone()
-    }
-
-    fn previous_zone(&self) -> Arc<Zone> {
-        self.now.read().unwrap_or_else(PoisonError::into_inner).previous.clone()
-    }
-
-    fn change(&self, change: &WorldChange) {
-        let before = self.zone();
-        let mut after = (*before).clone();
-        change.apply_to(&mut after.state);
-        {
-            let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
-            if change.edits_zone() {
-                after.serial += 1;
-                now.previous = before.clone();
+/// The world that had the slot before may still have its last socket open for a moment.
+async fn open_patiently(
+    live: &Arc<Live>,
+) -> Result<(JoinSet<()>, Vec<(Who, DoorControl)>), WorldError> {
+    let mut tries = 0;
+    loop {
+        let mut tasks = JoinSet::new();
+        match open(live, &mut tasks) {
+            Ok(doors) => return Ok((tasks, doors)),
+            Err(WorldError::Listen { error, .. })
+                if error.kind() == io::ErrorKind::AddrInUse && tries < OPEN_TRIES =>
+            {
+                tasks.shutdown().await;
+                tokio::time::sleep(OPEN_WAIT).await;
+                tries += 1;
             }
-            now.zone = Arc::new(after);
+            Err(error) => return Err(error),
         }
-        self.switch_resolvers(&before, &before.state);
-    }
-
-    /// Tells every resolver whose mode is another than in `was`, with what the world said just before.
-    fn switch_resolvers(&self, before: &Zone, was: &WorldState) {
-        let zone = self.zone();
-        for (number, resolver) in (0_u8..).zip(&self.resolvers) {
-            let mode: ResolverMode = setup(&zone.state, number).mode;
-            if mode != setup(was, number).mode {
-                resolver.switch(before, &mode);
-            }
-        }
-    }
-
-    /// Resolver 0 is the application's own; the others are independent.
-    fn resolve(&self, number: u8, request: &Message, query: &Query) -> Option<resolver::Resolved> {
-        let setup = setup(&self.zone().state, number);
-        self.resolvers.get(usize::from(number))?.answer(self, &setup, number == 0, request, query)
-    }
-
-    fn server_host(&self, server: &str) -> String {
-        format!("{server}.{}", self.names.home)
-    }
-
-    /// The address of a name server, by the name that it is delegated to under.
-    fn server_address(&self, name: &str) -> Option<Ipv4Addr> {
-        let server = name.strip_suffix(&self.names.home)?.strip_suffix('.')?;
-        self.layout.servers.get(server).copied()
-    }
-
-    fn tls_config(&self, identity: &Identity) -> Result<Arc<ServerConfig>, ZooError> {
-        self.zoo.server_config(identity, self.zone().state.clock.0)
-    }
-
-    fn log(&self, label: &str, record: impl FnOnce(&mut HostLog)) {
-        record(lock(&self.log).entry(label.to_owned()).or_default());
-    }
-
-    fn carries_secret(&self, headers: &HeaderMap) -> bool {
-        host::text(headers, &header::AUTHORIZATION) == self.secret
-    }
-
-    fn peer_tls(&self) -> bool {
-        self.tls
-    }
-
-    fn peer_auth(&self) -> bool {
-        self.auth
-    }
-
-    fn healthy_answer(&self) -> (StatusCode, String) {
-        self.healthy.clone()
-    }
-
-    fn with_port(&self, url: &Url) -> Url {
-        let mut url = url.clone();
-        // A URL with a host always takes a port, and the grammar admits no other.
-        let _ = url.set_port(Some(self.layout.https_port));
-        url
-    }
-}
-
-fn setup(state: &WorldState, number: u8) -> ResolverSetup {
-    match number {
-        0 => state.resolver.clone(),
-        number => state.independent(INDEPENDENTS.get(usize::from(number) - 1).copied().unwrap_or_default()),
     }
 }
 
@@ -408,15 +302,26 @@ fn open(live: &Arc<Live>, tasks: &mut JoinSet<()>) -> Result<Vec<(Who, DoorContr
     let mut doors = Vec::new();
     for (address, role) in dns_servers(live) {
         let address = SocketAddr::from((address, live.layout.dns_port));
-        dns_server::spawn_udp(tasks, live, address, role.clone()).map_err(|error| WorldError::Listen { address, error })?;
+        dns_server::spawn_udp(tasks, live, address, role.clone())
+            .map_err(|error| WorldError::Listen { address, error })?;
         doors.push(open_door(live, tasks, address, Who::PlainDns(role))?);
     }
     for number in [2, 3] {
         let address = (live.layout.independent(number), live.layout.https_port).into();
-        doors.push(open_door(live, tasks, address, Who::EncryptedDns(Role::Independent(number)))?);
+        doors.push(open_door(
+            live,
+            tasks,
+            address,
+            Who::EncryptedDns(Role::Independent(number)),
+        )?);
     }
     for (site, address) in sites(live) {
-        doors.push(open_door(live, tasks, (address, live.layout.https_port).into(), Who::Site(site))?);
+        doors.push(open_door(
+            live,
+            tasks,
+            (address, live.layout.https_port).into(),
+            Who::Site(site),
+        )?);
     }
     doors.push(open_door(live, tasks, live.layout.webhook(), Who::Webhook)?);
     time_server::spawn(tasks, live)?;
@@ -428,7 +333,10 @@ fn dns_servers(live: &Live) -> Vec<(Ipv4Addr, Role)> {
     let mut servers = vec![
         (layout.root_server(), Role::Authority(Server::Root)),
         (layout.tld_server(), Role::Authority(Server::Tld)),
-        (layout.elsewhere_server(), Role::Authority(Server::Elsewhere)),
+        (
+            layout.elsewhere_server(),
+            Role::Authority(Server::Elsewhere),
+        ),
     ];
     for (name, address) in &layout.servers {
         servers.push((*address, Role::Authority(Server::Peer(name.clone()))));
@@ -441,16 +349,28 @@ fn dns_servers(live: &Live) -> Vec<(Ipv4Addr, Role)> {
 }
 
 fn sites(live: &Live) -> Vec<(Site, IpAddr)> {
-    let hosts = live.layout.hosts.iter().map(|(label, address)| (Site::Host(label.clone()), *address));
-    let controls = (1..=CONTROL_COUNT).map(|number| (Site::Control(number), live.layout.control(number).into()));
+    let hosts = live
+        .layout
+        .hosts
+        .iter()
+        .map(|(label, address)| (Site::Host(label.clone()), *address));
+    let controls = (1..=CONTROL_COUNT)
+        .map(|number| (Site::Control(number), live.layout.control(number).into()));
     hosts.chain(controls).collect()
 }
 
-fn open_door(live: &Arc<Live>, tasks: &mut JoinSet<()>, address: SocketAddr, who: Who) -> Result<(Who, DoorControl), WorldError> {
+fn open_door(
+    live: &Arc<Live>,
+    tasks: &mut JoinSet<()>,
+    address: SocketAddr,
+    who: Who,
+) -> Result<(Who, DoorControl), WorldError> {
     let door = who.door(live);
     let (shared, served) = (live.clone(), who.clone());
-    let control = listener::spawn(tasks, address, door, move |stream, _| serve(shared.clone(), served.clone(), stream))
-        .map_err(|error| WorldError::Listen { address, error })?;
+    let control = listener::spawn(tasks, address, door, move |stream, _| {
+        serve(shared.clone(), served.clone(), stream)
+    })
+    .map_err(|error| WorldError::Listen { address, error })?;
     Ok((who, control))
 }
 
@@ -468,11 +388,6 @@ async fn serve(live: Arc<Live>, who: Who, stream: tokio::net::TcpStream) {
         Who::Webhook => webhook::serve(live, stream).await,
     }
 }
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,9 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, live: &Arc<Live>) -> io::Result<()>
     tasks.spawn(async move {
         let mut buffer = [0; 512];
         loop {
-            let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
+            let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
+                continue;
+            };
             let zone = live.zone();
             if zone.state.egress == Egress::Cut {
                 continue;

@@ -35,7 +35,10 @@ async fn receive(live: &Live, request: Request<Incoming>) -> Response<Answer> {
         return status(StatusCode::PAYLOAD_TOO_LARGE);
     };
     let headers = parts.headers.iter().map(|(name, value)| {
-        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        (
+            name.as_str().to_owned(),
+            String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        )
     });
     let notification = Notification {
         at: Timestamp::now(),

@@ -8,7 +8,8 @@ pub struct Args {
     json: String,
 }
 
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    ukai_lab::app::main(&args.json).await?;
+/// The application has a runtime of its own, as any application has.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    ukai_lab::app::main([args.json])?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,10 +7,12 @@ mod ask;
 mod check;
 mod configuration;
 mod control;
+mod daemon;
 mod dns;
-pub mod drill;
+// pub mod drill;
 mod explain;
 mod history;
+mod journal;
 mod lab_app;
 mod matrix;
 pub mod narrate;
@@ -105,8 +107,11 @@ enum Command {
     Report(control::OneArgs),
     /// What happened, as recorded.
     Events(control::EventsArgs),
+    /// The event log as a file.
+    #[command(subcommand)]
+    Log(journal::Command),
     /// Play outages on real sockets on this machine and see whether they end well.
-    Drill(drill::Args),
+    // Drill(drill::Args),
     /// The embedded DNS server, a process of its own. `run` starts it where the configuration has a [dns] section.
     Dns(dns::Args),
     /// Print completions for a shell.
@@ -127,7 +132,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(BROKEN);
         }
     };
-    let result = runtime.block_on(dispatch(cli.command));
+    let result = match cli.command {
+        Command::LabApp(args) => lab_app::run(args),
+        command => runtime.block_on(dispatch(command)),
+    };
     // A name lookup or a file on a dead disk must not keep the process.
     runtime.shutdown_background();
     match result {
@@ -161,14 +169,25 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Thaw(args) => overrides::thaw(args).await,
         Command::Report(args) => control::report(args).await,
         Command::Events(args) => control::events(args).await,
-        Command::Drill(args) => drill::run(args).await,
+        Command::Log(command) => journal::run(command),
+        // Command::Drill(args) => drill::run(args).await,
         Command::Dns(args) => dns::run(args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "ukai", &mut std::io::stdout());
             Ok(ExitCode::from(DONE))
         }
-        Command::LabApp(args) => lab_app::run(args).await,
+        Command::LabApp(args) => lab_app::run(args),
     }
+}
+
+/// Structured logs on the error stream; `UKAI_LOG` takes the filter, as `info` or `ukai=debug`.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_env_var("UKAI_LOG")
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
+        .from_env_lossy();
+    // Only the first subscriber counts; a second command in one process does not happen.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
 
 #[cfg(test)]

@@ -20,10 +20,21 @@ pub struct Line {
 
 /// Prints to the error stream, so that the output stays free for what was asked.
 pub fn print(record: &Recorded) {
-    let clock = record.at.strftime("%H:%M:%S");
-    for Line { label, tone, text } in lines(&record.event) {
-        anstream::eprintln!("{} {} {text}", Painted(Tone::Faint, clock), Painted(tone, format_args!("{label:<12}")));
-    }
+    rendered(record).iter().for_each(|line| anstream::eprintln!("{line}"));
+}
+
+pub fn print_to_stdout(record: &Recorded) {
+    rendered(record).iter().for_each(|line| anstream::println!("{line}"));
+}
+
+fn rendered(record: &Recorded) -> Vec<String> {
+    let clock = record.at.strftime("%H:%M:%S").to_string();
+    lines(&record.event)
+        .into_iter()
+        .map(|Line { label, tone, text }| {
+            format!("{} {} {text}", Painted(Tone::Faint, &clock), Painted(tone, format_args!("{label:<12}")))
+        })
+        .collect()
 }
 
 /// What a person should read of an event. Bookkeeping yields nothing.
@@ -43,7 +54,7 @@ pub fn lines(event: &Event) -> Vec<Line> {
         Event::HistoryImported { peer, by, .. } => {
             one("BASELINE", Tone::Plain, format!("{peer}: history imported by {}", by.name))
         }
-        Event::AddressSetChanged { peer, before, after } => one(
+        Event::AddressSetChanged { peer, before, after, .. } => one(
             "ADDRESSES",
             Tone::Plain,
             format!("{peer}: {} (before: {})", list(after), list(before)),

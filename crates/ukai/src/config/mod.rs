@@ -159,11 +159,23 @@ impl Config {
     /// The core's view. It holds no secret.
     pub fn settings(&self) -> Settings {
         Settings {
-            peers: self.peers.iter().map(|peer| (peer.name.clone(), peer.settings())).collect(),
-            controls: self.controls.iter().map(|control| control.endpoint.to_string()).collect(),
+            peers: self
+                .peers
+                .iter()
+                .map(|peer| (peer.name.clone(), peer.settings()))
+                .collect(),
+            controls: self
+                .controls
+                .iter()
+                .map(|control| control.endpoint.to_string())
+                .collect(),
             allow_addresses: self.allow_addresses.clone(),
             serves_dns: self.dns.is_some(),
-            subscribers: self.subscribers.iter().map(|subscriber| subscriber.name.clone()).collect(),
+            subscribers: self
+                .subscribers
+                .iter()
+                .map(|subscriber| subscriber.name.clone())
+                .collect(),
             application_reports: self.application.is_some(),
         }
     }
@@ -174,14 +186,19 @@ impl Config {
 
     /// Names and hosts of the peers, as the application's listener checks calls against.
     pub fn hosts(&self) -> BTreeMap<String, String> {
-        self.peers.iter().map(|peer| (peer.name.clone(), peer.host.clone())).collect()
+        self.peers
+            .iter()
+            .map(|peer| (peer.name.clone(), peer.host.clone()))
+            .collect()
     }
 }
 
 impl Peer {
     /// Every endpoint is reached over verified TLS.
     pub fn verified_tls(&self) -> bool {
-        self.endpoints.iter().all(|endpoint| endpoint.kind().is_tls())
+        self.endpoints
+            .iter()
+            .all(|endpoint| endpoint.kind().is_tls())
     }
 
     fn settings(&self) -> ukai_core::peer::Peer {
@@ -193,10 +210,8 @@ impl Peer {
             level: self.level,
             approvals: self.approvals,
             lease: self.lease,
-            pin: match self.mode {
-                Mode::Pin => self.addresses.clone(),
-                Mode::Follow => Vec::new(),
-            },
+            pin: self.addresses.clone(),
+            mode: self.mode,
             networks: self.networks.clone(),
             verified_tls: self.verified_tls(),
             needs_secret: self.request.has_secrets(),
@@ -210,12 +225,20 @@ pub fn json_schema() -> serde_json::Value {
 }
 
 fn read_bounded(path: &Path) -> Result<String, ConfigError> {
-    let unreadable = |source| ConfigError::Unreadable { path: path.into(), source };
+    let unreadable = |source| ConfigError::Unreadable {
+        path: path.into(),
+        source,
+    };
     let mut text = String::new();
     let file = File::open(path).map_err(unreadable)?;
-    file.take(FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    file.take(FILE_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
     if text.len() as u64 > FILE_BYTES {
-        return Err(ConfigError::TooLarge { path: path.into(), limit: FILE_BYTES });
+        return Err(ConfigError::TooLarge {
+            path: path.into(),
+            limit: FILE_BYTES,
+        });
     }
     Ok(text)
 }

@@ -6,7 +6,10 @@ use ukai_probe::{Endpoint, EndpointError};
 pub fn template(url: &str) -> Result<String, EndpointError> {
     let endpoint = Endpoint::parse(url)?;
     let host = endpoint.host();
-    Ok(TEMPLATE.replace("{URL}", &quoted(url)).replace("{NAME}", &quoted(&host)).replace("{HOST}", &host))
+    Ok(TEMPLATE
+        .replace("{URL}", &quoted(url))
+        .replace("{NAME}", &quoted(&host))
+        .replace("{HOST}", &host))
 }
 
 fn quoted(text: &str) -> String {

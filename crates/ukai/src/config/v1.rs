@@ -158,14 +158,20 @@ pub struct Expect {
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "a status is a code such as 200, a class such as \"2xx\", or a range such as \"200-299\"")]
+#[serde(
+    untagged,
+    expecting = "a status is a code such as 200, a class such as \"2xx\", or a range such as \"200-299\""
+)]
 pub enum Status {
     Code(u16),
     Range(String),
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "an expected header is text, or { regex = \"…\" }")]
+#[serde(
+    untagged,
+    expecting = "an expected header is text, or { regex = \"…\" }"
+)]
 pub enum HeaderMatch {
     Exact(String),
     Regex(HeaderRegex),
@@ -227,7 +233,10 @@ pub struct Notify {
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "a value here is text, { env = \"NAME\" } or { file = \"PATH\" }")]
+#[serde(
+    untagged,
+    expecting = "a value here is text, { env = \"NAME\" } or { file = \"PATH\" }"
+)]
 pub enum SecretSource {
     Literal(String),
     Place(SecretPlace),

@@ -9,15 +9,16 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use ukai_core::effect::Effect;
-use ukai_core::event::Notification;
 use ukai_core::input::{Input, Verification};
 use ukai_core::observe::Path;
 use ukai_core::state::State;
 use ukai_dns::server::ControlClient;
 
+use crate::config::Config;
 use crate::gather::{Anchor, Configured, Order, gather};
 use crate::report;
 
+use super::delivery::Subscribers;
 use super::journal::Journal;
 use super::provider;
 use super::verify::verify;
@@ -31,16 +32,13 @@ const CHART_LEAD: SignedDuration = SignedDuration::from_mins(5);
 /// How long what was begun in a zone may take to end when the daemon stops.
 const FINISH_BOUND: Duration = Duration::from_secs(6);
 
-/// A notification on its way to one subscriber.
-pub type Delivery = mpsc::Sender<(String, Notification)>;
-
 /// What effects are carried out with.
 pub struct Hands {
     configured: Arc<Configured>,
     control: Option<ControlClient>,
     journal: Journal,
     inputs: mpsc::Sender<Input>,
-    delivery: Delivery,
+    subscribers: Subscribers,
     report_dir: PathBuf,
     probes: Arc<Semaphore>,
     gatherings: Arc<Semaphore>,
@@ -55,7 +53,7 @@ impl Hands {
         control: Option<ControlClient>,
         journal: Journal,
         inputs: mpsc::Sender<Input>,
-        delivery: Delivery,
+        subscribers: Subscribers,
         report_dir: PathBuf,
     ) -> Hands {
         Hands {
@@ -63,7 +61,7 @@ impl Hands {
             control,
             journal,
             inputs,
-            delivery,
+            subscribers,
             report_dir,
             probes: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
             gatherings: Arc::new(Semaphore::new(GATHERINGS_AT_ONCE)),
@@ -73,10 +71,11 @@ impl Hands {
     }
 
     /// What is under way goes on as it was begun; what comes next goes by the new configuration.
-    pub fn reconfigure(&mut self, configured: Configured, delivery: Delivery, report_dir: PathBuf) {
+    pub fn reconfigure(&mut self, configured: Configured, config: &Config) -> anyhow::Result<()> {
+        self.subscribers.reconfigure(config)?;
         self.configured = Arc::new(configured);
-        self.delivery = delivery;
-        self.report_dir = report_dir;
+        self.report_dir.clone_from(&config.report_dir);
+        Ok(())
     }
 
     /// Starts one effect. Replies are the driver's own.
@@ -107,20 +106,14 @@ impl Hands {
                 });
             }
             Effect::Verify { id, generation, peer, .. } => self.verify(id, generation, &peer, now),
-            Effect::Notify { notification, subscriber } => {
-                let delivery = self.delivery.clone();
-                self.looks.spawn(async move {
-                    // The queue ends only with the daemon, and the log knows what was not delivered.
-                    let _ = delivery.send((subscriber, notification)).await;
-                });
-            }
+            Effect::Notify { notification, subscriber } => self.subscribers.tell(&subscriber, notification),
             Effect::WriteReport { incident } => self.write_report(incident, state, now),
             Effect::Reply { .. } => {}
         }
     }
 
     /// Lets what changes a zone come to its end; what only looks is dropped.
-    pub async fn finish(mut self) {
+    pub async fn finish(&mut self) {
         self.looks.abort_all();
         let ended = tokio::time::timeout(FINISH_BOUND, async { while self.changes.join_next().await.is_some() {} });
         if ended.await.is_err() {

@@ -26,7 +26,8 @@ pub async fn probe(vantage: &Vantage, anchor: Anchor) -> Vec<ControlResult> {
 }
 
 async fn probe_one(vantage: &Vantage, control: &Control, anchor: Anchor) -> ControlResult {
-    let name = resolve(&vantage.dns, &vantage.resolvers, &control.endpoint.host(), QUERY_TIMEOUT);
+    let host = control.endpoint.host();
+    let name = resolve(&vantage.dns, &vantage.resolvers, &host, QUERY_TIMEOUT);
     let (resolution, known) = match control.address {
         Some(address) => {
             let (resolution, result) = tokio::join!(name, reach(vantage, control, address));

@@ -29,11 +29,12 @@ use ukai_core::diagnose::evidence::{Asked, Canary, Delegation, Evidence, Outcome
 use ukai_core::observe::Path;
 use ukai_dns::{RecordType, Upstream};
 
-pub use candidates::PROOFS;
 pub use configured::{Configured, configure, pem, resolvers};
 pub use question::Anchor;
 pub use resolution::{chosen, resolve};
-pub use subject::{Control, Subject, Vantage, Watched, join_all};
+pub use subject::{Subject, Vantage};
+
+use subject::join_all;
 
 use candidates::Found;
 use question::{Asker, Whom};

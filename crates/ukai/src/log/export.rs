@@ -21,8 +21,11 @@ pub struct Exported {
 pub fn export(dir: &Path, out: &mut impl Write) -> Result<Exported, LogError> {
     let path = dir.join(LOG_FILE);
     let failed = |error| check::opening_failed(&path, error);
-    let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
-    let mut statement = db.prepare("SELECT position, json FROM events ORDER BY position").map_err(failed)?;
+    let db =
+        Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+    let mut statement = db
+        .prepare("SELECT position, json FROM events ORDER BY position")
+        .map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;
     let mut exported = Exported::default();
     let mut last: Option<Position> = None;
@@ -30,7 +33,12 @@ pub fn export(dir: &Path, out: &mut impl Write) -> Result<Exported, LogError> {
         let row = match rows.next() {
             Ok(Some(row)) => row,
             Ok(None) => return Ok(exported),
-            Err(_) => return Ok(Exported { cut: true, ..exported }),
+            Err(_) => {
+                return Ok(Exported {
+                    cut: true,
+                    ..exported
+                });
+            }
         };
         let (Ok(position), Ok(json)) = (row.get::<_, i64>(0), row.get::<_, String>(1)) else {
             exported.missing += 1;
@@ -40,8 +48,10 @@ pub fn export(dir: &Path, out: &mut impl Write) -> Result<Exported, LogError> {
         exported.missing += last.map_or(0, |last| position.saturating_sub(last + 1));
         last = Some(position);
         let body = json.strip_prefix('{').unwrap_or(&json);
-        writeln!(out, "{{\"position\":{position},{body}")
-            .map_err(|error| LogError::Io { path: path.clone(), detail: format!("the export cannot be written: {error}") })?;
+        writeln!(out, "{{\"position\":{position},{body}").map_err(|error| LogError::Io {
+            path: path.clone(),
+            detail: format!("the export cannot be written: {error}"),
+        })?;
         exported.events += 1;
     }
 }

@@ -22,6 +22,7 @@ mod tests;
 mod wal;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -95,12 +96,20 @@ pub enum LogError {
         "the event log {} is damaged{}: {detail}. Nothing was changed. Save what can be read with `ukai log export`, then restore the file from a backup, or move it away to start with an empty log",
         path.display(), position.map(|position| format!(" at position {position}")).unwrap_or_default()
     )]
-    Damaged { path: PathBuf, position: Option<Position>, detail: String },
+    Damaged {
+        path: PathBuf,
+        position: Option<Position>,
+        detail: String,
+    },
     #[error(
         "the event log {} was written by a newer ukai (version {found}; this one knows {known}); run that version, or restore an older backup",
         path.display()
     )]
-    Newer { path: PathBuf, found: i64, known: i64 },
+    Newer {
+        path: PathBuf,
+        found: i64,
+        known: i64,
+    },
     #[error("{} is an SQLite file, but not an event log of ukai; move it away, or set data_dir to another", path.display())]
     Foreign { path: PathBuf },
     #[error("the event log {} is open in another process; only one may write it", path.display())]
@@ -122,13 +131,18 @@ impl Log {
         check::wal_is_whole(&path)?;
         let is_new = !path.exists();
         let db = Connection::open(&path).map_err(failed)?;
+        // Whoever holds the lock holds it until the process ends: waiting would not help.
+        db.busy_timeout(Duration::ZERO).map_err(failed)?;
         db.execute_batch(
             "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN EXCLUSIVE; COMMIT;",
         )
         .map_err(failed)?;
         check::layout(&db, &path, LAYOUT, APPLICATION_ID, TABLES)?;
         if is_new {
-            check::sync_directory(dir).map_err(|error| LogError::Io { path: path.clone(), detail: error.to_string() })?;
+            check::sync_directory(dir).map_err(|error| LogError::Io {
+                path: path.clone(),
+                detail: error.to_string(),
+            })?;
         }
         let tail = check::whole(&db, &path)?;
         Ok(Log { db, path, tail })
@@ -143,14 +157,22 @@ impl Log {
     pub fn last_at(&self) -> Result<Option<Timestamp>, LogError> {
         let text: Option<String> = self
             .db
-            .query_row("SELECT at FROM events ORDER BY position DESC LIMIT 1", [], |row| row.get(0))
+            .query_row(
+                "SELECT at FROM events ORDER BY position DESC LIMIT 1",
+                [],
+                |row| row.get(0),
+            )
             .optional()
             .map_err(|error| self.failed(error))?;
         Ok(text.and_then(|text| text.parse().ok()))
     }
 
     /// Events after this position, in order, at most `limit` and [`READ_LIMIT`].
-    pub fn read_from(&self, position: Position, limit: usize) -> Result<Vec<(Position, Recorded)>, LogError> {
+    pub fn read_from(
+        &self,
+        position: Position,
+        limit: usize,
+    ) -> Result<Vec<(Position, Recorded)>, LogError> {
         let limit = limit.min(READ_LIMIT);
         let mut statement = self
             .db
@@ -164,7 +186,10 @@ impl Log {
             let position: i64 = row.get(0).map_err(|error| self.failed(error))?;
             let version: i64 = row.get(1).map_err(|error| self.failed(error))?;
             let json: String = row.get(2).map_err(|error| self.failed(error))?;
-            events.push((position.unsigned_abs(), check::decode(&self.path, position.unsigned_abs(), version, &json)?));
+            events.push((
+                position.unsigned_abs(),
+                check::decode(&self.path, position.unsigned_abs(), version, &json)?,
+            ));
         }
         Ok(events)
     }
@@ -179,7 +204,12 @@ impl Log {
                 transaction.execute("DELETE FROM checkpoint", [])?;
                 transaction.execute(
                     "INSERT INTO checkpoint VALUES (?1, ?2, ?3, ?4)",
-                    params![sql(position), EVENT_VERSION, state, Sha256::digest(state.as_bytes()).as_slice()],
+                    params![
+                        sql(position),
+                        EVENT_VERSION,
+                        state,
+                        Sha256::digest(state.as_bytes()).as_slice()
+                    ],
                 )?;
                 transaction.commit()
             })
@@ -194,9 +224,12 @@ impl Log {
     /// Removes events from before this time that the checkpoint covers, up to the first incident still open.
     /// Says how many.
     pub fn prune(&mut self, before: Timestamp) -> Result<u64, LogError> {
-        let Some(checkpoint) = self.latest_checkpoint()? else { return Ok(0) };
+        let Some(checkpoint) = self.latest_checkpoint()? else {
+            return Ok(0);
+        };
         let path = self.path.clone();
-        prune(&mut self.db, checkpoint.position, before).map_err(|error| check::opening_failed(&path, error))
+        prune(&mut self.db, checkpoint.position, before)
+            .map_err(|error| check::opening_failed(&path, error))
     }
 
     fn failed(&self, error: rusqlite::Error) -> LogError {
@@ -219,7 +252,11 @@ fn prune(db: &mut Connection, covered: Position, before: Timestamp) -> rusqlite:
         [text_of(before)],
         |row| row.get(0),
     )?;
-    let keep_from = [first_open, first_late].into_iter().flatten().min().unwrap_or(i64::MAX);
+    let keep_from = [first_open, first_late]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(i64::MAX);
     let last: Option<(i64, Vec<u8>)> = transaction
         .query_row(
             "SELECT position, chain FROM events WHERE position < ?1 AND position <= ?2 ORDER BY position DESC LIMIT 1",
@@ -227,15 +264,27 @@ fn prune(db: &mut Connection, covered: Position, before: Timestamp) -> rusqlite:
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
-    let Some((last, chain)) = last else { return Ok(0) };
+    let Some((last, chain)) = last else {
+        return Ok(0);
+    };
     let removed = transaction.execute("DELETE FROM events WHERE position <= ?1", [last])?;
-    transaction.execute("UPDATE base SET position = ?1, chain = ?2", params![last, chain])?;
+    transaction.execute(
+        "UPDATE base SET position = ?1, chain = ?2",
+        params![last, chain],
+    )?;
     transaction.commit()?;
     Ok(removed as u64)
 }
 
 /// The chain after a row: over the chain before it and everything the row says, each part with its length.
-fn next_chain(before: &Chain, position: Position, at: &str, version: i64, kind: &str, json: &str) -> Chain {
+fn next_chain(
+    before: &Chain,
+    position: Position,
+    at: &str,
+    version: i64,
+    kind: &str,
+    json: &str,
+) -> Chain {
     let mut hash = Sha256::new();
     hash.update(before);
     hash.update(position.to_be_bytes());

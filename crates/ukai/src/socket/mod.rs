@@ -43,16 +43,22 @@ pub enum Op {
     Incidents,
     Overrides,
     /// The plan of a proposed override, with the hash that an approval must name.
-    Plan { override_id: String },
+    Plan {
+        override_id: String,
+    },
     /// Something that changes state: the daemon gives it to the engine in the name of the actor.
-    Command { command: Command },
+    Command {
+        command: Command,
+    },
     /// Events after this position; with `follow`, also those to come.
     Events {
         from: Position,
         #[serde(default)]
         follow: bool,
     },
-    Report { incident: String },
+    Report {
+        incident: String,
+    },
     /// Read the configuration again.
     Reload,
 }

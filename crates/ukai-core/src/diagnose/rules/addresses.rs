@@ -11,10 +11,8 @@ use crate::observe::{ErrorClass, Failure, Stage};
 /// The addresses that fail now, if all do.
 fn all_failing(reading: &Reading) -> Option<Vec<(IpAddr, Failure)>> {
     let now = reading.failures_now();
-    let failing: Vec<(IpAddr, Failure)> = now
-        .iter()
-        .filter_map(|(address, failure)| Some((*address, failure.clone()?)))
-        .collect();
+    let failing: Vec<(IpAddr, Failure)> =
+        now.iter().filter_map(|(address, failure)| Some((*address, failure.clone()?))).collect();
     (!failing.is_empty() && failing.len() == now.len()).then_some(failing)
 }
 
@@ -47,9 +45,8 @@ pub fn peer_cert(reading: &Reading) -> Ruling {
     let Some(failing) = all_failing(reading) else {
         return Ruling::Beside;
     };
-    let is_certificate = |failure: &Failure| {
-        super::own::is_identity_failure(failure.class) || failure.class == ErrorClass::ExpiresSoon
-    };
+    let is_certificate =
+        |failure: &Failure| super::own::is_identity_failure(failure.class) || failure.class == ErrorClass::ExpiresSoon;
     if !failing.iter().all(|(_, failure)| is_certificate(failure)) {
         return Ruling::Excluded("not every address fails on its certificate".to_owned());
     }
@@ -67,11 +64,8 @@ pub fn peer_cert(reading: &Reading) -> Ruling {
 pub fn v6_path(reading: &Reading) -> Ruling {
     let now = reading.failures_now();
     let family = |v6: bool| {
-        let of: Vec<bool> = now
-            .iter()
-            .filter(|(address, _)| address.is_ipv6() == v6)
-            .map(|(_, failure)| failure.is_some())
-            .collect();
+        let of: Vec<bool> =
+            now.iter().filter(|(address, _)| address.is_ipv6() == v6).map(|(_, failure)| failure.is_some()).collect();
         (of.len(), of.iter().filter(|failed| **failed).count())
     };
     let (v4, v4_failed) = family(false);
@@ -79,25 +73,17 @@ pub fn v6_path(reading: &Reading) -> Ruling {
     if v4 == 0 || v6 == 0 || v6_failed < v6 || v4_failed > 0 {
         return Ruling::Beside;
     }
-    let finding = Finding::new(
-        Action::None,
-        Party::Unknown,
-        "Only IPv6 is broken: every IPv4 address works.",
-    )
-    .likely()
-    .told_without_a_page()
-    .unless("an IPv4 address failing");
-    let failing: Vec<_> =
-        now.into_iter().filter_map(|(address, failure)| Some((address, failure?))).collect();
+    let finding = Finding::new(Action::None, Party::Unknown, "Only IPv6 is broken: every IPv4 address works.")
+        .likely()
+        .told_without_a_page()
+        .unless("an IPv4 address failing");
+    let failing: Vec<_> = now.into_iter().filter_map(|(address, failure)| Some((address, failure?))).collect();
     told(finding, &failing).explains()
 }
 
 pub fn partial_address(reading: &Reading) -> Ruling {
     let now = reading.failures_now();
-    let failing: Vec<_> = now
-        .iter()
-        .filter_map(|(address, failure)| Some((*address, failure.clone()?)))
-        .collect();
+    let failing: Vec<_> = now.iter().filter_map(|(address, failure)| Some((*address, failure.clone()?))).collect();
     if failing.is_empty() || failing.len() == now.len() {
         return Ruling::Beside;
     }
@@ -116,8 +102,7 @@ pub fn tls_policy(reading: &Reading) -> Ruling {
     let Some(failing) = all_failing(reading) else {
         return Ruling::Beside;
     };
-    let refused =
-        |failure: &Failure| matches!(failure.class, ErrorClass::TlsAlert | ErrorClass::TlsVersion);
+    let refused = |failure: &Failure| matches!(failure.class, ErrorClass::TlsAlert | ErrorClass::TlsVersion);
     if !failing.iter().all(|(_, failure)| refused(failure)) {
         return Ruling::Beside;
     }
@@ -165,13 +150,9 @@ pub fn rate_limited(reading: &Reading) -> Ruling {
 }
 
 pub fn auth(reading: &Reading) -> Ruling {
-    let finding = Finding::new(
-        Action::None,
-        Party::OurApplication,
-        "The peer does not accept our credentials (401).",
-    )
-    .likely()
-    .unless("another key being refused alike");
+    let finding = Finding::new(Action::None, Party::OurApplication, "The peer does not accept our credentials (401).")
+        .likely()
+        .unless("another key being refused alike");
     by_status(reading, 401, finding)
 }
 
@@ -212,13 +193,9 @@ pub fn peer_down(reading: &Reading) -> Ruling {
         return Ruling::Beside;
     }
     let connect = failing.iter().all(|(_, failure)| failure.stage <= Stage::Connect);
-    let finding = Finding::new(
-        Action::None,
-        Party::Peer,
-        "The peer is down: no address that anybody gives serves it.",
-    )
-    .likely_if(!connect || !authority_confirms(reading) || reading.independents.is_none())
-    .because("there is no candidate that proves itself".to_owned())
-    .unless("any address that proves itself");
+    let finding = Finding::new(Action::None, Party::Peer, "The peer is down: no address that anybody gives serves it.")
+        .likely_if(!connect || !authority_confirms(reading) || reading.independents.is_none())
+        .because("there is no candidate that proves itself".to_owned())
+        .unless("any address that proves itself");
     told(finding, &failing).explains()
 }

@@ -204,26 +204,10 @@ pub const RULES: &[Rule] = &[
         doc: "Some of the addresses fail, others work.",
         judge: addresses::partial_address,
     },
-    Rule {
-        code: Code::TlsPolicy,
-        doc: "Every address refuses the handshake itself.",
-        judge: addresses::tls_policy,
-    },
-    Rule {
-        code: Code::RateLimited,
-        doc: "Every address answers 429.",
-        judge: addresses::rate_limited,
-    },
-    Rule {
-        code: Code::Auth,
-        doc: "Every address answers 401.",
-        judge: addresses::auth,
-    },
-    Rule {
-        code: Code::BlockedUs,
-        doc: "Every address answers 403.",
-        judge: addresses::blocked_us,
-    },
+    Rule { code: Code::TlsPolicy, doc: "Every address refuses the handshake itself.", judge: addresses::tls_policy },
+    Rule { code: Code::RateLimited, doc: "Every address answers 429.", judge: addresses::rate_limited },
+    Rule { code: Code::Auth, doc: "Every address answers 401.", judge: addresses::auth },
+    Rule { code: Code::BlockedUs, doc: "Every address answers 403.", judge: addresses::blocked_us },
     Rule {
         code: Code::PeerHttp,
         doc: "Every address is reached and proves its identity, and answers what is not expected.",

@@ -51,10 +51,7 @@ pub fn parked(reading: &Reading) -> Ruling {
     }
     let known: BTreeSet<IpAddr> =
         parked.iter().copied().filter(|address| reading.case.history.knows_address(*address)).collect();
-    finding
-        .likely_if(!known.is_empty())
-        .unless("the page being the peer's own after all")
-        .explains()
+    finding.likely_if(!known.is_empty()).unless("the page being the peer's own after all").explains()
 }
 
 pub fn suspect_hijack(reading: &Reading) -> Ruling {
@@ -65,10 +62,7 @@ pub fn suspect_hijack(reading: &Reading) -> Ruling {
     let mut finding = Finding::new(
         Action::Refuse,
         Party::Attacker,
-        format!(
-            "The name leads to {}, where somebody else answers: treat it as a hijack.",
-            list(foreign.keys())
-        ),
+        format!("The name leads to {}, where somebody else answers: treat it as a hijack.", list(foreign.keys())),
     )
     .unless("a certificate for this name from a trusted issuer at that address");
     for (address, failure) in &foreign {
@@ -76,10 +70,7 @@ pub fn suspect_hijack(reading: &Reading) -> Ruling {
         finding = finding.because(format!("{address} (from {sayers}): {}", failure.detail));
     }
     let history_known = !reading.case.history.identities.is_empty();
-    finding
-        .because("none of these addresses was the peer's before".to_owned())
-        .likely_if(!history_known)
-        .explains()
+    finding.because("none of these addresses was the peer's before".to_owned()).likely_if(!history_known).explains()
 }
 
 fn sayers(reading: &Reading, address: IpAddr) -> String {
@@ -108,16 +99,12 @@ pub fn rotating(reading: &Reading) -> Ruling {
     if let Some((address, failure)) = failing {
         return Ruling::Excluded(format!("{address} does not prove itself: {}", failure.detail));
     }
-    Finding::new(
-        Action::None,
-        Party::Peer,
-        "The answers differ by design (a steered name), and every address works.",
-    )
-    .because(why.clone())
-    .because(format!("{} addresses proved themselves", reading.proved.len()))
-    .told_without_a_page()
-    .unless("an address of the rotation failing")
-    .explains()
+    Finding::new(Action::None, Party::Peer, "The answers differ by design (a steered name), and every address works.")
+        .because(why.clone())
+        .because(format!("{} addresses proved themselves", reading.proved.len()))
+        .told_without_a_page()
+        .unless("an address of the rotation failing")
+        .explains()
 }
 
 pub fn delegation_removed(reading: &Reading) -> Ruling {
@@ -152,14 +139,10 @@ pub fn peer_dns_empty(reading: &Reading) -> Ruling {
         return Ruling::Beside;
     }
     let what = if nxdomain { "that the name does not exist" } else { "that it has no address" };
-    Finding::new(
-        Action::Escalate,
-        Party::Peer,
-        format!("The peer's own name servers agree {what}."),
-    )
-    .because(format!("every authoritative server says {what}"))
-    .unless("one of them giving an address")
-    .explains()
+    Finding::new(Action::Escalate, Party::Peer, format!("The peer's own name servers agree {what}."))
+        .because(format!("every authoritative server says {what}"))
+        .unless("one of them giving an address")
+        .explains()
 }
 
 pub fn dnssec_bogus(reading: &Reading) -> Ruling {
@@ -205,10 +188,7 @@ pub fn negative_cache(reading: &Reading) -> Ruling {
     if let Some(left) = left {
         finding = finding.because(format!("the negative answer has {left} s left"));
     }
-    finding
-        .likely_if(set.is_disjoint(&reading.proved))
-        .unless("our resolver giving an address")
-        .explains()
+    finding.likely_if(set.is_disjoint(&reading.proved)).unless("our resolver giving an address").explains()
 }
 
 pub fn lame_delegation(reading: &Reading) -> Ruling {
@@ -225,9 +205,7 @@ pub fn lame_delegation(reading: &Reading) -> Ruling {
     )
     .unless("all of them answering alike");
     sets.iter()
-        .fold(finding, |finding, (server, set)| {
-            finding.because(format!("{server} answers {}", list(set)))
-        })
+        .fold(finding, |finding, (server, set)| finding.because(format!("{server} answers {}", list(set))))
         .likely()
         .explains()
 }
@@ -246,10 +224,7 @@ fn differs<'a>(reading: &'a Reading) -> Option<Differs<'a>> {
         return None;
     }
     let failing = reading.failures_now();
-    let all_fail = reading
-        .our_set
-        .iter()
-        .all(|address| failing.get(address).is_none_or(|failure| failure.is_some()));
+    let all_fail = reading.our_set.iter().all(|address| failing.get(address).is_none_or(|failure| failure.is_some()));
     if !all_fail {
         return None;
     }
@@ -278,9 +253,8 @@ pub fn identity_discontinuity(reading: &Reading) -> Ruling {
         "The name now leads to somebody with a valid certificate who was never the peer before.",
     )
     .unless("the peer confirming the change by another way than this name");
-    let finding = broken.into_iter().fold(finding, |finding, (old, new)| {
-        finding.because(format!("before: {old}; now: {new}"))
-    });
+    let finding =
+        broken.into_iter().fold(finding, |finding, (old, new)| finding.because(format!("before: {old}; now: {new}")));
     match reading.delegation_changed() {
         Some(changed) => finding.because(changed).likely().explains(),
         None => finding.likely().explains(),
@@ -294,10 +268,7 @@ fn authority_ttl_of(reading: &Reading) -> Option<u32> {
         .history
         .answers
         .iter()
-        .rfind(|seen| {
-            seen.source == crate::diagnose::evidence::Source::Authority
-                && seen.addresses == reading.our_set
-        })
+        .rfind(|seen| seen.source == crate::diagnose::evidence::Source::Authority && seen.addresses == reading.our_set)
         .map(|seen| seen.ttl)
 }
 
@@ -344,10 +315,7 @@ fn age(reading: &Reading) -> Age {
 
 fn stale(reading: &Reading, differs: &Differs, summary: &str) -> Finding {
     let mut finding = Finding::new(Action::Override, Party::OurResolver, summary)
-        .because(format!(
-            "our resolver answers {}, and every one of them fails",
-            list(&reading.our_set)
-        ))
+        .because(format!("our resolver answers {}, and every one of them fails", list(&reading.our_set)))
         .because(format!("the authoritative servers agree on {}", list(differs.agreed)))
         .because(format!("{} proved every endpoint, every time", list(&differs.proved)))
         .unless("our resolver giving the authoritative answer")
@@ -371,13 +339,10 @@ fn stale(reading: &Reading, differs: &Differs, summary: &str) -> Finding {
                 finding = finding.against(format!("{new}; before: {old}")).likely();
             }
             Continuity::NoHistory => {
-                finding = finding
-                    .against("the peer was never seen healthy from here".to_owned())
-                    .likely();
+                finding = finding.against("the peer was never seen healthy from here".to_owned()).likely();
             }
             Continuity::NoIdentity => {
-                finding =
-                    finding.against(format!("{address} has no verified identity")).likely();
+                finding = finding.against(format!("{address} has no verified identity")).likely();
             }
         }
     }
@@ -403,13 +368,11 @@ pub fn ttl_violation(reading: &Reading) -> Ruling {
     }
     let given = answers::ttl_readings(reading.evidence()).iter().map(|reading| reading.ttl).max();
     match (given, authority_ttl_of(reading)) {
-        (Some(given), Some(ttl)) if given > ttl + 1 => stale(
-            reading,
-            &differs,
-            "Our resolver keeps an old answer longer than the peer allowed.",
-        )
-        .because(format!("it gives a TTL of {given} s; the peer gave {ttl} s with that answer"))
-        .explains(),
+        (Some(given), Some(ttl)) if given > ttl + 1 => {
+            stale(reading, &differs, "Our resolver keeps an old answer longer than the peer allowed.")
+                .because(format!("it gives a TTL of {given} s; the peer gave {ttl} s with that answer"))
+                .explains()
+        }
         _ => Ruling::Beside,
     }
 }
@@ -420,13 +383,11 @@ pub fn stale_resolver_transient(reading: &Reading) -> Ruling {
     };
     match age(reading) {
         Age::Past(_) => Ruling::Beside,
-        Age::Within(left) => stale(
-            reading,
-            &differs,
-            "Our resolver gives an answer that is no longer true, within its TTL.",
-        )
-        .because(format!("it has {left} s left and is falling"))
-        .explains(),
+        Age::Within(left) => {
+            stale(reading, &differs, "Our resolver gives an answer that is no longer true, within its TTL.")
+                .because(format!("it has {left} s left and is falling"))
+                .explains()
+        }
     }
 }
 
@@ -436,21 +397,17 @@ pub fn stale_resolver(reading: &Reading) -> Ruling {
             Authority::Agreed(set) if *set == reading.our_set => {
                 "our resolver gives what the authoritative servers give".to_owned()
             }
-            Authority::Agreed(_) => {
-                "what the authoritative servers give does not prove itself either".to_owned()
-            }
+            Authority::Agreed(_) => "what the authoritative servers give does not prove itself either".to_owned(),
             _ => "the authoritative servers did not agree on an address".to_owned(),
         };
         return Ruling::Excluded(why);
     };
     match age(reading) {
-        Age::Past(how) => stale(
-            reading,
-            &differs,
-            "Our resolver goes on giving an old address past its TTL; the peer has moved.",
-        )
-        .because(how)
-        .explains(),
+        Age::Past(how) => {
+            stale(reading, &differs, "Our resolver goes on giving an old address past its TTL; the peer has moved.")
+                .because(how)
+                .explains()
+        }
         Age::Within(_) => Ruling::Beside,
     }
 }

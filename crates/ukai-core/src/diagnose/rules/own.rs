@@ -13,8 +13,7 @@ use crate::observe::ErrorClass;
 pub const APPLICATION_FAILURES: usize = 3;
 
 pub fn clock_skew(reading: &Reading) -> Ruling {
-    let offsets: Vec<i64> =
-        reading.live.iter().filter_map(|control| control.clock_offset_s).collect();
+    let offsets: Vec<i64> = reading.live.iter().filter_map(|control| control.clock_offset_s).collect();
     let off = offsets.iter().filter(|offset| offset.abs() > CLOCK_TOLERANCE_S).count();
     let dates_fail = reading.live.iter().filter(|control| control.dates_failure).count();
     if off >= CONTROLS_NEEDED || dates_fail >= CONTROLS_NEEDED {
@@ -24,25 +23,19 @@ pub fn clock_skew(reading: &Reading) -> Ruling {
             "Our clock is wrong: certificates and signatures fail for that, not for the peer.",
         )
         .likely_if(off < CONTROLS_NEEDED)
-        .because(format!(
-            "{off} of {} controls tell a time more than {CLOCK_TOLERANCE_S} s from ours",
-            offsets.len()
-        ))
+        .because(format!("{off} of {} controls tell a time more than {CLOCK_TOLERANCE_S} s from ours", offsets.len()))
         .because(format!("{dates_fail} controls fail on the dates of their certificates"))
         .unless("the controls' clocks agreeing with ours")
         .explains();
     }
     let on_time = offsets.len() - off;
     if on_time >= CONTROLS_NEEDED {
-        return Ruling::Excluded(format!(
-            "{on_time} controls tell our time to within {CLOCK_TOLERANCE_S} s"
-        ));
+        return Ruling::Excluded(format!("{on_time} controls tell our time to within {CLOCK_TOLERANCE_S} s"));
     }
     match reading.failure() {
-        Some(failure) if is_before_tls(failure) => Ruling::Excluded(format!(
-            "the failure is at {}, before any date is looked at",
-            failure.stage.name()
-        )),
+        Some(failure) if is_before_tls(failure) => {
+            Ruling::Excluded(format!("the failure is at {}, before any date is looked at", failure.stage.name()))
+        }
         _ => Ruling::Unknown("fewer than two controls told the time".to_owned()),
     }
 }
@@ -53,9 +46,10 @@ pub fn own_egress(reading: &Reading) -> Ruling {
         if reading.works_now() {
             return Ruling::Excluded("the peer itself is reached".to_owned());
         }
-        let failures = reading.live.iter().filter_map(|control| {
-            Some(format!("{}: {}", control.control, control.address_failure.as_ref()?))
-        });
+        let failures = reading
+            .live
+            .iter()
+            .filter_map(|control| Some(format!("{}: {}", control.control, control.address_failure.as_ref()?)));
         return failures
             .fold(
                 Finding::new(
@@ -84,9 +78,10 @@ pub fn own_resolver(reading: &Reading) -> Ruling {
         if matches!(reading.ours, OurAnswer::Addresses(_)) && reading.works_now() {
             return Ruling::Excluded("the peer's name is resolved".to_owned());
         }
-        let failures = reading.live.iter().filter_map(|control| {
-            Some(format!("{}: {}", control.control, control.name_failure.as_ref()?))
-        });
+        let failures = reading
+            .live
+            .iter()
+            .filter_map(|control| Some(format!("{}: {}", control.control, control.name_failure.as_ref()?)));
         return failures
             .fold(
                 Finding::new(
@@ -96,10 +91,7 @@ pub fn own_resolver(reading: &Reading) -> Ruling {
                 ),
                 Finding::because,
             )
-            .because(format!(
-                "{} controls are reached by their address all the while",
-                reading.by_address.passed
-            ))
+            .because(format!("{} controls are reached by their address all the while", reading.by_address.passed))
             .unless("our resolver answering for a control's name")
             .explains();
     }
@@ -146,22 +138,17 @@ pub fn intercepted(reading: &Reading) -> Ruling {
         return Ruling::Excluded(format!("{as_before} controls show the issuer they had in peace"));
     }
     match reading.failure() {
-        Some(failure) if is_before_tls(failure) => Ruling::Excluded(format!(
-            "the failure is at {}, where no proxy answers",
-            failure.stage.name()
-        )),
+        Some(failure) if is_before_tls(failure) => {
+            Ruling::Excluded(format!("the failure is at {}, where no proxy answers", failure.stage.name()))
+        }
         _ => Ruling::Unknown("fewer than two controls showed a known certificate".to_owned()),
     }
 }
 
 pub fn dns_intercepted(reading: &Reading) -> Ruling {
     match &reading.evidence().canary {
-        Canary::Clean => {
-            Ruling::Excluded("a name that cannot exist is refused as it should be".to_owned())
-        }
-        Canary::NoAnswer => {
-            Ruling::Unknown("no authoritative server answered the canary".to_owned())
-        }
+        Canary::Clean => Ruling::Excluded("a name that cannot exist is refused as it should be".to_owned()),
+        Canary::NoAnswer => Ruling::Unknown("no authoritative server answered the canary".to_owned()),
         Canary::Intercepted(how) => Finding::new(
             Action::None,
             Party::OurNetwork,
@@ -178,42 +165,25 @@ pub fn client_pinned(reading: &Reading) -> Ruling {
     if !reading.works_now() {
         return Ruling::Excluded("the normal path itself fails".to_owned());
     }
-    let recent: Vec<_> = reading
-        .case
-        .application
-        .iter()
-        .rev()
-        .take(APPLICATION_FAILURES)
-        .collect();
-    let all_failed =
-        recent.len() == APPLICATION_FAILURES && recent.iter().all(|call| !call.ok);
+    let recent: Vec<_> = reading.case.application.iter().rev().take(APPLICATION_FAILURES).collect();
+    let all_failed = recent.len() == APPLICATION_FAILURES && recent.iter().all(|call| !call.ok);
     if !all_failed {
         return Ruling::Beside;
     }
     let used: BTreeSet<_> = recent.iter().filter_map(|call| call.address).collect();
     if used.is_empty() {
-        return Ruling::Unknown(
-            "the application fails, and does not say which address it uses".to_owned(),
-        );
+        return Ruling::Unknown("the application fails, and does not say which address it uses".to_owned());
     }
     if !used.is_disjoint(&reading.our_set) {
-        return Ruling::Excluded(
-            "the application uses an address that is answered now".to_owned(),
-        );
+        return Ruling::Excluded("the application uses an address that is answered now".to_owned());
     }
     Finding::new(
         Action::None,
         Party::OurApplication,
-        format!(
-            "The application holds on to {}, which the name no longer leads to.",
-            list(&used)
-        ),
+        format!("The application holds on to {}, which the name no longer leads to.", list(&used)),
     )
     .because(format!("our resolver answers {}, and every one works", list(&reading.our_set)))
-    .because(format!(
-        "the application's last {APPLICATION_FAILURES} calls failed on {}",
-        list(&used)
-    ))
+    .because(format!("the application's last {APPLICATION_FAILURES} calls failed on {}", list(&used)))
     .likely_if(reading.our_set != reading.authority_set)
     .unless("the application failing on an address that is answered now")
     .explains()

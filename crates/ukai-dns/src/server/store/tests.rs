@@ -143,7 +143,10 @@ fn compare_and_swap() {
     assert_eq!(store.leases()[0].record, second);
     assert_eq!(refusal(store.set(record("o-3", HOUR, start), Some(4), start.0)), Refusal::NotThere { expected: 4 });
 
-    assert!(matches!(store.clear("o-1", Some(1), "late", start.0), Err(StoreError::Refused(Refusal::Conflict { generation: 2, .. }))));
+    assert!(matches!(
+        store.clear("o-1", Some(1), "late", start.0),
+        Err(StoreError::Refused(Refusal::Conflict { generation: 2, .. }))
+    ));
     assert_eq!(store.clear("o-1", Some(2), "healed", start.0).unwrap(), Some(second.clone()));
     assert_eq!(store.clear("o-1", Some(2), "healed", start.0).unwrap(), None);
     // A set that comes late does not bring back what has ended; a new generation may.
@@ -184,10 +187,12 @@ fn nothing_of_a_damaged_file_stands() {
     let long = record("o-1", 25 * HOUR, start);
     let twice = [record("o-1", HOUR, start), record("o-1", HOUR, start)];
     let file = |overrides: &[OverrideRecord], version: u32| {
-        serde_json::json!({ "version": version, "highest_wall_ms": start.0.wall_ms(), "overrides": overrides }).to_string()
+        serde_json::json!({ "version": version, "highest_wall_ms": start.0.wall_ms(), "overrides": overrides })
+            .to_string()
     };
     let whole = file(&[record("o-1", HOUR, start)], 1);
-    let damaged = [whole[..whole.len() - 9].to_owned(), file(&[long], 1), file(&twice, 1), file(&[], 2), " ".repeat(2_000_000)];
+    let damaged =
+        [whole[..whole.len() - 9].to_owned(), file(&[long], 1), file(&twice, 1), file(&[], 2), " ".repeat(2_000_000)];
     for text in damaged {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(FILE), &text).unwrap();

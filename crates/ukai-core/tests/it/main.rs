@@ -1,0 +1,9 @@
+//! The engine, played by hand: inputs in, events and effects out.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
+
+mod crash;
+mod diagnosis;
+mod guards;
+mod path;
+mod world;

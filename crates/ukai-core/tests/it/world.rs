@@ -1,0 +1,511 @@
+//! A small world in memory: what the shell would have asked and seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use ukai_core::diagnose::evidence::*;
+use ukai_core::diagnose::history::{History, ProvenIdentity, SeenAnswer, SeenDelegation};
+use ukai_core::effect::Effect;
+use ukai_core::engine::{Engine, Step};
+use ukai_core::event::{Actor, Event, Recorded};
+use ukai_core::input::{Command, Input, Verification};
+use ukai_core::observe::*;
+use ukai_core::peer::{Level, Mode, Peer, Settings};
+
+pub const HOST: &str = "api.peer.example";
+pub const ENDPOINT: &str = "https://api.peer.example/health";
+pub const OLD: &str = "192.0.100.1";
+pub const NEW: &str = "192.0.101.1";
+pub const EVIL: &str = "203.1.2.3";
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub fn set(addresses: &[&str]) -> BTreeSet<IpAddr> {
+    addresses.iter().map(|address| ip(address)).collect()
+}
+
+pub fn start() -> Timestamp {
+    "2026-01-10T03:00:00Z".parse().unwrap()
+}
+
+/// What a host does when it is probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    Serves,
+    NewKey,
+    Silent,
+    Foreign,
+    Expired,
+    Parked,
+    Status(u16),
+}
+
+/// The world outside, as it is now.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub now: Timestamp,
+    pub level: Level,
+    pub authority: BTreeMap<String, BTreeSet<IpAddr>>,
+    pub resolver: Result<BTreeSet<IpAddr>, Rcode>,
+    pub resolver_ttls: [u32; 3],
+    pub independents: BTreeSet<IpAddr>,
+    pub hosts: BTreeMap<IpAddr, Host>,
+    pub controls_reached: bool,
+    pub control_names: bool,
+    pub canary: Canary,
+    pub parent_ns: BTreeSet<String>,
+    pub served: Option<BTreeSet<IpAddr>>,
+    pub history: History,
+    pub rotates: bool,
+}
+
+impl World {
+    pub fn healthy() -> World {
+        World {
+            now: start(),
+            level: Level::Approve,
+            authority: servers(&[OLD]),
+            resolver: Ok(set(&[OLD])),
+            resolver_ttls: [60, 59, 55],
+            independents: set(&[OLD]),
+            hosts: BTreeMap::from([(ip(OLD), Host::Serves), (ip(NEW), Host::Serves), (ip(EVIL), Host::Foreign)]),
+            controls_reached: true,
+            control_names: true,
+            canary: Canary::Clean,
+            parent_ns: names(),
+            served: None,
+            history: history(),
+            rotates: false,
+        }
+    }
+
+    /// S01: the peer moved, and our resolver goes on giving the old address.
+    pub fn stale() -> World {
+        let mut world = World::healthy();
+        world.go_stale();
+        world
+    }
+
+    pub fn go_stale(&mut self) {
+        self.authority = servers(&[NEW]);
+        self.independents = set(&[NEW]);
+        self.hosts.insert(ip(OLD), Host::Silent);
+        self.resolver_ttls = [60, 60, 60];
+    }
+
+    pub fn heal(&mut self) {
+        self.resolver = Ok(set(&[NEW]));
+        self.resolver_ttls = [60, 59, 55];
+    }
+
+    pub fn peer(&self) -> Peer {
+        Peer {
+            name: "api".into(),
+            host: HOST.into(),
+            endpoints: vec![ENDPOINT.into()],
+            interval: Duration::from_secs(10),
+            level: self.level,
+            approvals: 1,
+            lease: Duration::from_secs(4 * 3600),
+            mode: Mode::Follow,
+            pin: Vec::new(),
+            networks: Vec::new(),
+            verified_tls: true,
+            needs_secret: false,
+        }
+    }
+
+    pub fn settings(&self) -> Settings {
+        Settings {
+            peers: BTreeMap::from([("api".to_owned(), self.peer())]),
+            controls: controls(),
+            allow_addresses: Vec::new(),
+            serves_dns: true,
+            subscribers: vec!["team".into()],
+            application_reports: true,
+        }
+    }
+
+    pub fn result(&self, address: IpAddr) -> AddressResult {
+        let host = self.hosts.get(&address).copied().unwrap_or(Host::Silent);
+        let failed = |stage, class| Some(Failure { stage, class, detail: "as staged".into() });
+        let (identity, failure, status) = match host {
+            Host::Serves => (Some(identity("key-1", true)), None, Some(200)),
+            Host::NewKey => (Some(identity("key-2", true)), None, Some(200)),
+            Host::Silent => (None, failed(Stage::Connect, ErrorClass::Timeout), None),
+            Host::Foreign => (Some(identity("evil", false)), failed(Stage::Tls, ErrorClass::SelfSigned), None),
+            Host::Expired => (Some(identity("key-1", false)), failed(Stage::Tls, ErrorClass::Expired), None),
+            Host::Parked => (Some(identity("parking", true)), failed(Stage::Transfer, ErrorClass::Parked), Some(200)),
+            Host::Status(code) => {
+                (Some(identity("key-1", true)), failed(Stage::Processing, ErrorClass::HttpStatus), Some(code))
+            }
+        };
+        AddressResult {
+            address,
+            port: 443,
+            timings: Timings::default(),
+            identity,
+            http: status.map(|status| HttpFacts { status, ..HttpFacts::default() }),
+            failure,
+        }
+    }
+
+    pub fn observation(&self, path: Path) -> Observation {
+        let answered = match (&self.served, path) {
+            (Some(served), Path::Normal) => Ok(served.clone()),
+            _ => self.resolver.clone(),
+        };
+        let (addresses, failure) = match answered {
+            Ok(addresses) => (addresses, None),
+            Err(rcode) => {
+                let class = match rcode {
+                    Rcode::Nxdomain => ErrorClass::Nxdomain,
+                    _ => ErrorClass::Servfail,
+                };
+                let detail = "as staged".to_owned();
+                (BTreeSet::new(), Some(Failure { stage: Stage::Resolve, class, detail }))
+            }
+        };
+        Observation {
+            peer: "api".into(),
+            endpoint: ENDPOINT.into(),
+            path,
+            started_at: self.now,
+            resolution: Resolution {
+                resolver: "udp://127.0.0.53:53".into(),
+                addresses: addresses.iter().copied().collect(),
+                addresses_total: addresses.len(),
+                ttl: Some(60),
+                failure,
+                ..Resolution::default()
+            },
+            results: addresses.iter().map(|address| self.result(*address)).collect(),
+        }
+    }
+
+    pub fn evidence(&self, purpose: Purpose, also: &BTreeSet<IpAddr>) -> Evidence {
+        let mut asked = Vec::new();
+        for (server, addresses) in &self.authority {
+            for transport in ["udp", "tcp"] {
+                let mut answer = answer(addresses, 60, true);
+                if self.rotates && transport == "udp" {
+                    answer.addresses.pop();
+                }
+                asked.push(question(Source::Authority, server, transport, self.now, answer));
+            }
+        }
+        for (place, ttl) in self.resolver_ttls.into_iter().enumerate() {
+            let at = self.now + SignedDuration::from_millis(1500 * place as i64);
+            let answer = match &self.resolver {
+                Ok(addresses) => answer(addresses, ttl, false),
+                Err(rcode) => Answer { rcode: *rcode, ..answer(&BTreeSet::new(), ttl, false) },
+            };
+            asked.push(question(Source::OurResolver, "udp://127.0.0.53:53", "udp", at, answer));
+        }
+        for server in ["tls://9.9.9.9:853", "tls://1.1.1.1:853"] {
+            let answer = answer(&self.independents, 60, false);
+            asked.push(question(Source::Independent, server, "tls", self.now, answer));
+        }
+        let mut candidates: BTreeMap<IpAddr, BTreeSet<Source>> = BTreeMap::new();
+        for asked in &asked {
+            for address in asked.answer().iter().flat_map(|answer| &answer.addresses) {
+                candidates.entry(*address).or_default().insert(asked.source);
+            }
+        }
+        for address in also {
+            candidates.entry(*address).or_default();
+        }
+        Evidence {
+            peer: "api".into(),
+            host: HOST.into(),
+            purpose,
+            started_at: self.now,
+            finished_at: self.now + SignedDuration::from_secs(3),
+            endpoints: vec![ENDPOINT.into()],
+            asked,
+            delegation: Some(Delegation {
+                zone: "peer.example".into(),
+                parent_ns: self.parent_ns.clone(),
+                child_ns: self.parent_ns.clone(),
+                servers: Vec::new(),
+                parent_rcode: None,
+                problems: Vec::new(),
+            }),
+            canary: self.canary.clone(),
+            candidates: candidates
+                .into_iter()
+                .map(|(address, learned_from)| Candidate {
+                    address,
+                    learned_from,
+                    by_operator: also.contains(&address),
+                    proofs: self.proofs(address),
+                })
+                .collect(),
+            controls: controls().into_iter().map(|control| self.control(control)).collect(),
+            observations: vec![self.observation(Path::Bypass)],
+        }
+    }
+
+    fn proofs(&self, address: IpAddr) -> Vec<Proof> {
+        let result = self.result(address);
+        let times = if result.is_success() { 3 } else { 1 };
+        (0..times).map(|_| Proof { endpoint: ENDPOINT.into(), result: result.clone() }).collect()
+    }
+
+    fn control(&self, control: String) -> ControlResult {
+        ControlResult {
+            control,
+            name_failure: (!self.control_names).then(|| "SERVFAIL".into()),
+            address_failure: (!self.controls_reached).then(|| "timed out".into()),
+            issuer: self.controls_reached.then(|| "CN=Web CA".into()),
+            dates_failure: false,
+            clock_offset_s: self.controls_reached.then_some(0),
+            tls_verified: self.controls_reached,
+        }
+    }
+}
+
+fn controls() -> Vec<String> {
+    (1..=3).map(|number| format!("https://control-{number}.example/")).collect()
+}
+
+pub fn names() -> BTreeSet<String> {
+    (1..=3).map(|number| format!("ns-{number}.peer.example")).collect()
+}
+
+pub fn servers(addresses: &[&str]) -> BTreeMap<String, BTreeSet<IpAddr>> {
+    names().into_iter().map(|server| (server, set(addresses))).collect()
+}
+
+fn identity(key: &str, verified: bool) -> Identity {
+    Identity {
+        key_sha256: key.to_owned(),
+        certificate_sha256: format!("certificate of {key}"),
+        issuer: "CN=Peer CA".into(),
+        names: vec![HOST.into()],
+        names_total: 1,
+        not_before: start() - SignedDuration::from_hours(240),
+        not_after: start() + SignedDuration::from_hours(2400),
+        chain_length: 2,
+        version: Some("TLSv1.3".into()),
+        alpn: None,
+        verified,
+    }
+}
+
+fn answer(addresses: &BTreeSet<IpAddr>, ttl: u32, authoritative: bool) -> Answer {
+    Answer {
+        rcode: Rcode::Noerror,
+        authoritative,
+        recursion_available: !authoritative,
+        authentic_data: false,
+        truncated: false,
+        addresses: addresses.iter().copied().collect(),
+        chain: Vec::new(),
+        ttl: Some(ttl),
+        soa: None,
+        extended_errors: Vec::new(),
+        nsid: None,
+        elapsed_us: 500,
+    }
+}
+
+fn question(source: Source, server: &str, transport: &str, at: Timestamp, answer: Answer) -> Asked {
+    Asked {
+        source,
+        server: server.to_owned(),
+        identity: server.to_owned(),
+        transport: transport.to_owned(),
+        record_type: "A".into(),
+        checking_disabled: false,
+        at,
+        outcome: Outcome::Answered(answer),
+    }
+}
+
+pub fn history() -> History {
+    let since = start() - SignedDuration::from_hours(168);
+    History {
+        since: Some(since),
+        identities: vec![ProvenIdentity {
+            key_sha256: "key-1".into(),
+            issuer: "CN=Peer CA".into(),
+            addresses: set(&[OLD]),
+        }],
+        answers: vec![SeenAnswer {
+            source: Source::Authority,
+            addresses: set(&[OLD]),
+            ttl: 60,
+            first_seen: since,
+            last_seen: start(),
+        }],
+        delegation: Some(SeenDelegation { zone: "peer.example".into(), parent_ns: names(), child_ns: names() }),
+        controls: controls().into_iter().collect(),
+        control_issuers: controls().into_iter().map(|control| format!("{control} CN=Web CA")).collect(),
+    }
+}
+
+pub fn person(uid: u32) -> Actor {
+    Actor { uid: Some(uid), name: format!("person-{uid}"), via: "cli".into() }
+}
+
+/// The engine with the world around it: carries out effects at once, keeps the log.
+pub struct Play {
+    pub world: World,
+    pub engine: Engine,
+    pub log: Vec<Recorded>,
+    /// Effects that were released and are not carried out yet.
+    pub waiting: Vec<Effect>,
+    /// Notifications that left, by key and subscriber.
+    pub sent: Vec<String>,
+    pub replies: Vec<ukai_core::effect::Reply>,
+    pub applied: Vec<ukai_core::effect::ServedOverride>,
+}
+
+impl Play {
+    pub fn new(world: World) -> Play {
+        let mut play = Play {
+            world,
+            engine: Engine::default(),
+            log: Vec::new(),
+            waiting: Vec::new(),
+            sent: Vec::new(),
+            replies: Vec::new(),
+            applied: Vec::new(),
+        };
+        play.start();
+        let history = Box::new(play.world.history.clone());
+        let import = Command::ImportHistory { peer: "api".into(), history };
+        play.input(Input::Command { id: 0, by: person(1), command: import });
+        play
+    }
+
+    fn start(&mut self) {
+        let settings = Box::new(self.world.settings());
+        self.input(Input::Started { version: "test".into(), settings });
+    }
+
+    pub fn input(&mut self, input: Input) {
+        let Step { events, effects } = self.engine.handle(self.world.now, input);
+        self.log.extend(events);
+        self.waiting.extend(effects);
+    }
+
+    /// The process dies: what was not in the log is gone, effects on their way too.
+    pub fn crash(&mut self) {
+        self.engine = Engine::replay(self.log.clone());
+        self.waiting.clear();
+        self.start();
+    }
+
+    /// Carries out the oldest effect. False: there was none.
+    pub fn carry_out(&mut self) -> bool {
+        if self.waiting.is_empty() {
+            return false;
+        }
+        let effect = self.waiting.remove(0);
+        if let Some(input) = self.outcome(effect) {
+            self.input(input);
+        }
+        true
+    }
+
+    fn outcome(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Probe { id, peer, path } => {
+                Some(Input::Observed { id, peer, observations: vec![self.world.observation(path)] })
+            }
+            Effect::Gather { id, purpose, also, .. } => {
+                let evidence = Box::new(self.world.evidence(purpose, &also));
+                Some(Input::EvidenceGathered { id, evidence })
+            }
+            Effect::Apply(served) => {
+                self.world.served = Some(served.addresses.clone());
+                self.applied.push(served.clone());
+                Some(Input::Applied { id: served.id, generation: served.generation, result: Ok(()) })
+            }
+            Effect::Withdraw { id, generation, .. } => {
+                self.world.served = None;
+                Some(Input::Withdrawn { id, generation, result: Ok(()) })
+            }
+            Effect::Verify { id, generation, .. } => {
+                let served = self.world.served.clone().unwrap_or_default();
+                let verification = Verification {
+                    at_server: Ok(served.clone()),
+                    by_resolver: Ok(served),
+                    observations: vec![self.world.observation(Path::Normal)],
+                };
+                Some(Input::Verified { id, generation, verification })
+            }
+            Effect::Notify { notification, subscriber } => {
+                self.sent.push(notification.key.clone());
+                let key = notification.key;
+                Some(Input::NotificationSent { key, subscriber, attempts: 1, result: Ok(()) })
+            }
+            Effect::WriteReport { incident } => {
+                Some(Input::ReportWritten { incident, result: Ok(vec!["report.md".into()]) })
+            }
+            Effect::Reply { reply, .. } => {
+                self.replies.push(reply);
+                None
+            }
+        }
+    }
+
+    /// Lets time go on, carrying out everything that comes up.
+    pub fn run_for(&mut self, seconds: i64) {
+        let end = self.world.now + SignedDuration::from_secs(seconds);
+        for _ in 0..100_000 {
+            if self.carry_out() {
+                continue;
+            }
+            match self.engine.poll_timeout() {
+                Some(at) if at <= end => {
+                    self.world.now = self.world.now.max(at);
+                    self.input(Input::Tick);
+                }
+                _ => {
+                    self.world.now = end;
+                    return;
+                }
+            }
+        }
+        panic!("the engine never came to rest");
+    }
+
+    pub fn command(&mut self, command: Command, uid: u32) {
+        self.input(Input::Command { id: 1, by: person(uid), command });
+    }
+
+    /// Approves whatever waits for it, as a person who saw the plan.
+    pub fn approve(&mut self) {
+        let pending = self.engine.state().overrides.values().find(|over| over.phase.is_pending());
+        let (id, hash) = pending.map(|over| (over.id.clone(), over.hash.clone())).unwrap();
+        self.command(Command::Approve { id, hash, why: "it is right".into() }, 1000);
+    }
+
+    pub fn application_calls(&mut self, ok: bool, address: &str, times: usize) {
+        for _ in 0..times {
+            let call = ApplicationCall { at: self.world.now, ok, address: Some(ip(address)), error: None };
+            self.input(Input::ApplicationCalled { peer: "api".into(), call });
+        }
+    }
+
+    pub fn saw(&self, wanted: impl Fn(&Event) -> bool) -> bool {
+        self.log.iter().any(|record| wanted(&record.event))
+    }
+
+    pub fn verdicts(&self) -> Vec<String> {
+        self.log
+            .iter()
+            .filter_map(|record| match &record.event {
+                Event::Diagnosed { verdict, .. } => Some(format!("{} {}", verdict.code.name(), verdict.sure.name())),
+                _ => None,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,291 @@
+//! Looking at the daemon: status, incidents, overrides, plans, events, reports.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde::Deserialize;
+use serde_json::Value;
+use ukai_core::diagnose::verdict::Verdict;
+use ukai_core::input::ServedNow;
+use ukai_core::overrides::Override;
+use ukai_core::state::Incident;
+
+use crate::log::Position;
+use crate::socket::Op;
+
+use super::daemon::{Daemon, failed};
+use super::matrix::print_verdict;
+use super::narrate;
+use super::paint::{Painted, Table, Tone, list};
+use super::{DONE, Failed, REFUSED};
+
+#[derive(Debug, clap::Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct IncidentsArgs {
+    /// One incident in full.
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct OneArgs {
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct EventsArgs {
+    /// Only events after this position of the log.
+    #[arg(long, value_name = "POSITION", default_value_t = 0)]
+    from: Position,
+    /// Wait for more.
+    #[arg(long)]
+    follow: bool,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
+    let status = args.daemon.call(Op::Status).await?;
+    if args.json {
+        return json(&status);
+    }
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    anstream::println!(
+        "ukai {}, process {}, up since {}, {} events in {}",
+        text(&status["version"]),
+        status["process"],
+        text(&status["started_at"]),
+        status["position"],
+        text(&status["data_dir"]),
+    );
+    match status["dns"].as_array() {
+        Some(listen) => anstream::println!("serves DNS on {}", list(listen.iter().map(text))),
+        None => anstream::println!("serves no DNS: overrides have nowhere to take effect"),
+    }
+    if let Some(trouble) = status["trouble"].as_str() {
+        anstream::println!("{}", Painted(Tone::Bad, format_args!("nothing can be decided: {trouble}")));
+    }
+    if !status["frozen"].is_null() {
+        let by = text(&status["frozen"]["by"]["name"]);
+        anstream::println!("{}", Painted(Tone::Warning, format_args!("frozen by {by}: no automatic change until `ukai thaw`")));
+    }
+    let mut table = Table::with_header(&["peer", "host", "level", "alarms", "incident", "override", "verdict"]);
+    for peer in status["peers"].as_array().into_iter().flatten() {
+        let alarms = peer["alarms"].as_array().cloned().unwrap_or_default();
+        let in_alarm: Vec<&Value> = alarms.iter().filter(|alarm| alarm["state"] == "ALARM").collect();
+        let shown = if alarms.is_empty() {
+            "no data".to_owned()
+        } else if in_alarm.is_empty() {
+            "OK".to_owned()
+        } else {
+            list(in_alarm.iter().map(|alarm| text(&alarm["alarm"])))
+        };
+        let tone = if !in_alarm.is_empty() { Tone::Bad } else { Tone::Plain };
+        let verdict = match &peer["verdict"] {
+            Value::Null => "-".to_owned(),
+            verdict => format!("{} ({})", text(&verdict["code"]), text(&verdict["sure"])),
+        };
+        let row = [&peer["name"], &peer["host"], &peer["level"]].map(text);
+        let mut row = row.to_vec();
+        row.extend([shown, text(&peer["incident"]), text(&peer["override"]), verdict]);
+        table.row(tone, row);
+    }
+    anstream::print!("{table}");
+    Ok(ExitCode::from(DONE))
+}
+
+pub async fn incidents(args: IncidentsArgs) -> anyhow::Result<ExitCode> {
+    let value = args.show.daemon.call(Op::Incidents).await?;
+    let incidents: Vec<Incident> = serde_json::from_value(value.clone()).context("the daemon's answer is not understood")?;
+    let Some(id) = &args.id else {
+        if args.show.json {
+            return json(&value);
+        }
+        return table_of(&incidents);
+    };
+    let incident = incidents
+        .iter()
+        .find(|incident| &incident.id == id)
+        .ok_or_else(|| Failed::new(REFUSED, format!("there is no incident {id} among the recent ones; `ukai incidents` lists them")))?;
+    if args.show.json {
+        return json(&serde_json::to_value(incident)?);
+    }
+    anstream::println!("{} {}", Painted(Tone::Strong, &incident.id), incident.summary);
+    anstream::println!(
+        "  {} fails at {} ({}) since {:.0}; opened {:.0}{}",
+        incident.peer,
+        incident.stage.name(),
+        incident.class.name(),
+        incident.failing_since,
+        incident.opened_at,
+        incident.closed_at.map(|at| format!("; closed {at:.0}: {}", incident.close_reason.as_deref().unwrap_or(""))).unwrap_or_default(),
+    );
+    for refusal in &incident.refusals {
+        anstream::println!("  {} {}: {}", Painted(Tone::Warning, "an override is refused by"), refusal.guard, refusal.reason);
+    }
+    if let Some(over) = &incident.r#override {
+        anstream::println!("  override {over}; see `ukai plan {over}`");
+    }
+    if let Some(verdict) = &incident.verdict {
+        print_verdict(verdict);
+    }
+    Ok(ExitCode::from(DONE))
+}
+
+fn table_of(incidents: &[Incident]) -> anyhow::Result<ExitCode> {
+    if incidents.is_empty() {
+        anstream::println!("no incidents");
+    } else {
+        let mut table = Table::with_header(&["incident", "peer", "opened", "state", "layer", "verdict", "override"]);
+        for incident in incidents {
+            let state = incident.closed_at.map_or_else(|| "open".to_owned(), |at| format!("closed {at:.0}"));
+            let verdict = |verdict: &Verdict| format!("{} ({})", verdict.code.name(), verdict.sure.name());
+            table.row(
+                if incident.closed_at.is_none() { Tone::Bad } else { Tone::Plain },
+                vec![
+                    incident.id.clone(),
+                    incident.peer.clone(),
+                    format!("{:.0}", incident.opened_at),
+                    state,
+                    format!("{}: {}", incident.stage.name(), incident.class.name()),
+                    incident.verdict.as_ref().map_or_else(|| "-".to_owned(), verdict),
+                    incident.r#override.clone().unwrap_or_else(|| "-".to_owned()),
+                ],
+            );
+        }
+        anstream::print!("{table}");
+    }
+    Ok(ExitCode::from(DONE))
+}
+
+#[derive(Deserialize)]
+struct Overrides {
+    overrides: Vec<Override>,
+    /// What the DNS process itself says; None: there is none, or it does not answer.
+    serving: Option<Vec<ServedNow>>,
+    trouble: Option<String>,
+}
+
+pub async fn overrides(args: ShowArgs) -> anyhow::Result<ExitCode> {
+    let value = args.daemon.call(Op::Overrides).await?;
+    if args.json {
+        return json(&value);
+    }
+    let Overrides { overrides, serving, trouble } =
+        serde_json::from_value(value).context("the daemon's answer is not understood")?;
+    if let Some(trouble) = trouble {
+        anstream::println!("{}", Painted(Tone::Bad, trouble));
+    }
+    let served: BTreeMap<String, ServedNow> =
+        serving.into_iter().flatten().map(|served| (served.id.clone(), served)).collect();
+    if overrides.is_empty() && served.is_empty() {
+        anstream::println!("no overrides");
+        return Ok(ExitCode::from(DONE));
+    }
+    let mut table = Table::with_header(&["override", "host", "state", "addresses", "until", "served"]);
+    for over in &overrides {
+        let tone = if over.phase.stands() { Tone::Warning } else { Tone::Plain };
+        let until = over.expires_at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
+        let now = served.get(&over.id).map_or_else(|| "no".to_owned(), |served| list(&served.addresses));
+        table.row(
+            tone,
+            vec![over.id.clone(), over.plan.host.clone(), over.phase.name().to_owned(), list(&over.addresses), until, now],
+        );
+    }
+    for unknown in served.values().filter(|served| !overrides.iter().any(|over| over.id == served.id)) {
+        let row = vec![
+            unknown.id.clone(),
+            unknown.host.clone(),
+            "not known to the daemon".to_owned(),
+            list(&unknown.addresses),
+            format!("{:.0}", unknown.expires_at),
+            "yes".to_owned(),
+        ];
+        table.row(Tone::Bad, row);
+    }
+    anstream::print!("{table}");
+    Ok(ExitCode::from(DONE))
+}
+
+pub async fn plan(args: OneArgs) -> anyhow::Result<ExitCode> {
+    let value = args.show.daemon.call(Op::Plan { override_id: args.id }).await?;
+    if args.show.json {
+        return json(&value);
+    }
+    print_plan(&serde_json::from_value(value).context("the daemon's answer is not understood")?);
+    Ok(ExitCode::from(DONE))
+}
+
+/// The plan as somebody reads it who is about to say yes.
+pub fn print_plan(over: &Override) {
+    let plan = &over.plan;
+    let row = |name: &str, text: String| anstream::println!("  {} {text}", Painted(Tone::Faint, format_args!("{name:<11}")));
+    anstream::println!("{} for {}: {}", Painted(Tone::Strong, &over.id), plan.host, over.phase.name());
+    row("incident", format!("{}, {}", plan.incident, plan.verdict));
+    row("serve", format!("{} ({}, TTL {} s)", list(&plan.addresses), plan.mode.name(), plan.ttl_s));
+    row("in place of", plan.existing.clone());
+    row("types", plan.types.clone());
+    row("sources", list(&plan.sources));
+    row("must prove", format!("keys {}; issuers {}; networks {}", list(&plan.anchors.keys), list(&plan.anchors.issuers), list(&plan.anchors.networks)));
+    row("lease", format!("{} s, reverted after {} good checks in a row", plan.lease_s, plan.revert_after));
+    row("inverse", plan.inverse.clone());
+    row("approvals", format!("{} of {}", over.approvals.len(), plan.approvals));
+    for approval in &over.approvals {
+        row("", narrate::person(approval));
+    }
+    for shown in &plan.shown {
+        anstream::println!("  {} {}: {}", Painted(Tone::Warning, "look at"), shown.guard, shown.reason);
+    }
+    row("hash", over.hash.clone());
+}
+
+pub async fn report(args: OneArgs) -> anyhow::Result<ExitCode> {
+    let value = args.show.daemon.call(Op::Report { incident: args.id }).await?;
+    if args.show.json {
+        return json(&value);
+    }
+    println!("{}", value["markdown"].as_str().unwrap_or_default());
+    let paths: Vec<&str> = value["paths"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !paths.is_empty() {
+        anstream::eprintln!("{}", Painted(Tone::Faint, format_args!("also in {}", list(paths))));
+    }
+    Ok(ExitCode::from(DONE))
+}
+
+pub async fn events(args: EventsArgs) -> anyhow::Result<ExitCode> {
+    let client = args.show.daemon.connect().await?;
+    let mut events = client.events(args.from, args.follow).await.map_err(failed)?;
+    while let Some(event) = events.next().await.map_err(failed)? {
+        if args.show.json {
+            use std::io::Write;
+            let mut out = std::io::stdout().lock();
+            let line = serde_json::to_string(&event)?;
+            // Whoever reads has had enough.
+            if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+                break;
+            }
+        } else {
+            narrate::print_to_stdout(&event.recorded);
+        }
+    }
+    Ok(ExitCode::from(DONE))
+}
+
+fn json(value: &Value) -> anyhow::Result<ExitCode> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(ExitCode::from(DONE))
+}

@@ -1,0 +1,212 @@
+//! `ukai drill`: plays outages on real sockets on this machine, against the very daemon that `ukai run` runs.
+
+mod narration;
+mod score;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use ukai_lab::runner::catalogue::{self, ENTRIES, FIRST};
+use ukai_lab::runner::{DrillOptions, DrillOutcome, Keep, Told, run_drill};
+use ukai_lab::scenario::Scenario;
+
+use super::ask::read_bounded;
+use super::paint::{Painted, Table, Tone};
+use super::{BROKEN, DONE, Failed, USAGE};
+use narration::Narration;
+
+/// A scenario is a page that a person wrote.
+const FILE_MAX: u64 = 1024 * 1024;
+/// Each drill is a daemon, a DNS server and an application; more than this at once only slows them all.
+const JOBS_MAX: i64 = 16;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  ukai drill                 the outage that ukai was made for\n  \
+                        ukai drill --all           all of them, with a score table\n  \
+                        ukai drill my-outage.toml  one of your own\n\n\
+                        Exit code 0 only if every expectation of the scenario held.")]
+pub struct Args {
+    /// A scenario file, or the id of a built-in scenario.
+    #[arg(value_name = "SCENARIO", default_value = FIRST, conflicts_with_all = ["all", "list"])]
+    scenario: String,
+    /// List the built-in scenarios.
+    #[arg(long, conflicts_with = "all")]
+    list: bool,
+    /// Play every built-in scenario and print a score table.
+    #[arg(long)]
+    all: bool,
+    /// How many drills run side by side with --all.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=JOBS_MAX), requires = "all")]
+    jobs: u8,
+    /// Print JSON lines.
+    #[arg(long)]
+    json: bool,
+    /// Keep the logs and the data of every drill, not only of those that failed.
+    #[arg(long)]
+    keep: bool,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.list {
+        return list(args.json);
+    }
+    let stop = stop_on_signals()?;
+    let ukai = std::env::current_exe().context("cannot find out which program this is")?;
+    let keep = match (args.keep, args.all) {
+        (true, _) => Keep::Everything,
+        (false, true) => Keep::Nothing,
+        (false, false) => Keep::Reports,
+    };
+    let options = DrillOptions { ukai, keep, stop };
+    let outcomes = if args.all {
+        let scenarios = ENTRIES.iter().map(|entry| entry.parse().map_err(usage)).collect::<Result<Vec<_>, _>>()?;
+        play_side_by_side(scenarios, &options, usize::from(args.jobs), args.json).await?
+    } else {
+        play_in_turn(&chosen(&args.scenario)?, &options, args.json).await
+    };
+    let passed = outcomes.iter().all(|outcome| outcome.passed);
+    Ok(ExitCode::from(if passed { DONE } else { BROKEN }))
+}
+
+fn list(json: bool) -> anyhow::Result<ExitCode> {
+    let mut table = Table::with_header(&["id", "verdict", "action", "title"]);
+    for entry in ENTRIES {
+        let scenario = entry.parse().map_err(usage)?;
+        let actions: Vec<&str> = scenario.expect.action.iter().map(|action| action.as_str()).collect();
+        let verdict = scenario.expect.verdict.join(" or ");
+        if json {
+            let line = serde_json::json!({
+                "id": scenario.id, "title": scenario.title, "story": scenario.story.trim(),
+                "verdict": scenario.expect.verdict, "action": actions,
+            });
+            println!("{line}");
+        } else {
+            table.row(Tone::Plain, vec![scenario.id, verdict, actions.join(" or "), scenario.title]);
+        }
+    }
+    if !json {
+        anstream::print!("{table}");
+    }
+    Ok(ExitCode::from(DONE))
+}
+
+/// A file, or the built-in scenarios of that id.
+fn chosen(written: &str) -> anyhow::Result<Vec<Scenario>> {
+    let entries = catalogue::find(written);
+    if !entries.is_empty() {
+        return entries.iter().map(|entry| entry.parse().map_err(usage)).collect();
+    }
+    let path = Path::new(written);
+    if !path.exists() {
+        let hint = match catalogue::nearest(written) {
+            Some(id) => format!("did you mean {id}?"),
+            None => "`ukai drill --list` lists what is built in".to_owned(),
+        };
+        let message = format!("{written} is neither a file nor the id of a built-in scenario; {hint}");
+        return Err(Failed::new(USAGE, message));
+    }
+    let bytes = read_bounded(path, FILE_MAX).map_err(|error| Failed::new(USAGE, format!("{error:#}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| Failed::new(USAGE, format!("{written} is not UTF-8 text")))?;
+    Ok(vec![Scenario::parse(&text, written).map_err(usage)?])
+}
+
+fn usage(error: impl std::error::Error) -> anyhow::Error {
+    Failed::new(USAGE, error.to_string())
+}
+
+async fn play_in_turn(scenarios: &[Scenario], options: &DrillOptions, json: bool) -> Vec<DrillOutcome> {
+    let mut outcomes = Vec::new();
+    for scenario in scenarios {
+        let mut narration = Narration::default();
+        let mut tell = |told: Told| {
+            if json {
+                print_json(&told);
+            } else {
+                narration.tell(&told);
+            }
+        };
+        outcomes.push(run_drill(scenario, options, &mut tell).await);
+    }
+    outcomes
+}
+
+async fn play_side_by_side(
+    scenarios: Vec<Scenario>,
+    options: &DrillOptions,
+    jobs: usize,
+    json: bool,
+) -> anyhow::Result<Vec<DrillOutcome>> {
+    let places = Arc::new(Semaphore::new(jobs));
+    let progress = progress(scenarios.len(), json);
+    let mut drills = JoinSet::new();
+    for (number, scenario) in scenarios.into_iter().enumerate() {
+        let (options, places) = (options.clone(), places.clone());
+        drills.spawn(async move {
+            let _place = places.acquire_owned().await;
+            let outcome = run_drill(&scenario, &options, &mut |_| {}).await;
+            (number, outcome)
+        });
+    }
+    let mut outcomes = Vec::new();
+    while let Some(ended) = drills.join_next().await {
+        let (number, outcome) = ended.context("a drill broke down")?;
+        progress.inc(1);
+        if json {
+            println!("{}", serde_json::json!({ "kind": "ended", "outcome": outcome }));
+        } else {
+            progress.suspend(|| anstream::println!("{}", score::line(&outcome)));
+        }
+        outcomes.push((number, outcome));
+    }
+    progress.finish_and_clear();
+    outcomes.sort_by_key(|(number, _)| *number);
+    let outcomes: Vec<DrillOutcome> = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
+    if json {
+        println!("{}", score::json(&outcomes));
+    } else {
+        score::print(&outcomes);
+    }
+    Ok(outcomes)
+}
+
+fn progress(drills: usize, hidden: bool) -> ProgressBar {
+    if hidden {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(drills as u64);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} of {len} drills, {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(std::time::Duration::from_millis(250));
+    bar
+}
+
+fn print_json(told: &Told) {
+    match serde_json::to_string(told) {
+        Ok(line) => println!("{line}"),
+        Err(error) => anstream::eprintln!("{}", Painted(Tone::Bad, error)),
+    }
+}
+
+/// Ctrl-C and SIGTERM end a drill in good order: nothing of it may go on running.
+fn stop_on_signals() -> anyhow::Result<watch::Receiver<bool>> {
+    let (stop, stopped) = watch::channel(false);
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        stop.send_replace(true);
+        // The channel stays open: a drill that starts later must see it too.
+        stop.closed().await;
+    });
+    Ok(stopped)
+}

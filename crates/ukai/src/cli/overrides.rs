@@ -1,0 +1,173 @@
+//! Deciding: approve, reject, revert, extend, pin, freeze. The daemon knows who speaks from the socket.
+
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Write};
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::json;
+use ukai_core::input::Command;
+use ukai_core::overrides::Override;
+
+use crate::socket::Op;
+
+use super::control::print_plan;
+use super::daemon::Daemon;
+use super::{DONE, Failed, REFUSED, USAGE, offline};
+
+#[derive(Debug, clap::Args)]
+pub struct ApproveArgs {
+    #[arg(value_name = "ID")]
+    id: String,
+    /// The hash of the plan that you saw. Without it the plan is shown and you are asked.
+    #[arg(long, value_name = "SHA256")]
+    hash: Option<String>,
+    /// Do not ask; approve the plan as it stands now.
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    common: WhyArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct DecideArgs {
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    common: WhyArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RevertArgs {
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    id: Option<String>,
+    /// Every override.
+    #[arg(long)]
+    all: bool,
+    /// Without the daemon: through the DNS process, or on its disk when it is down too.
+    #[arg(long, requires = "all")]
+    offline: bool,
+    #[command(flatten)]
+    common: WhyArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ExtendArgs {
+    #[arg(value_name = "ID")]
+    id: String,
+    /// How long from now, such as 90m or 4h.
+    #[arg(long, value_name = "DURATION")]
+    lease: String,
+    #[command(flatten)]
+    common: WhyArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct PinArgs {
+    /// The peer's name, as `ukai status` shows it.
+    #[arg(value_name = "PEER")]
+    peer: String,
+    #[arg(value_name = "IP", required = true)]
+    addresses: Vec<IpAddr>,
+    #[command(flatten)]
+    common: WhyArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct WhyArgs {
+    /// Why, for the record.
+    #[arg(long, default_value = "")]
+    pub why: String,
+    #[command(flatten)]
+    pub daemon: Daemon,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub async fn approve(args: ApproveArgs) -> anyhow::Result<ExitCode> {
+    let hash = match args.hash {
+        Some(hash) => hash,
+        None => {
+            let value = args.common.daemon.call(Op::Plan { override_id: args.id.clone() }).await?;
+            let over: Override = serde_json::from_value(value).context("the daemon's answer is not understood")?;
+            if !args.yes {
+                print_plan(&over);
+                ask(&args.id, &over.hash)?;
+            }
+            over.hash
+        }
+    };
+    let why = args.common.why.clone();
+    tell(&args.common, Command::Approve { id: args.id, hash, why }).await
+}
+
+/// On a terminal a person is asked; a script must say --yes or name the hash.
+fn ask(id: &str, hash: &str) -> anyhow::Result<()> {
+    if !std::io::stdin().is_terminal() {
+        let message = format!("this is no terminal to ask on; approve with --hash {hash}, or with --yes");
+        return Err(Failed::new(USAGE, message));
+    }
+    eprint!("Apply {id}? Type yes: ");
+    std::io::stderr().flush()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    if line.trim().eq_ignore_ascii_case("yes") {
+        return Ok(());
+    }
+    Err(Failed::new(REFUSED, "not approved"))
+}
+
+pub async fn reject(args: DecideArgs) -> anyhow::Result<ExitCode> {
+    let why = args.common.why.clone();
+    tell(&args.common, Command::Reject { id: args.id, why }).await
+}
+
+pub async fn revert(args: RevertArgs) -> anyhow::Result<ExitCode> {
+    let why = args.common.why.clone();
+    if args.offline {
+        return offline::revert_all(&args.common).await;
+    }
+    match args.id {
+        Some(id) => tell(&args.common, Command::Revert { id, why }).await,
+        None => tell(&args.common, Command::RevertAll { why }).await,
+    }
+}
+
+pub async fn extend(args: ExtendArgs) -> anyhow::Result<ExitCode> {
+    let lease = args
+        .lease
+        .parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|lease| u64::try_from(lease.as_secs()).ok())
+        .ok_or_else(|| Failed::new(USAGE, "--lease wants a duration such as 90m or 4h"))?;
+    let why = args.common.why.clone();
+    tell(&args.common, Command::Extend { id: args.id, lease_s: lease, why }).await
+}
+
+pub async fn pin(args: PinArgs) -> anyhow::Result<ExitCode> {
+    let addresses: BTreeSet<IpAddr> = args.addresses.into_iter().collect();
+    let why = args.common.why.clone();
+    tell(&args.common, Command::Pin { peer: args.peer, addresses, why }).await
+}
+
+pub async fn freeze(args: WhyArgs) -> anyhow::Result<ExitCode> {
+    let why = args.why.clone();
+    tell(&args, Command::Freeze { why }).await
+}
+
+pub async fn thaw(args: WhyArgs) -> anyhow::Result<ExitCode> {
+    let why = args.why.clone();
+    tell(&args, Command::Thaw { why }).await
+}
+
+async fn tell(args: &WhyArgs, command: Command) -> anyhow::Result<ExitCode> {
+    let text = args.daemon.command(command).await?;
+    if args.json {
+        println!("{}", json!({ "text": text }));
+    } else {
+        anstream::println!("{text}");
+    }
+    Ok(ExitCode::from(DONE))
+}

@@ -1,0 +1,334 @@
+//! The daemon: one task owns the engine, and everything else hands it inputs.
+//!
+//! ```text
+//! probes, gatherings, DNS process,      ┌──────── one step ────────┐
+//! application, subscribers, socket ───► │ now ─► engine ─► append  │ ─► followers, terminal
+//!                                       └───────────│──────────────┘
+//!                                        durable?   ▼
+//!                                            effects, side by side ───► their results are inputs again
+//! ```
+//!
+//! Effects are released, and commands answered, only after the events of their step are durable. While the log cannot
+//! be written nothing new is decided: the step waits and is tried again each second, what is served stays as it is
+//! (the DNS process enforces expiry by itself), and whoever asks is told why.
+//!
+//! The order of the start is part of the contract: the data directory is locked, the log read, the DNS process found
+//! or started (it serves its own overrides from its own disk), and only then does anything else begin.
+
+mod delivery;
+mod hands;
+mod journal;
+pub mod offline;
+mod provider;
+mod requests;
+mod start;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use jiff::Timestamp;
+use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot, watch};
+use ukai_core::effect::{Effect, Reply};
+use ukai_core::engine::{Engine, Step};
+use ukai_core::event::Recorded;
+use ukai_core::input::Input;
+use ukai_dns::server::ControlClient;
+
+use crate::application::Reported;
+use crate::cli::narrate;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::gather::configure;
+use crate::log::{AppendError, Position};
+use crate::socket::server::{Answer, Request};
+
+use hands::Hands;
+use journal::{Journal, JournalError};
+pub use start::{Source, run};
+
+/// Results on their way to the engine. Whoever waits to hand one over holds nothing that others need.
+const INPUTS: usize = 1024;
+/// Between two tries to append.
+const APPEND_RETRY: Duration = Duration::from_secs(1);
+/// The engine's timer is looked at again after this at the latest, whatever the clocks did meanwhile.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// An engine that wants a tick at once is not called more often than this.
+const SLEEP_MIN: Duration = Duration::from_millis(5);
+/// Taking over a configuration may start the DNS process anew.
+const RECONFIGURE_BOUND: Duration = Duration::from_secs(20);
+/// Results taken in after the last change of a zone has ended.
+const LAST_INPUTS: usize = INPUTS;
+
+struct Driver {
+    engine: Engine,
+    clock: Clock,
+    journal: Journal,
+    position: Position,
+    hands: Hands,
+    source: Source,
+    config: Config,
+    /// To the task that holds the DNS process.
+    provider: Option<mpsc::Sender<provider::Order>>,
+    control: Option<ControlClient>,
+    /// Commands that the engine has not answered yet.
+    waiting: BTreeMap<u64, mpsc::Sender<Answer>>,
+    commands: u64,
+    /// Where the log ends, for whoever follows it.
+    positions: watch::Sender<Position>,
+    hosts: watch::Sender<BTreeMap<String, String>>,
+    /// Why the log cannot be written now.
+    trouble: Option<String>,
+    narrate: bool,
+    started_at: Timestamp,
+    edges: Edges,
+    _data_dir: DataDir,
+}
+
+/// Where inputs come from.
+struct Edges {
+    inputs: mpsc::Receiver<Input>,
+    requests: mpsc::Receiver<Request>,
+    calls: mpsc::Receiver<Reported>,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// Who ended the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Terminated,
+    Interrupted,
+}
+
+enum Next {
+    Input(Box<Input>),
+    Request(Request),
+    Call(Reported),
+    Reload,
+    Stop(Stop),
+}
+
+impl Driver {
+    /// Takes inputs until a signal ends it.
+    async fn drive(mut self, first: Vec<Input>) -> anyhow::Result<ExitCode> {
+        for input in first {
+            if let Some(stop) = self.take(input).await? {
+                return self.stop(stop).await;
+            }
+        }
+        offline::imported(self._data_dir.path())?;
+        loop {
+            let next = self.next().await;
+            let stop = match next {
+                Next::Input(input) => self.take(*input).await?,
+                Next::Call(reported) => self.call(reported).await?,
+                Next::Request(request) => self.request(request).await?,
+                Next::Reload => {
+                    let (told, stop) = self.reload().await?;
+                    if let Err(error) = told {
+                        tracing::error!("{error:#}; the running configuration stays in force");
+                    }
+                    stop
+                }
+                Next::Stop(stop) => Some(stop),
+            };
+            if let Some(stop) = stop {
+                return self.stop(stop).await;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Next {
+        let wake = self.sleep();
+        let edges = &mut self.edges;
+        tokio::select! {
+            _ = edges.terminate.recv() => Next::Stop(Stop::Terminated),
+            _ = edges.interrupt.recv() => Next::Stop(Stop::Interrupted),
+            _ = edges.hangup.recv() => Next::Reload,
+            Some(request) = edges.requests.recv() => Next::Request(request),
+            Some(input) = edges.inputs.recv() => Next::Input(Box::new(input)),
+            Some(reported) = edges.calls.recv() => Next::Call(reported),
+            () = tokio::time::sleep(wake) => Next::Input(Box::new(Input::Tick)),
+        }
+    }
+
+    /// How long until the engine wants to be called.
+    fn sleep(&mut self) -> Duration {
+        let Some(at) = self.engine.poll_timeout() else { return SLEEP_MAX };
+        let left = at.duration_since(self.clock.now().now);
+        Duration::try_from(left).unwrap_or(Duration::ZERO).clamp(SLEEP_MIN, SLEEP_MAX)
+    }
+
+    /// One step: decided, durable, told, carried out.
+    async fn take(&mut self, input: Input) -> anyhow::Result<Option<Stop>> {
+        let reading = self.clock.now();
+        if let Some(jump) = reading.jumped {
+            let what = format!("the wall clock jumped by {} s; leases and schedules go on by elapsed time", jump.as_secs());
+            tracing::warn!("{what}");
+            let step = self.engine.handle(reading.now, Input::Troubled { what });
+            if let Some(stop) = self.settle(step, reading.now).await? {
+                return Ok(Some(stop));
+            }
+        }
+        let step = self.engine.handle(reading.now, input);
+        self.settle(step, reading.now).await
+    }
+
+    async fn settle(&mut self, step: Step, now: Timestamp) -> anyhow::Result<Option<Stop>> {
+        if let Some(stop) = self.make_durable(step.events).await? {
+            return Ok(Some(stop));
+        }
+        for effect in step.effects {
+            match effect {
+                Effect::Reply { command, reply } => self.reply(command, reply),
+                effect => self.hands.carry_out(effect, self.engine.state(), now),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns when the events are on disk, or with who stopped us while they were not.
+    async fn make_durable(&mut self, events: Vec<Recorded>) -> anyhow::Result<Option<Stop>> {
+        if events.is_empty() {
+            return Ok(None);
+        }
+        loop {
+            match self.journal.append(self.position, events.clone()).await {
+                Ok(position) => {
+                    if self.trouble.take().is_some() {
+                        tracing::warn!("the event log can be written again");
+                    }
+                    self.position = position;
+                    self.publish(&events);
+                    return Ok(None);
+                }
+                Err(error @ (JournalError::Append(AppendError::Conflict { .. } | AppendError::Encode(_)) | JournalError::Gone)) => {
+                    bail!("the event log was written by somebody else or is gone, so ukai stops before it decides twice: {error}");
+                }
+                Err(error) => {
+                    let sentence = error.to_string();
+                    if self.trouble.replace(sentence.clone()).is_none() {
+                        tracing::error!("{sentence}");
+                    }
+                    if let Some(stop) = self.wait_for_the_log().await {
+                        return Ok(Some(stop));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nothing is decided meanwhile, but whoever asks is answered, and signals are heard.
+    async fn wait_for_the_log(&mut self) -> Option<Stop> {
+        let until = tokio::time::Instant::now() + APPEND_RETRY;
+        loop {
+            let edges = &mut self.edges;
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return None,
+                _ = edges.terminate.recv() => return Some(Stop::Terminated),
+                _ = edges.interrupt.recv() => return Some(Stop::Interrupted),
+                Some(request) = edges.requests.recv() => self.request_in_trouble(request),
+            }
+        }
+    }
+
+    fn publish(&mut self, events: &[Recorded]) {
+        if self.narrate {
+            events.iter().for_each(narrate::print);
+        }
+        self.positions.send_replace(self.position);
+    }
+
+    fn reply(&mut self, command: u64, reply: Reply) {
+        let Some(answers) = self.waiting.remove(&command) else { return };
+        let answer = match reply {
+            Reply::Done { text } => Answer::Value(serde_json::json!({ "text": text })),
+            Reply::Refused { text } => Answer::Refused(text),
+        };
+        // Whoever asked may have hung up; the command is in the log.
+        let _ = answers.try_send(answer);
+    }
+
+    async fn call(&mut self, reported: Reported) -> anyhow::Result<Option<Stop>> {
+        let Reported { peer, mut call } = reported;
+        call.at = self.clock.now().now;
+        self.take(Input::ApplicationCalled { peer, call }).await
+    }
+
+    /// The file is taken whole or not at all.
+    async fn reload(&mut self) -> anyhow::Result<(anyhow::Result<()>, Option<Stop>)> {
+        match self.prepare().await {
+            Ok(settings) => {
+                tracing::info!("the configuration was read again");
+                let input = Input::Reconfigured { settings: Box::new(settings) };
+                Ok((Ok(()), self.take(input).await?))
+            }
+            Err(error) => {
+                let what = format!("the configuration was not taken over: {error:#}");
+                Ok((Err(error), self.take(Input::Troubled { what }).await?))
+            }
+        }
+    }
+
+    async fn prepare(&mut self) -> anyhow::Result<ukai_core::peer::Settings> {
+        let config = self.source.load()?;
+        start::check_unchanged(&self.config, &config)?;
+        let mut configured = configure(&config)?;
+        if let Some(provider) = &self.provider {
+            let (done, result) = oneshot::channel();
+            let order = provider::Order::Reconfigure { config: Box::new(config.clone()), done };
+            if provider.send(order).await.is_err() {
+                bail!("the task that holds the DNS process has ended; restart ukai");
+            }
+            tokio::time::timeout(RECONFIGURE_BOUND, result).await???;
+        }
+        configured.vantage.embedded = start::embedded(self.control.as_ref()).await;
+        self.hands.reconfigure(configured, &config)?;
+        self.hosts.send_replace(config.hosts());
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let settings = config.settings();
+        self.config = config;
+        Ok(settings)
+    }
+
+    async fn stop(mut self, stop: Stop) -> anyhow::Result<ExitCode> {
+        self.hands.finish().await;
+        if self.trouble.is_none() {
+            self.take_last_inputs().await?;
+        }
+        let stands = self.engine.state().overrides.values().any(|over| over.phase.may_stand());
+        let Some(provider) = self.provider.take() else { return Ok(ExitCode::SUCCESS) };
+        if stands || stop == Stop::Terminated {
+            let why = if stands { "an override may stand" } else { "applications resolve with it" };
+            anstream::eprintln!("ukai stopped; the DNS process goes on serving, because {why}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        let (done, result) = oneshot::channel();
+        if provider.send(provider::Order::Stop { done }).await.is_ok() {
+            result.await??;
+        }
+        anstream::eprintln!("ukai stopped, and the DNS process too: no override stands");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What came of the last changes is kept; what would follow from it is taken up at the next start.
+    async fn take_last_inputs(&mut self) -> anyhow::Result<()> {
+        for _ in 0..LAST_INPUTS {
+            let Ok(input) = self.edges.inputs.try_recv() else { break };
+            let now = self.clock.now().now;
+            let step = self.engine.handle(now, input);
+            if self.make_durable(step.events).await?.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,262 @@
+//! What the command line asks, answered from the engine's state.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use ukai_core::input::Input;
+use ukai_core::overrides::Override;
+use ukai_core::state::{Incident, State};
+
+use crate::log::Position;
+use crate::report::{Report, render_markdown};
+use crate::socket::Op;
+use crate::socket::server::{Answer, Request};
+
+use super::journal::Journal;
+use super::{Driver, Stop, provider};
+
+/// Ended incidents and overrides in one answer, the newest first: it must fit into one line of the socket.
+const ENDED_SHOWN: usize = 50;
+/// Commands that wait for the engine; the socket has fewer connections than this.
+const WAITING_MAX: usize = 128;
+
+impl Driver {
+    pub(super) async fn request(&mut self, request: Request) -> anyhow::Result<Option<Stop>> {
+        let Request { actor, op, answers } = request;
+        match op {
+            Op::Command { command } => {
+                self.waiting.retain(|_, answers| !answers.is_closed());
+                if self.waiting.len() >= WAITING_MAX {
+                    answer(&answers, Answer::Refused("too many commands wait already; try again in a moment".to_owned()));
+                    return Ok(None);
+                }
+                self.commands += 1;
+                self.waiting.insert(self.commands, answers);
+                self.take(Input::Command { id: self.commands, by: actor, command }).await
+            }
+            Op::Reload => {
+                let (told, stop) = self.reload().await?;
+                answer(&answers, match told {
+                    Ok(()) => Answer::Value(json!({ "text": "the configuration was read again and is in force" })),
+                    Err(error) => Answer::Refused(format!("{error:#}; the running configuration stays in force")),
+                });
+                Ok(stop)
+            }
+            op => {
+                self.read(op, answers);
+                Ok(None)
+            }
+        }
+    }
+
+    /// While the log cannot be written: reading goes on, and nothing is said to be done.
+    pub(super) fn request_in_trouble(&mut self, request: Request) {
+        match request.op {
+            Op::Command { .. } | Op::Reload => {
+                let why = self.trouble.clone().unwrap_or_default();
+                answer(&request.answers, Answer::Refused(format!("nothing can be decided now: {why}")));
+            }
+            op => self.read(op, request.answers),
+        }
+    }
+
+    fn read(&self, op: Op, answers: mpsc::Sender<Answer>) {
+        let state = self.engine.state();
+        match op {
+            Op::Ping => answer(&answers, Answer::Value(json!({ "process": std::process::id() }))),
+            Op::Status => answer(&answers, value(&self.status(state))),
+            Op::Incidents => answer(&answers, value(&incidents(state))),
+            Op::Overrides => self.overrides(state, answers),
+            Op::Plan { override_id } => answer(&answers, match state.overrides.get(&override_id) {
+                Some(over) => value(over),
+                None => Answer::Refused(format!("there is no override {override_id}; `ukai overrides` lists them")),
+            }),
+            Op::Events { from, follow } => {
+                tokio::spawn(stream(self.journal.clone(), self.positions.subscribe(), from, follow, answers));
+            }
+            Op::Report { incident } => self.report(state, incident, answers),
+            Op::Command { .. } | Op::Reload => {}
+        }
+    }
+
+    fn status(&self, state: &State) -> Status {
+        let peers = state.peers.iter().map(|(name, peer)| PeerStatus {
+            name: name.clone(),
+            host: peer.host.clone(),
+            level: peer.level.name(),
+            alarms: peer.alarms.iter().map(|(alarm, now)| json!({ "alarm": alarm, "state": now.state, "since": now.since, "reason": now.reason })).collect(),
+            addresses: peer.normal_set.iter().map(ToString::to_string).collect(),
+            incident: peer.incident.clone(),
+            r#override: state.live_override(name).map(|over| over.id.clone()),
+            verdict: peer
+                .incident
+                .as_ref()
+                .and_then(|id| state.incidents.get(id)?.verdict.as_ref())
+                .or(peer.quiet_verdict.as_ref())
+                .map(|verdict| json!({ "code": verdict.code, "sure": verdict.sure, "action": verdict.action, "summary": verdict.summary })),
+            history_since: peer.history.since.map(|since| since.to_string()),
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            process: std::process::id(),
+            started_at: self.started_at,
+            position: self.position,
+            data_dir: self.config.data_dir.display().to_string(),
+            dns: self.config.dns.as_ref().map(|dns| dns.listen.iter().map(ToString::to_string).collect()),
+            frozen: state.frozen.as_ref().map(|frozen| json!({ "by": frozen.by, "why": frozen.why, "at": frozen.at })),
+            trouble: self.trouble.clone(),
+            undelivered: state.undelivered.len(),
+            peers: peers.collect(),
+        }
+    }
+
+    /// The engine's view beside the zone provider's own: what should stand, and what does.
+    fn overrides(&self, state: &State, answers: mpsc::Sender<Answer>) {
+        let known = newest(state.overrides.values(), |over: &&Override| over.ended_at.is_none(), |over| over.proposed_at);
+        let known = serde_json::to_value(known);
+        let control = self.control.clone();
+        tokio::spawn(async move {
+            let (serving, trouble) = match &control {
+                None => (None, None),
+                Some(control) => match control.list().await {
+                    Ok(status) => (Some(provider::serving(&status)), None),
+                    Err(error) => (None, Some(error.to_string())),
+                },
+            };
+            answer(&answers, match known {
+                Ok(known) => Answer::Value(json!({ "overrides": known, "serving": serving, "trouble": trouble })),
+                Err(error) => Answer::Refused(format!("the overrides cannot be shown: {error}")),
+            });
+        });
+    }
+
+    fn report(&self, state: &State, incident: String, answers: mpsc::Sender<Answer>) {
+        let journal = self.journal.clone();
+        let paths = state.reports.get(&incident).cloned().unwrap_or_default();
+        let span = state.incidents.get(&incident).map(|known| (known.peer.clone(), known.failing_since, known.closed_at));
+        tokio::spawn(async move {
+            let told = tell(&journal, &incident, span).await;
+            answer(&answers, match told {
+                Ok(Some(markdown)) => Answer::Value(json!({ "incident": incident, "markdown": markdown, "paths": paths })),
+                Ok(None) => Answer::Refused(format!("there is no incident {incident}; `ukai incidents` lists them")),
+                Err(error) => Answer::Refused(format!("the report cannot be made: {error:#}")),
+            });
+        });
+    }
+}
+
+type Span = (String, jiff::Timestamp, Option<jiff::Timestamp>);
+
+async fn tell(journal: &Journal, incident: &str, span: Option<Span>) -> anyhow::Result<Option<String>> {
+    let records = journal.read_all().await?;
+    let samples = match span {
+        Some((peer, from, to)) => journal.samples(&peer, from, to.unwrap_or(jiff::Timestamp::MAX)).await?,
+        None => Vec::new(),
+    };
+    Ok(Report::fold(&records, &samples, incident).map(|report| render_markdown(&report)))
+}
+
+#[derive(Serialize)]
+struct Status {
+    version: &'static str,
+    process: u32,
+    started_at: jiff::Timestamp,
+    position: Position,
+    data_dir: String,
+    dns: Option<Vec<String>>,
+    frozen: Option<Value>,
+    /// Why nothing can be decided now.
+    trouble: Option<String>,
+    undelivered: usize,
+    peers: Vec<PeerStatus>,
+}
+
+#[derive(Serialize)]
+struct PeerStatus {
+    name: String,
+    host: String,
+    level: &'static str,
+    alarms: Vec<Value>,
+    addresses: Vec<String>,
+    incident: Option<String>,
+    r#override: Option<String>,
+    verdict: Option<Value>,
+    history_since: Option<String>,
+}
+
+fn incidents(state: &State) -> Vec<&Incident> {
+    newest(state.incidents.values(), |incident| incident.closed_at.is_none(), |incident| incident.opened_at)
+}
+
+/// All that is open, and the newest of the rest; oldest first.
+fn newest<T, K: Ord>(all: impl Iterator<Item = T>, is_open: impl Fn(&T) -> bool, key: impl Fn(&T) -> K) -> Vec<T> {
+    let (open, mut ended): (Vec<T>, Vec<T>) = all.partition(|one| is_open(one));
+    ended.sort_by_key(|one| key(one));
+    let surplus = ended.len().saturating_sub(ENDED_SHOWN);
+    let mut shown: Vec<T> = ended.into_iter().skip(surplus).chain(open).collect();
+    shown.sort_by_key(|one| key(one));
+    shown
+}
+
+/// Pages from the log, and then, for a follower, whatever is appended.
+async fn stream(
+    journal: Journal,
+    mut positions: watch::Receiver<Position>,
+    from: Position,
+    follow: bool,
+    answers: mpsc::Sender<Answer>,
+) {
+    let mut last = from;
+    loop {
+        positions.mark_unchanged();
+        let page = match journal.read(last).await {
+            Ok(page) => page,
+            Err(error) => {
+                let _ = answers.send(Answer::Refused(error.to_string())).await;
+                return;
+            }
+        };
+        let is_end = page.is_empty();
+        for (position, recorded) in page {
+            last = position;
+            if answers.send(Answer::Event(position, Box::new(recorded))).await.is_err() {
+                return;
+            }
+        }
+        if !is_end {
+            continue;
+        }
+        if !follow {
+            return;
+        }
+        tokio::select! {
+            changed = positions.changed() => if changed.is_err() { return },
+            () = answers.closed() => return,
+        }
+    }
+}
+
+fn value(shown: &impl Serialize) -> Answer {
+    match serde_json::to_value(shown) {
+        Ok(value) => Answer::Value(value),
+        Err(error) => Answer::Refused(format!("the answer cannot be written as JSON: {error}")),
+    }
+}
+
+/// The channel has room for the one answer of a request; whoever hung up needs none.
+fn answer(answers: &mpsc::Sender<Answer>, with: Answer) {
+    let _ = answers.try_send(with);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_open_is_always_shown() {
+        let all: Vec<u32> = (0..200).collect();
+        let shown = newest(all.iter(), |n| **n == 3, |n| **n);
+        assert_eq!(shown.len(), ENDED_SHOWN + 1);
+        assert_eq!((*shown[0], *shown[1]), (3, 150));
+    }
+}

@@ -1,0 +1,200 @@
+//! How the daemon comes up: what serves first, everything else after.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use ukai_core::engine::Engine;
+use ukai_core::input::Input;
+use ukai_dns::server::ControlClient;
+
+use crate::application::{ApplicationListener, CALLS_QUEUED};
+use crate::cli::{BROKEN, Failed, USAGE};
+use crate::clock::Clock;
+use crate::config::{Config, SOCKET_NAME};
+use crate::data_dir::DataDir;
+use crate::dns_process::{DnsProcess, StateDir};
+use crate::gather::configure;
+use crate::socket::server::{REQUESTS, SocketServer};
+
+use super::delivery::Subscribers;
+use super::hands::Hands;
+use super::journal::Journal;
+use super::verify::reachable;
+use super::{Driver, Edges, INPUTS, offline, provider};
+
+/// Where the configuration comes from, so that it can be read again.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub file: Option<PathBuf>,
+    pub urls: Vec<String>,
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Source {
+    pub fn load(&self) -> anyhow::Result<Config> {
+        let loaded = match &self.file {
+            Some(file) => Config::load(file),
+            None => Config::from_urls(&self.urls),
+        };
+        let mut config = loaded.map_err(|error| Failed::new(USAGE, error.to_string()))?;
+        if let Some(dir) = &self.data_dir {
+            move_data_dir(&mut config, dir.clone());
+        }
+        Ok(config)
+    }
+}
+
+/// What had its default place in the old directory has it in the new one.
+fn move_data_dir(config: &mut Config, dir: PathBuf) {
+    let old = std::mem::replace(&mut config.data_dir, dir);
+    if config.socket.path == old.join(SOCKET_NAME) {
+        config.socket.path = config.data_dir.join(SOCKET_NAME);
+    }
+    if let Ok(below) = config.report_dir.strip_prefix(&old) {
+        config.report_dir = config.data_dir.join(below);
+    }
+}
+
+/// What a running daemon cannot exchange.
+pub fn check_unchanged(running: &Config, read: &Config) -> anyhow::Result<()> {
+    let changed = [
+        ("data_dir", running.data_dir != read.data_dir),
+        ("socket", running.socket != read.socket),
+        ("[dns] (added or taken away)", running.dns.is_some() != read.dns.is_some()),
+        (
+            "application.listen",
+            running.application.as_ref().map(|application| application.listen)
+                != read.application.as_ref().map(|application| application.listen),
+        ),
+    ];
+    let names: Vec<&str> = changed.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    bail!("{} can only be changed by a restart of ukai", names.join(", "))
+}
+
+/// Where the embedded server is reached, as it says itself.
+pub async fn embedded(control: Option<&ControlClient>) -> Option<SocketAddr> {
+    let status = control?.list().await.ok()?;
+    status.listen.first().copied().map(reachable)
+}
+
+/// Runs the daemon until a signal ends it.
+pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
+    let config = source.load()?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    // Heard from the first moment: what is begun below must not be cut off half way.
+    let edge_signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    let data_dir = DataDir::open(&config.data_dir).map_err(|error| Failed::new(USAGE, error.to_string()))?;
+    let (journal, recorded) = Journal::open(data_dir.path())?;
+    let process = DnsProcess::attach_or_start(&config, data_dir.path())
+        .await
+        .map_err(|error| Failed::new(USAGE, format!("{error:#}")))?;
+    let control = process.as_ref().map(|_| StateDir::of(data_dir.path()).control());
+
+    let position = recorded.last().map(|(position, _)| *position).unwrap_or_default();
+    let last_at = recorded.last().map(|(_, recorded)| recorded.at);
+    let engine = Engine::replay(recorded.into_iter().map(|(_, recorded)| recorded));
+    let mut clock = Clock::open(data_dir.path(), last_at).context("the stored time cannot be read")?;
+    let started_at = clock.now().now;
+
+    let mut configured = configure(&config)?;
+    configured.vantage.embedded = embedded(control.as_ref()).await;
+    let (inputs, inputs_receiver) = mpsc::channel(INPUTS);
+    let (requests, requests_receiver) = mpsc::channel(REQUESTS);
+    let (calls, calls_receiver) = mpsc::channel(CALLS_QUEUED);
+    let (hosts, hosts_receiver) = watch::channel(config.hosts());
+    let socket = SocketServer::bind(&config.socket.path, config.socket.group.as_deref())
+        .await
+        .map_err(|error| Failed::new(USAGE, error.to_string()))?;
+    if let Some(application) = &config.application {
+        let listener = ApplicationListener::bind(application.listen, application.token.clone(), hosts_receiver, calls)
+            .await
+            .map_err(|error| Failed::new(USAGE, error.to_string()))?;
+        tokio::spawn(listener.run());
+    }
+    let begun = engine.state().undelivered.keys().cloned().collect();
+    let subscribers = Subscribers::start(&config, begun, inputs.clone())?;
+    let hands = Hands::new(
+        configured,
+        control.clone(),
+        journal.clone(),
+        inputs.clone(),
+        subscribers,
+        config.report_dir.clone(),
+    );
+
+    let mut first = vec![Input::Started {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        settings: Box::new(config.settings()),
+    }];
+    first.extend(offline::read(data_dir.path()).context("offline.jsonl cannot be read")?);
+    tokio::spawn(socket.run(requests));
+    let provider = process.map(|process| {
+        let (orders, receiver) = mpsc::channel(1);
+        tokio::spawn(provider::watch(process, inputs, receiver));
+        orders
+    });
+    let (terminate, interrupt, hangup) = edge_signals;
+    let driver = Driver {
+        engine,
+        clock,
+        journal,
+        position,
+        hands,
+        source,
+        config,
+        provider,
+        control,
+        waiting: Default::default(),
+        commands: 0,
+        positions: watch::Sender::new(position),
+        hosts,
+        trouble: None,
+        narrate,
+        started_at,
+        edges: Edges { inputs: inputs_receiver, requests: requests_receiver, calls: calls_receiver, terminate, interrupt, hangup },
+        _data_dir: data_dir,
+    };
+    let ended = driver.drive(first).await;
+    ended.map_err(|error| match error.downcast_ref::<Failed>() {
+        Some(_) => error,
+        None => Failed::new(BROKEN, format!("{error:#}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_data_directory_takes_its_defaults_along() {
+        let source = Source {
+            file: None,
+            urls: vec!["https://api.peer.test/".into()],
+            data_dir: Some("/tmp/elsewhere".into()),
+        };
+        let config = source.load().unwrap();
+        assert_eq!(config.data_dir, PathBuf::from("/tmp/elsewhere"));
+        assert_eq!(config.socket.path, PathBuf::from("/tmp/elsewhere").join(SOCKET_NAME));
+        assert!(config.report_dir.starts_with("/tmp/elsewhere"));
+        let mut other = config.clone();
+        check_unchanged(&config, &other).unwrap();
+        other.data_dir = "/tmp/third".into();
+        assert!(check_unchanged(&config, &other).unwrap_err().to_string().contains("data_dir"));
+    }
+
+    #[test]
+    fn bad_urls_are_a_usage_error() {
+        let source = Source { file: None, urls: vec!["no url".into()], data_dir: None };
+        let error = source.load().unwrap_err();
+        assert_eq!(error.downcast_ref::<Failed>().unwrap().code, USAGE);
+    }
+}

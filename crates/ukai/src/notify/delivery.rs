@@ -1,0 +1,328 @@
+//! Queues: one per subscriber, with a task of its own.
+//!
+//! A notification is tried at once and then again after 1 s, 2 s, 4 s … 5 min, or after what the subscriber asks for,
+//! until it is taken, refused for good, or a day old. Later ones do not wait behind one that is retried. The first
+//! result of each is reported, so that the incident says that nobody heard, and so is the last.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use ukai_core::event::Notification;
+use ukai_core::input::Input;
+
+use super::{Notifier, NotifyError};
+
+/// Waiting to be tried the first time, and again as many that are retried.
+pub const QUEUE: usize = 256;
+
+/// When to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    pub first: Duration,
+    pub most: Duration,
+    /// From the first attempt.
+    pub give_up_after: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff {
+            first: Duration::from_secs(1),
+            most: Duration::from_secs(300),
+            give_up_after: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl Backoff {
+    /// `attempts`: how many have failed. What the subscriber asks for holds, up to the day it all ends.
+    fn wait(&self, attempts: u32, asked: Option<Duration>) -> Duration {
+        let doubled = self
+            .first
+            .saturating_mul(2u32.saturating_pow(attempts.saturating_sub(1)))
+            .min(self.most);
+        asked
+            .map_or(doubled, |asked| asked.max(doubled))
+            .min(self.give_up_after)
+    }
+}
+
+/// The subscribers' queues. Dropping it ends their tasks.
+pub struct Delivery {
+    queues: BTreeMap<String, Queue>,
+    backoff: Backoff,
+    results: mpsc::Sender<Input>,
+}
+
+struct Queue {
+    notifier: Notifier,
+    sender: mpsc::Sender<Message>,
+    task: JoinHandle<()>,
+}
+
+enum Message {
+    Tell {
+        notification: Box<Notification>,
+        repeated: bool,
+    },
+    /// The subscriber's settings were read again.
+    Become(Box<Notifier>),
+}
+
+impl Delivery {
+    /// Results arrive as [`Input::NotificationSent`].
+    pub fn spawn(
+        notifiers: Vec<Notifier>,
+        backoff: Backoff,
+        results: mpsc::Sender<Input>,
+    ) -> Delivery {
+        let mut delivery = Delivery {
+            queues: BTreeMap::new(),
+            backoff,
+            results,
+        };
+        delivery.reconfigure(notifiers);
+        delivery
+    }
+
+    /// Queues keep what they hold; those of subscribers that are no longer listed end.
+    pub fn reconfigure(&mut self, notifiers: Vec<Notifier>) {
+        let mut before = std::mem::take(&mut self.queues);
+        for notifier in notifiers {
+            let name = notifier.name().to_owned();
+            let queue = match before.remove(&name) {
+                Some(queue) => queue.reconfigured(notifier, self.backoff, &self.results),
+                None => Queue::spawn(notifier, self.backoff, self.results.clone()),
+            };
+            self.queues.insert(name, queue);
+        }
+    }
+
+    /// Never waits. `repeated`: it may have been sent before, by an earlier process. A subscriber that is unknown, or
+    /// whose queue is full, is reported as failed; the sentence says which. One that does not hear of the peer has
+    /// nothing to take, which is reported as a success after 0 attempts.
+    pub fn send(&self, subscriber: &str, notification: Notification, repeated: bool) {
+        let key = notification.key.clone();
+        let Some(queue) = self.queues.get(subscriber) else {
+            return self.report_soon(
+                key,
+                subscriber,
+                Err("there is no such subscriber in the configuration".to_owned()),
+            );
+        };
+        if !queue.notifier.hears_of(&notification.peer) {
+            return self.report_soon(key, subscriber, Ok(()));
+        }
+        let message = Message::Tell {
+            notification: Box::new(notification),
+            repeated,
+        };
+        match queue.sender.try_send(message) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                let detail = format!("{QUEUE} notifications wait for this subscriber already");
+                self.report_soon(key, subscriber, Err(detail));
+            }
+            Err(TrySendError::Closed(_)) => {
+                self.report_soon(
+                    key,
+                    subscriber,
+                    Err("the subscriber's task has ended".to_owned()),
+                );
+            }
+        }
+    }
+
+    fn report_soon(&self, key: String, subscriber: &str, result: Result<(), String>) {
+        let input = sent(key, subscriber, 0, result);
+        let results = self.results.clone();
+        tokio::spawn(async move {
+            let _ = results.send(input).await;
+        });
+    }
+}
+
+impl Queue {
+    fn spawn(notifier: Notifier, backoff: Backoff, results: mpsc::Sender<Input>) -> Queue {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let worker = Worker {
+            notifier: notifier.clone(),
+            backoff,
+            results,
+            pending: Vec::new(),
+        };
+        Queue {
+            notifier,
+            sender,
+            task: tokio::spawn(worker.run(receiver)),
+        }
+    }
+
+    /// A full queue cannot be told, so it is begun anew: its subscriber has not answered for long.
+    fn reconfigured(
+        mut self,
+        notifier: Notifier,
+        backoff: Backoff,
+        results: &mpsc::Sender<Input>,
+    ) -> Queue {
+        self.notifier = notifier.clone();
+        match self
+            .sender
+            .try_send(Message::Become(Box::new(notifier.clone())))
+        {
+            Ok(()) => self,
+            Err(_) => Queue::spawn(notifier, backoff, results.clone()),
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Worker {
+    notifier: Notifier,
+    backoff: Backoff,
+    results: mpsc::Sender<Input>,
+    pending: Vec<Pending>,
+}
+
+struct Pending {
+    notification: Box<Notification>,
+    repeated: bool,
+    attempts: u32,
+    due: Instant,
+    give_up_at: Instant,
+}
+
+impl Worker {
+    async fn run(mut self, mut receiver: mpsc::Receiver<Message>) {
+        loop {
+            let next_due = self.pending.iter().map(|pending| pending.due).min();
+            let has_room = self.pending.len() < QUEUE;
+            tokio::select! {
+                // New ones first: a retry has waited before and can wait a little more.
+                biased;
+                message = receiver.recv(), if has_room => match message {
+                    Some(Message::Tell { notification, repeated }) => self.begin(notification, repeated).await,
+                    Some(Message::Become(notifier)) => self.notifier = *notifier,
+                    None => return,
+                },
+                () = wait_until(next_due), if next_due.is_some() => self.retry_due().await,
+            }
+        }
+    }
+
+    async fn begin(&mut self, notification: Box<Notification>, repeated: bool) {
+        let now = Instant::now();
+        let give_up_at = now + self.backoff.give_up_after;
+        self.attempt(Pending {
+            notification,
+            repeated,
+            attempts: 0,
+            due: now,
+            give_up_at,
+        })
+        .await;
+    }
+
+    async fn retry_due(&mut self) {
+        let now = Instant::now();
+        let due = self
+            .pending
+            .iter()
+            .enumerate()
+            .filter(|(_, pending)| pending.due <= now);
+        if let Some((index, _)) = due.min_by_key(|(_, pending)| pending.due) {
+            let pending = self.pending.remove(index);
+            self.attempt(pending).await;
+        }
+    }
+
+    async fn attempt(&mut self, mut pending: Pending) {
+        pending.attempts += 1;
+        let repeated = pending.repeated || pending.attempts > 1;
+        match self.notifier.send(&pending.notification, repeated).await {
+            Ok(()) => self.report(&pending, Ok(())).await,
+            Err(error) => self.after_failure(pending, error).await,
+        }
+    }
+
+    async fn after_failure(&mut self, mut pending: Pending, error: NotifyError) {
+        let now = Instant::now();
+        pending.due = now + self.backoff.wait(pending.attempts, error.retry_after);
+        if !error.retryable {
+            let detail = format!("{}; it will not be tried again", error.detail);
+            return self.report(&pending, Err(detail)).await;
+        }
+        if pending.due >= pending.give_up_at {
+            let detail = format!(
+                "{}; given up after {} attempts",
+                error.detail, pending.attempts
+            );
+            return self.report(&pending, Err(detail)).await;
+        }
+        tracing::warn!(
+            subscriber = self.notifier.name(),
+            key = pending.notification.key,
+            attempts = pending.attempts,
+            error = error.detail,
+            "a notification did not arrive and will be tried again"
+        );
+        if pending.attempts == 1 {
+            let detail = format!("{}; it will be tried again", error.detail);
+            self.report(&pending, Err(detail)).await;
+        }
+        self.pending.push(pending);
+    }
+
+    async fn report(&self, pending: &Pending, result: Result<(), String>) {
+        let input = sent(
+            pending.notification.key.clone(),
+            self.notifier.name(),
+            pending.attempts,
+            result,
+        );
+        // The daemon that no longer listens sends it again when it starts, under the same key.
+        let _ = self.results.send(input).await;
+    }
+}
+
+async fn wait_until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn sent(key: String, subscriber: &str, attempts: u32, result: Result<(), String>) -> Input {
+    Input::NotificationSent {
+        key,
+        subscriber: subscriber.to_owned(),
+        attempts,
+        result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_bound() {
+        let backoff = Backoff::default();
+        let seconds: Vec<u64> = (1..=11)
+            .map(|attempts| backoff.wait(attempts, None).as_secs())
+            .collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(backoff.wait(u32::MAX, None), backoff.most);
+        assert_eq!(backoff.wait(1, Some(Duration::from_secs(30))).as_secs(), 30);
+        assert_eq!(backoff.wait(9, Some(Duration::ZERO)).as_secs(), 256);
+        assert_eq!(backoff.wait(1, Some(Duration::MAX)), backoff.give_up_after);
+    }
+}
