@@ -53,10 +53,7 @@ pub struct Reported {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot listen on {listen} for the application's calls: {}; change application.listen",
-    reason(source)
-)]
+#[error("cannot listen on {listen} for the application's calls: {}; change application.listen", reason(source))]
 pub struct ListenError {
     pub listen: SocketAddr,
     pub source: io::Error,
@@ -79,18 +76,11 @@ impl ApplicationListener {
         let failed = |source| ListenError { listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let rate = Mutex::new(Rate::full(Instant::now()));
-        Ok(ApplicationListener {
-            listener,
-            door: Arc::new(Door {
-                token,
-                hosts,
-                calls,
-                rate,
-            }),
-        })
+        Ok(ApplicationListener { listener, door: Arc::new(Door { token, hosts, calls, rate }) })
     }
 
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
+    #[cfg(test)]
+    fn local_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
@@ -182,41 +172,24 @@ impl Door {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if !self
-            .rate
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(Instant::now())
-        {
+        if !self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) {
             return Err(refused(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too many requests; report calls in arrays, or a sample of them",
             ));
         }
         if request.uri().path() != PATH {
-            return Err(refused(
-                StatusCode::NOT_FOUND,
-                format!("there is only {PATH} here"),
-            ));
+            return Err(refused(StatusCode::NOT_FOUND, format!("there is only {PATH} here")));
         }
         if request.method() != Method::POST {
-            return Err(refused(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "calls are reported with POST",
-            ));
+            return Err(refused(StatusCode::METHOD_NOT_ALLOWED, "calls are reported with POST"));
         }
         if !self.is_authorised(request.headers().get(header::AUTHORIZATION)) {
-            return Err(refused(
-                StatusCode::UNAUTHORIZED,
-                "send the token as `Authorization: Bearer TOKEN`",
-            ));
+            return Err(refused(StatusCode::UNAUTHORIZED, "send the token as `Authorization: Bearer TOKEN`"));
         }
         let body = read(request.into_body()).await?;
         let posted = parse(&body)?;
-        let calls = posted
-            .into_iter()
-            .map(|posted| self.check(posted))
-            .collect::<Result<Vec<_>, _>>()?;
+        let calls = posted.into_iter().map(|posted| self.check(posted)).collect::<Result<Vec<_>, _>>()?;
         self.forward(calls)
     }
 
@@ -231,34 +204,17 @@ impl Door {
     }
 
     fn check(&self, posted: Posted) -> Result<Reported, Refusal> {
-        let Posted {
-            peer,
-            host,
-            ok,
-            address,
-            error,
-        } = posted;
+        let Posted { peer, host, ok, address, error } = posted;
         let expected = self.hosts.borrow().get(&peer).cloned();
         let Some(expected) = expected else {
-            return Err(refused(
-                StatusCode::NOT_FOUND,
-                format!("no peer is named {:?}", escaped(&peer)),
-            ));
+            return Err(refused(StatusCode::NOT_FOUND, format!("no peer is named {:?}", escaped(&peer))));
         };
         if !host.trim_end_matches('.').eq_ignore_ascii_case(&expected) {
             let sentence = format!("the peer {peer:?} is {expected}, not {:?}", escaped(&host));
             return Err(refused(StatusCode::BAD_REQUEST, sentence));
         }
         let error = error.as_deref().map(escaped);
-        Ok(Reported {
-            peer,
-            call: ApplicationCall {
-                at: Timestamp::now(),
-                ok,
-                address,
-                error,
-            },
-        })
+        Ok(Reported { peer, call: ApplicationCall { at: Timestamp::now(), ok, address, error } })
     }
 
     /// All of a request's calls or none, so that a repeated request repeats the same.
@@ -284,12 +240,7 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let too_large = || {
-        refused(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("a request holds at most {BODY_BYTES} bytes"),
-        )
-    };
+    let too_large = || refused(StatusCode::PAYLOAD_TOO_LARGE, format!("a request holds at most {BODY_BYTES} bytes"));
     if body.size_hint().lower() > BODY_BYTES as u64 {
         return Err(too_large());
     }
@@ -297,10 +248,7 @@ where
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(refused(StatusCode::BAD_REQUEST, "the body ended early")),
-        Err(_) => Err(refused(
-            StatusCode::REQUEST_TIMEOUT,
-            "the body did not arrive in time",
-        )),
+        Err(_) => Err(refused(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
     }
 }
 
@@ -338,21 +286,12 @@ fn response(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     if status != StatusCode::NO_CONTENT {
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     match status {
-        StatusCode::UNAUTHORIZED => {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-        }
-        StatusCode::METHOD_NOT_ALLOWED => {
-            headers.insert(header::ALLOW, HeaderValue::from_static("POST"))
-        }
-        StatusCode::TOO_MANY_REQUESTS => {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))
-        }
+        StatusCode::UNAUTHORIZED => headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        StatusCode::METHOD_NOT_ALLOWED => headers.insert(header::ALLOW, HeaderValue::from_static("POST")),
+        StatusCode::TOO_MANY_REQUESTS => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
         _ => None,
     };
     response
@@ -361,11 +300,7 @@ fn response(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
 /// Control characters become visible, and the text ends after [`ERROR_CHARACTERS`].
 fn escaped(text: &str) -> String {
     let mut characters = text.chars().flat_map(|c| {
-        let visible: Vec<char> = if c.is_control() {
-            c.escape_default().collect()
-        } else {
-            vec![c]
-        };
+        let visible: Vec<char> = if c.is_control() { c.escape_default().collect() } else { vec![c] };
         visible
     });
     let mut kept: String = characters.by_ref().take(ERROR_CHARACTERS).collect();
@@ -393,15 +328,11 @@ struct Rate {
 
 impl Rate {
     fn full(at: Instant) -> Rate {
-        Rate {
-            tokens: f64::from(RATE_BURST),
-            at,
-        }
+        Rate { tokens: f64::from(RATE_BURST), at }
     }
 
     fn take(&mut self, now: Instant) -> bool {
-        let gained =
-            now.saturating_duration_since(self.at).as_secs_f64() * f64::from(RATE_PER_SECOND);
+        let gained = now.saturating_duration_since(self.at).as_secs_f64() * f64::from(RATE_PER_SECOND);
         self.tokens = (self.tokens + gained).min(f64::from(RATE_BURST));
         self.at = now;
         let enough = self.tokens >= 1.0;
@@ -429,7 +360,8 @@ mod tests {
         let reported = calls.recv().await.unwrap();
         assert_eq!((reported.peer.as_str(), reported.call.ok), ("api", true));
         assert_eq!(reported.call.address, "127.0.0.9".parse().ok());
-        let failed = json!([{"peer": "api", "host": "api.peer.test", "ok": false, "error": "line\n\u{1b}[31m".repeat(100)}]);
+        let failed =
+            json!([{"peer": "api", "host": "api.peer.test", "ok": false, "error": "line\n\u{1b}[31m".repeat(100)}]);
         assert_eq!(post(address, TOKEN, &failed).await.0, 204);
         let error = calls.recv().await.unwrap().call.error.unwrap();
         assert_eq!(error.chars().count(), ERROR_CHARACTERS + 1);
@@ -442,71 +374,35 @@ mod tests {
         let good = json!({"peer": "api", "host": "api.peer.test", "ok": true});
         let many = Value::Array(vec![good.clone(); CALLS_PER_REQUEST + 1]);
         let cases = [
-            (
-                request("POST", "/v1/elsewhere", TOKEN, &good.to_string()),
-                404,
-            ),
+            (request("POST", "/v1/elsewhere", TOKEN, &good.to_string()), 404),
             (request("GET", PATH, TOKEN, ""), 405),
             (request("POST", PATH, "wrong", &good.to_string()), 401),
             (request("POST", PATH, "", &good.to_string()), 401),
             (request("POST", PATH, TOKEN, "{"), 400),
+            (request("POST", PATH, TOKEN, &json!({"peer": "api", "host": "api.peer.test"}).to_string()), 400),
             (
                 request(
                     "POST",
                     PATH,
                     TOKEN,
-                    &json!({"peer": "api", "host": "api.peer.test"}).to_string(),
+                    &json!({"peer": "api", "host": "api.peer.test", "ok": true, "x": 1}).to_string(),
                 ),
                 400,
             ),
+            (request("POST", PATH, TOKEN, &json!({"peer": "api", "host": "evil.test", "ok": true}).to_string()), 400),
             (
-                request(
-                    "POST",
-                    PATH,
-                    TOKEN,
-                    &json!({"peer": "api", "host": "api.peer.test", "ok": true, "x": 1})
-                        .to_string(),
-                ),
-                400,
-            ),
-            (
-                request(
-                    "POST",
-                    PATH,
-                    TOKEN,
-                    &json!({"peer": "api", "host": "evil.test", "ok": true}).to_string(),
-                ),
-                400,
-            ),
-            (
-                request(
-                    "POST",
-                    PATH,
-                    TOKEN,
-                    &json!({"peer": "none", "host": "api.peer.test", "ok": true}).to_string(),
-                ),
+                request("POST", PATH, TOKEN, &json!({"peer": "none", "host": "api.peer.test", "ok": true}).to_string()),
                 404,
             ),
             (request("POST", PATH, TOKEN, &many.to_string()), 400),
-            (
-                request("POST", PATH, TOKEN, &" ".repeat(BODY_BYTES + 1)),
-                413,
-            ),
+            (request("POST", PATH, TOKEN, &" ".repeat(BODY_BYTES + 1)), 413),
         ];
         for (request, status) in cases {
             let (found, body) = exchange(address, &request).await;
             assert_eq!(found, status, "{}", &request[..request.len().min(300)]);
-            assert!(
-                body["error"]
-                    .as_str()
-                    .is_some_and(|error| !error.is_empty()),
-                "{body}"
-            );
+            assert!(body["error"].as_str().is_some_and(|error| !error.is_empty()), "{body}");
         }
-        assert!(
-            calls.try_recv().is_err(),
-            "nothing of that reached the engine"
-        );
+        assert!(calls.try_recv().is_err(), "nothing of that reached the engine");
     }
 
     #[tokio::test]
@@ -524,17 +420,9 @@ mod tests {
     async fn a_full_queue_takes_all_of_a_request_or_nothing() {
         let (address, mut calls) = listen(2).await;
         let good = json!({"peer": "api", "host": "api.peer.test", "ok": true});
-        assert_eq!(
-            post(address, TOKEN, &Value::Array(vec![good.clone(); 3]))
-                .await
-                .0,
-            429
-        );
+        assert_eq!(post(address, TOKEN, &Value::Array(vec![good.clone(); 3])).await.0, 429);
         assert!(calls.try_recv().is_err());
-        assert_eq!(
-            post(address, TOKEN, &Value::Array(vec![good; 2])).await.0,
-            204
-        );
+        assert_eq!(post(address, TOKEN, &Value::Array(vec![good; 2])).await.0, 204);
         assert!(calls.try_recv().is_ok() && calls.try_recv().is_ok());
     }
 
@@ -543,41 +431,25 @@ mod tests {
         let (address, _calls) = listen(1).await;
         let (_keep, hosts) = watch::channel(BTreeMap::new());
         let refused =
-            ApplicationListener::bind(address, Secret::new(TOKEN), hosts, mpsc::channel(1).0)
-                .await
-                .unwrap_err();
+            ApplicationListener::bind(address, Secret::new(TOKEN), hosts, mpsc::channel(1).0).await.unwrap_err();
         let sentence = refused.to_string();
-        assert!(
-            sentence.contains(&address.to_string()) && sentence.contains("in use"),
-            "{sentence}"
-        );
+        assert!(sentence.contains(&address.to_string()) && sentence.contains("in use"), "{sentence}");
     }
 
     #[test]
     fn the_rate_is_bounded_and_comes_back() {
         let start = Instant::now();
         let mut rate = Rate::full(start);
-        assert_eq!(
-            (0..RATE_BURST + 50).filter(|_| rate.take(start)).count(),
-            RATE_BURST as usize
-        );
+        assert_eq!((0..RATE_BURST + 50).filter(|_| rate.take(start)).count(), RATE_BURST as usize);
         let later = start + Duration::from_secs(1);
-        assert_eq!(
-            (0..RATE_BURST).filter(|_| rate.take(later)).count(),
-            RATE_PER_SECOND as usize
-        );
+        assert_eq!((0..RATE_BURST).filter(|_| rate.take(later)).count(), RATE_PER_SECOND as usize);
     }
 
     async fn listen(queue: usize) -> (SocketAddr, mpsc::Receiver<Reported>) {
         let (calls, receiver) = mpsc::channel(queue);
-        let (keep, hosts) = watch::channel(BTreeMap::from([(
-            "api".to_owned(),
-            "api.peer.test".to_owned(),
-        )]));
+        let (keep, hosts) = watch::channel(BTreeMap::from([("api".to_owned(), "api.peer.test".to_owned())]));
         let listen = "127.0.0.1:0".parse().unwrap();
-        let listener = ApplicationListener::bind(listen, Secret::new(TOKEN), hosts, calls)
-            .await
-            .unwrap();
+        let listener = ApplicationListener::bind(listen, Secret::new(TOKEN), hosts, calls).await.unwrap();
         let address = listener.local_address().unwrap();
         tokio::spawn(async move {
             listener.run().await;
@@ -604,12 +476,7 @@ mod tests {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         let answer = String::from_utf8(answer).unwrap();
-        let status = answer
-            .split(' ')
-            .nth(1)
-            .unwrap_or_default()
-            .parse()
-            .unwrap_or_default();
+        let status = answer.split(' ').nth(1).unwrap_or_default().parse().unwrap_or_default();
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         (status, serde_json::from_str(body).unwrap_or_default())
     }

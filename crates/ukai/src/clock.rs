@@ -50,20 +50,13 @@ impl Clock {
         let file = data_dir.join(CLOCK_FILE);
         let floor = read_highest(&file)?.max(at_least);
         let progress = Progress::start(Timestamp::now(), floor);
-        let clock = Clock {
-            opened: Instant::now(),
-            progress,
-            file,
-            stored_at: Duration::ZERO,
-        };
+        let clock = Clock { opened: Instant::now(), progress, file, stored_at: Duration::ZERO };
         store_highest(&clock.file, clock.progress.now)?;
         Ok(clock)
     }
 
     pub fn now(&mut self) -> ClockReading {
-        let reading = self
-            .progress
-            .advance(Timestamp::now(), self.opened.elapsed());
+        let reading = self.progress.advance(Timestamp::now(), self.opened.elapsed());
         if reading.monotonic.saturating_sub(self.stored_at) >= STORE_EVERY {
             self.stored_at = reading.monotonic;
             if let Err(error) = store_highest(&self.file, reading.now) {
@@ -86,11 +79,7 @@ struct Progress {
 impl Progress {
     fn start(wall: Timestamp, floor: Option<Timestamp>) -> Progress {
         let now = floor.map_or(wall, |floor| wall.max(floor));
-        Progress {
-            now,
-            monotonic: Duration::ZERO,
-            offset: SignedDuration::ZERO,
-        }
+        Progress { now, monotonic: Duration::ZERO, offset: SignedDuration::ZERO }
     }
 
     fn advance(&mut self, wall: Timestamp, monotonic: Duration) -> ClockReading {
@@ -106,12 +95,7 @@ impl Progress {
         } else if !offset.is_negative() {
             self.offset = SignedDuration::ZERO;
         }
-        ClockReading {
-            now: self.now,
-            wall,
-            monotonic: self.monotonic,
-            jumped,
-        }
+        ClockReading { now: self.now, wall, monotonic: self.monotonic, jumped }
     }
 }
 
@@ -168,10 +152,7 @@ mod tests {
         let next = progress.advance(at(12 - 3600), s(12));
         assert_eq!((next.now, next.jumped), (at(12), None));
         let mended = progress.advance(at(13), s(13));
-        assert_eq!(
-            (mended.now, mended.jumped),
-            (at(13), Some(SignedDuration::from_secs(3600)))
-        );
+        assert_eq!((mended.now, mended.jumped), (at(13), Some(SignedDuration::from_secs(3600))));
         assert_eq!(progress.advance(at(14), s(14)).jumped, None);
     }
 
@@ -214,10 +195,7 @@ mod tests {
         let mut clock = Clock::open(dir.path(), None).unwrap();
         let reading = clock.now();
         assert!(reading.now >= future, "{reading:?}");
-        assert!(
-            reading.jumped.is_some_and(|jump| jump.is_negative()),
-            "{reading:?}"
-        );
+        assert!(reading.jumped.is_some_and(|jump| jump.is_negative()), "{reading:?}");
     }
 
     #[test]

@@ -50,18 +50,12 @@ impl DataDir {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(DataDirError::InUse {
-                    path: path.into(),
-                    pid: written_pid(&mut lock),
-                });
+                return Err(DataDirError::InUse { path: path.into(), pid: written_pid(&mut lock) });
             }
             Err(errno) => return Err(failed(path, errno.into())),
         }
         write_pid(&mut lock).map_err(|source| failed(path, source))?;
-        Ok(DataDir {
-            path: path.into(),
-            _lock: lock,
-        })
+        Ok(DataDir { path: path.into(), _lock: lock })
     }
 
     pub fn path(&self) -> &Path {
@@ -71,10 +65,7 @@ impl DataDir {
 
 /// Whether a daemon holds the directory now, and its process id. For the offline commands.
 pub fn holder(path: &Path) -> Option<u32> {
-    let mut lock = OpenOptions::new()
-        .read(true)
-        .open(path.join(LOCK_FILE))
-        .ok()?;
+    let mut lock = OpenOptions::new().read(true).open(path.join(LOCK_FILE)).ok()?;
     match flock(&lock, FlockOperation::NonBlockingLockShared) {
         Err(rustix::io::Errno::WOULDBLOCK) => Some(written_pid(&mut lock).unwrap_or_default()),
         _ => None,
@@ -85,26 +76,16 @@ fn create(path: &Path) -> Result<(), DataDirError> {
     if path.exists() && !path.is_dir() {
         return Err(DataDirError::NotADirectory { path: path.into() });
     }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| failed(path, source))
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| failed(path, source))
 }
 
 fn failed(path: &Path, source: io::Error) -> DataDirError {
     match source.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            DataDirError::NotWritable {
-                path: path.into(),
-                source,
-            }
+            DataDirError::NotWritable { path: path.into(), source }
         }
         io::ErrorKind::NotADirectory => DataDirError::NotADirectory { path: path.into() },
-        _ => DataDirError::Io {
-            path: path.into(),
-            source,
-        },
+        _ => DataDirError::Io { path: path.into(), source },
     }
 }
 
@@ -141,14 +122,8 @@ mod tests {
         assert_eq!(holder(dir.path()), None);
         let first = DataDir::open(dir.path()).unwrap();
         let refused = DataDir::open(dir.path()).unwrap_err().to_string();
-        assert!(
-            refused.contains(&std::process::id().to_string()),
-            "{refused}"
-        );
-        assert!(
-            refused.contains(&dir.path().display().to_string()),
-            "{refused}"
-        );
+        assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        assert!(refused.contains(&dir.path().display().to_string()), "{refused}");
         assert_eq!(holder(dir.path()), Some(std::process::id()));
         drop(first);
         assert_eq!(holder(dir.path()), None);
@@ -160,24 +135,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         std::fs::write(&path, "").unwrap();
-        assert!(matches!(
-            DataDir::open(&path),
-            Err(DataDirError::NotADirectory { .. })
-        ));
-        assert!(matches!(
-            DataDir::open(&path.join("below")),
-            Err(DataDirError::NotADirectory { .. })
-        ));
+        assert!(matches!(DataDir::open(&path), Err(DataDirError::NotADirectory { .. })));
+        assert!(matches!(DataDir::open(&path.join("below")), Err(DataDirError::NotADirectory { .. })));
     }
 
     /// sysfs refuses new directories to everybody, root included.
     #[test]
     fn a_read_only_place_is_refused_with_what_to_do() {
         let refused = DataDir::open(Path::new("/sys/ukai")).unwrap_err();
-        assert!(
-            matches!(refused, DataDirError::NotWritable { .. }),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, DataDirError::NotWritable { .. }), "{refused:?}");
         assert!(refused.to_string().contains("data_dir"), "{refused}");
     }
 }

@@ -31,10 +31,7 @@ impl Secret {
     pub fn matches(&self, offered: &[u8]) -> bool {
         let ours = Sha256::digest(self.0.as_bytes());
         let theirs = Sha256::digest(offered);
-        let difference = ours
-            .iter()
-            .zip(theirs.iter())
-            .fold(0u8, |sum, (a, b)| sum | (a ^ b));
+        let difference = ours.iter().zip(theirs.iter()).fold(0u8, |sum, (a, b)| sum | (a ^ b));
         black_box(difference) == 0
     }
 }
@@ -59,19 +56,14 @@ impl Serialize for Secret {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    #[error(
-        "the environment variable {name} is not set; set it for the daemon, or name a file instead"
-    )]
+    #[error("the environment variable {name} is not set; set it for the daemon, or name a file instead")]
     NotSet { name: String },
     #[error("the environment variable {name} is not UTF-8 text")]
     NotText { name: String },
     #[error("the secret in {place} is empty")]
     Empty { place: String },
     #[error("cannot read the secret file {}: {source}", path.display())]
-    Unreadable {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Unreadable { path: PathBuf, source: std::io::Error },
     #[error("the secret file {} is larger than {SECRET_BYTES} bytes", path.display())]
     TooLarge { path: PathBuf },
 }
@@ -91,15 +83,10 @@ pub fn from_environment(name: &str) -> Result<Secret, SecretError> {
 
 /// One trailing line end is no part of the secret: editors and `echo` add it.
 pub fn from_file(path: &Path) -> Result<Secret, SecretError> {
-    let unreadable = |source| SecretError::Unreadable {
-        path: path.into(),
-        source,
-    };
+    let unreadable = |source| SecretError::Unreadable { path: path.into(), source };
     let file = File::open(path).map_err(unreadable)?;
     let mut text = String::new();
-    file.take(SECRET_BYTES + 1)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
+    file.take(SECRET_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > SECRET_BYTES {
         return Err(SecretError::TooLarge { path: path.into() });
     }
@@ -109,11 +96,7 @@ pub fn from_file(path: &Path) -> Result<Secret, SecretError> {
 }
 
 fn not_empty(value: String, place: impl Fn() -> String) -> Result<Secret, SecretError> {
-    if value.trim().is_empty() {
-        Err(SecretError::Empty { place: place() })
-    } else {
-        Ok(Secret(value))
-    }
+    if value.trim().is_empty() { Err(SecretError::Empty { place: place() }) } else { Ok(Secret(value)) }
 }
 
 #[cfg(test)]
@@ -123,11 +106,7 @@ mod tests {
     #[test]
     fn a_secret_never_prints() {
         let secret = Secret::new("hunter2");
-        let printed = format!(
-            "{secret} {secret:?} {:?} {}",
-            Some(&secret),
-            serde_json::to_string(&secret).unwrap()
-        );
+        let printed = format!("{secret} {secret:?} {:?} {}", Some(&secret), serde_json::to_string(&secret).unwrap());
         assert!(!printed.contains("hunter2"), "{printed}");
         assert_eq!(printed.matches(REDACTED).count(), 4);
     }
@@ -150,10 +129,7 @@ mod tests {
         std::fs::write(&path, "\n").unwrap();
         assert!(matches!(from_file(&path), Err(SecretError::Empty { .. })));
         std::fs::write(&path, vec![b'x'; SECRET_BYTES as usize + 1]).unwrap();
-        assert!(matches!(
-            from_file(&path),
-            Err(SecretError::TooLarge { .. })
-        ));
+        assert!(matches!(from_file(&path), Err(SecretError::TooLarge { .. })));
         let missing = from_file(&dir.path().join("none")).unwrap_err();
         assert!(missing.to_string().contains("none"), "{missing}");
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use ukai_core::event::{Event, Recorded};
@@ -190,7 +191,7 @@ impl<'a> Play<'a> {
                 Some(heard) = heard.recv() => self.hear(heard)?,
                 Some(done) = self.background.join_next() => self.take(done.context("a task of the drill failed")?),
                 _ = ticks.tick() => if self.tick().await? { return Ok(()) },
-                _ = stop.wait_for(|stop| *stop) => bail!("interrupted"),
+                () = stopped(&mut stop) => bail!("interrupted"),
             }
         }
     }
@@ -502,6 +503,14 @@ impl<'a> Play<'a> {
     fn with_log(&self, error: anyhow::Error) -> anyhow::Error {
         let tail = self.stage.log_tail("daemon.log");
         if tail.is_empty() { error } else { anyhow!("{error:#}\nthe daemon's log ends with:\n{tail}") }
+    }
+}
+
+/// Whoever could stop the drill may be gone; then it is not stopped.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let asked = stop.wait_for(|stop| *stop).await.is_ok();
+    if !asked {
+        std::future::pending().await
     }
 }
 

@@ -7,8 +7,7 @@ use hickory_proto::rr::{RData, Record, RecordType};
 use super::Live;
 use super::peer_zone;
 use super::records::{
-    self, DELEGATION_TTL, STATIC_TTL, Subnet, Zone, glue, last_label, name_server, soa, text,
-    within,
+    self, DELEGATION_TTL, STATIC_TTL, Subnet, Zone, glue, last_label, name_server, soa, text, within,
 };
 use crate::scenario::{Controls, NAME_SERVERS, Parent, Signed};
 
@@ -37,42 +36,22 @@ pub(super) struct Reply {
 
 impl Reply {
     pub fn code(code: ResponseCode) -> Self {
-        Self {
-            code,
-            ..Self::default()
-        }
+        Self { code, ..Self::default() }
     }
 
     fn negative(code: ResponseCode, soa: Record) -> Self {
-        Self {
-            code,
-            authoritative: true,
-            authorities: vec![soa],
-            ..Self::default()
-        }
+        Self { code, authoritative: true, authorities: vec![soa], ..Self::default() }
     }
 
     fn records(answers: Vec<Record>) -> Self {
-        Self {
-            authoritative: true,
-            answers,
-            ..Self::default()
-        }
+        Self { authoritative: true, answers, ..Self::default() }
     }
 }
 
 /// What the server says, or `None` where it says nothing.
-pub(super) fn reply(
-    live: &Live,
-    server: &Server,
-    request: &Message,
-    query: &Query,
-) -> Option<Reply> {
+pub(super) fn reply(live: &Live, server: &Server, request: &Message, query: &Query) -> Option<Reply> {
     let zone = live.zone();
-    let dnssec = request
-        .edns
-        .as_ref()
-        .is_some_and(|edns| edns.flags().dnssec_ok);
+    let dnssec = request.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
     match server {
         Server::Root => Some(root(live, query)),
         Server::Tld => Some(tld(live, &zone, query, dnssec)),
@@ -83,14 +62,9 @@ pub(super) fn reply(
 
 /// The client subnet that the query names; everybody on this machine who names none is us.
 pub(super) fn subnet(request: &Message) -> Subnet {
-    let option = request
-        .edns
-        .as_ref()
-        .and_then(|edns| edns.option(EdnsCode::Subnet));
+    let option = request.edns.as_ref().and_then(|edns| edns.option(EdnsCode::Subnet));
     match option {
-        Some(EdnsOption::Subnet(subnet))
-            if subnet.source_prefix() > 0 && !subnet.addr().is_loopback() =>
-        {
+        Some(EdnsOption::Subnet(subnet)) if subnet.source_prefix() > 0 && !subnet.addr().is_loopback() => {
             Subnet::Others
         }
         _ => Subnet::Us,
@@ -113,9 +87,7 @@ fn root(live: &Live, query: &Query) -> Reply {
     }
     if name == server {
         return match query.query_type() {
-            RecordType::A => {
-                Reply::records(vec![glue(server, live.layout.root_server(), STATIC_TTL)])
-            }
+            RecordType::A => Reply::records(vec![glue(server, live.layout.root_server(), STATIC_TTL)]),
             _ => Reply::negative(ResponseCode::NoError, soa()),
         };
     }
@@ -163,33 +135,15 @@ fn tld(live: &Live, zone: &Zone, query: &Query, dnssec: bool) -> Reply {
         return static_delegation(live, zone, child, query, soa);
     }
     let exists = server == name || within(&server, &name);
-    Reply::negative(
-        if exists {
-            ResponseCode::NoError
-        } else {
-            ResponseCode::NXDomain
-        },
-        soa,
-    )
+    Reply::negative(if exists { ResponseCode::NoError } else { ResponseCode::NXDomain }, soa)
 }
 
-fn delegation(
-    live: &Live,
-    zone: &Zone,
-    child: &str,
-    query: &Query,
-    dnssec: bool,
-    soa: Record,
-) -> Reply {
+fn delegation(live: &Live, zone: &Zone, child: &str, query: &Query, dnssec: bool, soa: Record) -> Reply {
     let home = child == live.names.home;
     if home && zone.state.parent == Parent::Nxdomain {
         return Reply::negative(ResponseCode::NXDomain, soa);
     }
-    let signed = if home {
-        zone.state.authoritative.signed()
-    } else {
-        Signed::No
-    };
+    let signed = if home { zone.state.authoritative.signed() } else { Signed::No };
     let signer = (signed != Signed::No).then(|| records::delegation_signer(child, signed));
     if query.query_type() == RecordType::DS && text(query.name()) == child {
         return match signer {
@@ -197,21 +151,13 @@ fn delegation(
             None => Reply::negative(ResponseCode::NoError, soa),
         };
     }
-    let servers = if home {
-        zone.state.delegation()
-    } else {
-        NAME_SERVERS.map(str::to_owned).to_vec()
-    };
+    let servers = if home { zone.state.delegation() } else { NAME_SERVERS.map(str::to_owned).to_vec() };
     let mut reply = Reply::default();
     for server in &servers {
         let host = live.server_host(server);
-        reply
-            .authorities
-            .push(name_server(child, &host, DELEGATION_TTL));
+        reply.authorities.push(name_server(child, &host, DELEGATION_TTL));
         if let Some(address) = live.layout.servers.get(server) {
-            reply
-                .additionals
-                .push(glue(&host, *address, DELEGATION_TTL));
+            reply.additionals.push(glue(&host, *address, DELEGATION_TTL));
         }
     }
     reply.authorities.extend(signer.filter(|_| dnssec));
@@ -228,11 +174,7 @@ fn static_delegation(live: &Live, zone: &Zone, child: &str, query: &Query, soa: 
     let server = format!("ns.{child}");
     Reply {
         authorities: vec![name_server(child, &server, DELEGATION_TTL)],
-        additionals: vec![glue(
-            &server,
-            live.layout.elsewhere_server(),
-            DELEGATION_TTL,
-        )],
+        additionals: vec![glue(&server, live.layout.elsewhere_server(), DELEGATION_TTL)],
         ..Reply::default()
     }
 }
@@ -259,14 +201,10 @@ pub(super) fn elsewhere(live: &Live, zone: &Zone, query: &Query) -> Reply {
         return Reply::negative(ResponseCode::NXDomain, soa);
     };
     match query.query_type() {
-        RecordType::A => Reply::records(vec![Record::from_rdata(
-            query.name().clone(),
-            STATIC_TTL,
-            RData::A(address.into()),
-        )]),
-        RecordType::NS if name == child => {
-            Reply::records(vec![name_server(child, &server, DELEGATION_TTL)])
+        RecordType::A => {
+            Reply::records(vec![Record::from_rdata(query.name().clone(), STATIC_TTL, RData::A(address.into()))])
         }
+        RecordType::NS if name == child => Reply::records(vec![name_server(child, &server, DELEGATION_TTL)]),
         RecordType::SOA if name == child => Reply::records(vec![soa]),
         _ => Reply::negative(ResponseCode::NoError, soa),
     }

@@ -35,11 +35,7 @@ pub(super) fn write_files(live: &Live, directory: &Path) -> io::Result<()> {
 fn write_secret(path: &Path) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(random_word().as_bytes())
 }
 
@@ -65,46 +61,23 @@ fn write_config(world: &World, data_dir: &Path, text: &mut String) {
     line("root_hints", format!("[{}]", quoted(&layout.root_server())));
     line("authority_port", dns.to_string());
     line("ca", quoted(&world.ca_file().display()));
-    let six = layout
-        .hosts
-        .values()
-        .any(IpAddr::is_ipv6)
-        .then(|| quoted(&"::1/128"));
-    let allowed: Vec<String> = std::iter::once(quoted(&layout.public_network()))
-        .chain(six)
-        .collect();
+    let six = layout.hosts.values().any(IpAddr::is_ipv6).then(|| quoted(&"::1/128"));
+    let allowed: Vec<String> = std::iter::once(quoted(&layout.public_network())).chain(six).collect();
     line("allow_addresses", format!("[{}]", allowed.join(", ")));
     let independent = [
         quoted(&format!("udp://{}:{dns}", layout.independent(1))),
         quoted(&format!("tls://{}:{https}#i-2.test", layout.independent(2))),
-        quoted(&format!(
-            "https://{}:{https}/dns-query#i-3.test",
-            layout.independent(3)
-        )),
+        quoted(&format!("https://{}:{https}/dns-query#i-3.test", layout.independent(3))),
     ];
     line("independent", format!("[{}]", independent.join(", ")));
-    let _ = write!(
-        text,
-        "\n[dns]\nlisten = [{}]\n",
-        quoted(&layout.embedded_dns())
-    );
+    let _ = write!(text, "\n[dns]\nlisten = [{}]\n", quoted(&layout.embedded_dns()));
     if world.scenario.app.sign {
-        let (listen, token) = (
-            quoted(&layout.application()),
-            quoted(&world.token_file().display()),
-        );
-        let _ = write!(
-            text,
-            "\n[application]\nlisten = {listen}\ntoken_file = {token}\n"
-        );
+        let (listen, token) = (quoted(&layout.application()), quoted(&world.token_file().display()));
+        let _ = write!(text, "\n[application]\nlisten = {listen}\ntoken_file = {token}\n");
     }
     for (number, url) in (1..).zip(control_urls(world)) {
         let address = quoted(&layout.control(number));
-        let _ = write!(
-            text,
-            "\n[[control]]\nurl = {}\naddress = {address}\n",
-            quoted(&url)
-        );
+        let _ = write!(text, "\n[[control]]\nurl = {}\naddress = {address}\n", quoted(&url));
     }
     write_peer(world, text);
     let hook = quoted(&format!("http://{}/hook", layout.webhook()));
@@ -118,23 +91,14 @@ fn write_config(world: &World, data_dir: &Path, text: &mut String) {
 pub(super) fn app_options(world: &World) -> AppOptions {
     let app = &world.scenario.app;
     let (status, body) = world.live.healthy_answer();
-    let sign = app.sign.then(|| {
-        Url::parse(&format!(
-            "http://{}/v1/application/calls",
-            world.application_listener()
-        ))
-    });
+    let sign = app.sign.then(|| Url::parse(&format!("http://{}/v1/application/calls", world.application_listener())));
     AppOptions {
         url: world.url(),
         dns: world.embedded_dns(),
         ca: world.ca_file(),
         every_ms: u64::try_from(app.every.as_millis()).unwrap_or(u64::MAX),
         pool: app.pool,
-        sign: sign.and_then(Result::ok).map(|url| Sign {
-            url,
-            token_file: world.token_file(),
-            peer: peer_name(world),
-        }),
+        sign: sign.and_then(Result::ok).map(|url| Sign { url, token_file: world.token_file(), peer: peer_name(world) }),
         secret_env: world.scenario.peer.auth.then(|| SECRET_VARIABLE.to_owned()),
         status: status.as_u16(),
         body_contains: body,
@@ -144,63 +108,37 @@ pub(super) fn app_options(world: &World) -> AppOptions {
 fn write_peer(world: &World, text: &mut String) {
     let scenario = &world.scenario;
     let urls: Vec<String> = world.urls().iter().map(quoted).collect();
-    let _ = write!(
-        text,
-        "\n[[peer]]\nname = {}\nurls = [{}]\n",
-        quoted(&peer_name(world)),
-        urls.join(", ")
-    );
+    let _ = write!(text, "\n[[peer]]\nname = {}\nurls = [{}]\n", quoted(&peer_name(world)), urls.join(", "));
     let mut given = |key: &str, value: Option<String>| {
         if let Some(value) = value {
             let _ = writeln!(text, "{key} = {value}");
         }
     };
     given("interval", scenario.peer.interval.map(duration));
-    given(
-        "level",
-        scenario.policy.level.map(|level| quoted(&level.as_str())),
-    );
-    given(
-        "approvals",
-        scenario.policy.approvals.map(|count| count.to_string()),
-    );
+    given("level", scenario.policy.level.map(|level| quoted(&level.as_str())));
+    given("approvals", scenario.policy.approvals.map(|count| count.to_string()));
     given("lease", scenario.policy.lease.map(duration));
     let expect = scenario.peer.expect.as_ref().map(|expect| {
         let status = expect.status.map(|status| format!("status = [{status}]"));
-        let body = expect
-            .body
-            .as_ref()
-            .map(|body| format!("body_contains = {}", quoted(body)));
+        let body = expect.body.as_ref().map(|body| format!("body_contains = {}", quoted(body)));
         let stated: Vec<String> = status.into_iter().chain(body).collect();
         format!("{{ {} }}", stated.join(", "))
     });
     given("expect", expect.filter(|expect| expect != "{  }"));
-    let secret = format!(
-        "{{ Authorization = {{ env = {} }} }}",
-        quoted(&SECRET_VARIABLE)
-    );
+    let secret = format!("{{ Authorization = {{ env = {} }} }}", quoted(&SECRET_VARIABLE));
     given("headers", scenario.peer.auth.then_some(secret));
 }
 
 /// The first label of the host, which is what people call a peer.
 fn peer_name(world: &World) -> String {
-    world
-        .scenario
-        .host()
-        .split('.')
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    world.scenario.host().split('.').next().unwrap_or_default().to_owned()
 }
 
 fn control_urls(world: &World) -> Vec<String> {
     if world.scenario.initial_state().controls == Controls::None {
         return Vec::new();
     }
-    CONTROLS
-        .iter()
-        .map(|name| format!("https://{name}:{}/", world.live.layout.https_port))
-        .collect()
+    CONTROLS.iter().map(|name| format!("https://{name}:{}/", world.live.layout.https_port)).collect()
 }
 
 /// A TOML string.
@@ -210,11 +148,7 @@ fn quoted(text: &impl ToString) -> String {
 
 fn duration(time: Duration) -> String {
     let millis = time.as_millis();
-    if millis.is_multiple_of(1_000) {
-        format!("\"{}s\"", millis / 1_000)
-    } else {
-        format!("\"{millis}ms\"")
-    }
+    if millis.is_multiple_of(1_000) { format!("\"{}s\"", millis / 1_000) } else { format!("\"{millis}ms\"") }
 }
 
 pub(super) fn history(world: &World) -> serde_json::Value {
@@ -265,10 +199,7 @@ fn labels_seen(world: &World, state: &WorldState, subnet: Subnet) -> Vec<String>
 }
 
 fn resolved(world: &World, labels: &[String]) -> Vec<IpAddr> {
-    let mut addresses: Vec<IpAddr> = labels
-        .iter()
-        .filter_map(|label| world.address_of(label))
-        .collect();
+    let mut addresses: Vec<IpAddr> = labels.iter().filter_map(|label| world.address_of(label)).collect();
     addresses.sort();
     addresses.dedup();
     addresses
@@ -290,20 +221,11 @@ fn settled<'s>(world: &World, state: &'s WorldState) -> &'s NameState {
 }
 
 /// What a week of looking would have found: one set for the whole week, or a rotating one's last day.
-fn answers(
-    world: &World,
-    state: &WorldState,
-    since: Timestamp,
-    until: Timestamp,
-) -> serde_json::Value {
+fn answers(world: &World, state: &WorldState, since: Timestamp, until: Timestamp) -> serde_json::Value {
     let held = settled(world, state);
     let all = resolved(world, &labels_seen(world, state, Subnet::Us));
     let rotates = matches!(&held.records, Records::Table(table) if table.rotate) && all.len() > 1;
-    let sightings = if rotates {
-        rotation(&all, until)
-    } else {
-        vec![(all, since, until)]
-    };
+    let sightings = if rotates { rotation(&all, until) } else { vec![(all, since, until)] };
     let mut answers = Vec::new();
     for source in ["authority", "resolver"] {
         for (set, first, last) in &sightings {
@@ -335,24 +257,12 @@ pub(super) fn describe(world: &World) -> Vec<String> {
     let state = world.scenario.initial_state();
     let mut lines = vec![
         format!("peer        {}", world.url()),
-        format!(
-            "authority   root {}, {}, port {}",
-            layout.root_server(),
-            servers(world),
-            layout.dns_port
-        ),
-        format!(
-            "resolver    {} ({})",
-            layout.resolver(),
-            state.resolver.mode
-        ),
+        format!("authority   root {}, {}, port {}", layout.root_server(), servers(world), layout.dns_port),
+        format!("resolver    {} ({})", layout.resolver(), state.resolver.mode),
     ];
     for (label, address) in &layout.hosts {
-        let behaviour = state
-            .hosts
-            .get(label)
-            .map(|host| host.us.to_string())
-            .unwrap_or_else(|| "not in use yet".to_owned());
+        let behaviour =
+            state.hosts.get(label).map(|host| host.us.to_string()).unwrap_or_else(|| "not in use yet".to_owned());
         lines.push(format!("host        {label} = {address} ({behaviour})"));
     }
     lines.push(format!(
@@ -369,28 +279,15 @@ pub(super) fn describe(world: &World) -> Vec<String> {
 }
 
 fn servers(world: &World) -> String {
-    let named: Vec<String> = world
-        .live
-        .layout
-        .servers
-        .iter()
-        .map(|(name, address)| format!("{name} {address}"))
-        .collect();
+    let named: Vec<String> =
+        world.live.layout.servers.iter().map(|(name, address)| format!("{name} {address}")).collect();
     named.join(", ")
 }
 
 fn held(world: &World, state: &WorldState) -> String {
     let named: Vec<String> = addresses(world, state)
         .iter()
-        .map(|address| {
-            world
-                .label_of(*address)
-                .unwrap_or_else(|| address.to_string())
-        })
+        .map(|address| world.label_of(*address).unwrap_or_else(|| address.to_string()))
         .collect();
-    if named.is_empty() {
-        "nothing".to_owned()
-    } else {
-        named.join(", ")
-    }
+    if named.is_empty() { "nothing".to_owned() } else { named.join(", ") }
 }

@@ -67,24 +67,18 @@ impl Role {
             return Door::Silent;
         }
         match self {
-            Self::Authority(Server::Peer(name)) if state.egress != Egress::Intercept53 => {
-                match state.server(name) {
-                    ServerMode::Timeout => Door::Silent,
-                    ServerMode::NoTcp => Door::Closed,
-                    _ => Door::Open,
-                }
-            }
+            Self::Authority(Server::Peer(name)) if state.egress != Egress::Intercept53 => match state.server(name) {
+                ServerMode::Timeout => Door::Silent,
+                ServerMode::NoTcp => Door::Closed,
+                _ => Door::Open,
+            },
             _ => Door::Open,
         }
     }
 
     /// What a client over TLS or HTTPS meets, which only the independent resolvers offer.
     pub fn tls_door(&self, live: &Live) -> Door {
-        if live.zone().state.egress == Egress::Cut {
-            Door::Silent
-        } else {
-            Door::Open
-        }
+        if live.zone().state.egress == Egress::Cut { Door::Silent } else { Door::Open }
     }
 
     /// The answer to one message, or `None` for silence.
@@ -93,11 +87,7 @@ impl Role {
         if request.metadata.message_type != MessageType::Query {
             return None;
         }
-        let mut response = Message::new(
-            request.metadata.id,
-            MessageType::Response,
-            request.metadata.op_code,
-        );
+        let mut response = Message::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
         response.metadata = Metadata::response_from_request(&request.metadata);
         response.queries.clone_from(&request.queries);
         response.edns = request.edns.as_ref().map(|_| own_edns());
@@ -141,9 +131,7 @@ impl Role {
                 echo_subnet(request, response);
             }
             Self::Resolver => self.fill_resolved(live.resolve(0, request, query)?, response),
-            Self::Independent(number) => {
-                self.fill_resolved(live.resolve(*number, request, query)?, response)
-            }
+            Self::Independent(number) => self.fill_resolved(live.resolve(*number, request, query)?, response),
         }
         Some(())
     }
@@ -155,8 +143,7 @@ impl Role {
         response.metadata.authentic_data = resolved.authentic;
         if let (Some(code), Some(edns)) = (resolved.extended_error, response.edns.as_mut()) {
             // RFC 8914 section 2: INFO-CODE, then text, of which there is none.
-            edns.options_mut()
-                .insert(EdnsOption::Unknown(15, code.to_be_bytes().to_vec()));
+            edns.options_mut().insert(EdnsOption::Unknown(15, code.to_be_bytes().to_vec()));
         }
     }
 
@@ -165,9 +152,7 @@ impl Role {
         match self {
             Self::Authority(server) => is_mode(live, server, &ServerMode::Truncate),
             Self::Resolver => zone.state.resolver.truncate_udp,
-            Self::Independent(number) => {
-                zone.state.independent(&format!("i-{number}")).truncate_udp
-            }
+            Self::Independent(number) => zone.state.independent(&format!("i-{number}")).truncate_udp,
         }
     }
 }
@@ -203,34 +188,20 @@ fn own_edns() -> Edns {
 
 /// RFC 7871 section 7.2.1: the subnet comes back, with the scope that the answer was made for.
 fn echo_subnet(request: &Message, response: &mut Message) {
-    let asked = request
-        .edns
-        .as_ref()
-        .and_then(|edns| edns.option(EdnsCode::Subnet));
+    let asked = request.edns.as_ref().and_then(|edns| edns.option(EdnsCode::Subnet));
     if let (Some(EdnsOption::Subnet(subnet)), Some(edns)) = (asked, response.edns.as_mut()) {
-        let scoped = ClientSubnet::new(
-            subnet.addr(),
-            subnet.source_prefix(),
-            subnet.source_prefix(),
-        );
+        let scoped = ClientSubnet::new(subnet.addr(), subnet.source_prefix(), subnet.source_prefix());
         edns.options_mut().insert(EdnsOption::Subnet(scoped));
     }
 }
 
-fn fit(
-    live: &Live,
-    role: &Role,
-    request: &Message,
-    response: Message,
-    transport: Transport,
-) -> Option<Vec<u8>> {
+fn fit(live: &Live, role: &Role, request: &Message, response: Message, transport: Transport) -> Option<Vec<u8>> {
     let wire = response.to_vec().ok()?;
     if transport != Transport::Udp {
         return Some(wire);
     }
-    let room = request.edns.as_ref().map_or(PLAIN_UDP, |edns| {
-        usize::from(edns.max_payload()).clamp(PLAIN_UDP, MAX_UDP)
-    });
+    let room =
+        request.edns.as_ref().map_or(PLAIN_UDP, |edns| usize::from(edns.max_payload()).clamp(PLAIN_UDP, MAX_UDP));
     if wire.len() <= room && !role.truncates(live) {
         return Some(wire);
     }
@@ -243,12 +214,7 @@ fn fit(
 }
 
 /// Serves UDP until the world ends.
-pub(super) fn spawn_udp(
-    tasks: &mut JoinSet<()>,
-    live: &Arc<Live>,
-    address: SocketAddr,
-    role: Role,
-) -> io::Result<()> {
+pub(super) fn spawn_udp(tasks: &mut JoinSet<()>, live: &Arc<Live>, address: SocketAddr, role: Role) -> io::Result<()> {
     let socket = std::net::UdpSocket::bind(address)?;
     socket.set_nonblocking(true)?;
     let socket = UdpSocket::from_std(socket)?;
@@ -259,9 +225,7 @@ pub(super) fn spawn_udp(
             let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
                 continue;
             };
-            let answer = buffer
-                .get(..length)
-                .and_then(|wire| role.respond(&live, wire, Transport::Udp));
+            let answer = buffer.get(..length).and_then(|wire| role.respond(&live, wire, Transport::Udp));
             if let Some(answer) = answer {
                 let _ = socket.send_to(&answer, from).await;
             }
@@ -296,11 +260,7 @@ pub(super) async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// DNS over TLS, or over HTTPS where the client says so by ALPN.
-pub(super) async fn serve_encrypted(
-    live: Arc<Live>,
-    number: u8,
-    stream: TcpStream,
-) -> io::Result<()> {
+pub(super) async fn serve_encrypted(live: Arc<Live>, number: u8, stream: TcpStream) -> io::Result<()> {
     let role = Role::Independent(number);
     let identity = Identity::Resolver(format!("i-{number}.test"));
     let config = live.tls_config(&identity).map_err(io::Error::other)?;
@@ -328,11 +288,9 @@ async fn serve_https(live: &Live, number: u8, request: Request<Incoming>) -> Res
         return refuse(StatusCode::NOT_FOUND);
     }
     let wire = match *request.method() {
-        Method::POST => Limited::new(request.into_body(), MAX_BODY)
-            .collect()
-            .await
-            .ok()
-            .map(|body| body.to_bytes().to_vec()),
+        Method::POST => {
+            Limited::new(request.into_body(), MAX_BODY).collect().await.ok().map(|body| body.to_bytes().to_vec())
+        }
         Method::GET => request.uri().query().and_then(query_message),
         _ => return refuse(StatusCode::METHOD_NOT_ALLOWED),
     };
@@ -343,9 +301,7 @@ async fn serve_https(live: &Live, number: u8, request: Request<Incoming>) -> Res
         Some(answer) => {
             let mut response = Response::new(Full::new(Bytes::from(answer)));
             let kind = hyper::header::HeaderValue::from_static("application/dns-message");
-            response
-                .headers_mut()
-                .insert(hyper::header::CONTENT_TYPE, kind);
+            response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
             response
         }
         // A resolver that never answers does not answer over HTTPS either.
@@ -355,9 +311,7 @@ async fn serve_https(live: &Live, number: u8, request: Request<Incoming>) -> Res
 
 /// RFC 8484 section 4.1: `dns=` holds the message in base64url without padding.
 fn query_message(query: &str) -> Option<Vec<u8>> {
-    let text = query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("dns="))?;
+    let text = query.split('&').find_map(|pair| pair.strip_prefix("dns="))?;
     let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
     let (mut bits, mut held) = (0_u32, 0);
     for letter in text.bytes() {

@@ -26,8 +26,7 @@ use crate::scenario::{Controls, Egress, HostBehaviour};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Announced body length of an answer that breaks off, far more than is sent.
 const CUT_LENGTH: u64 = 4_096;
-const PARKING_PAGE: &str =
-    "<html><title>api</title><h1>This domain is for sale</h1><p>Buy it now.</p></html>";
+const PARKING_PAGE: &str = "<html><title>api</title><h1>This domain is for sale</h1><p>Buy it now.</p></html>";
 const WRONG_BODY: &str = "<html><h1>It works!</h1></html>";
 
 /// Somebody who serves HTTP in the lab.
@@ -75,29 +74,15 @@ impl Site {
         match self {
             Self::Control(_) => HostBehaviour::Serve,
             // A host that only a later fault names is there from the beginning, as a machine that serves.
-            Self::Host(label) => live
-                .zone()
-                .state
-                .hosts
-                .get(label)
-                .map(|host| host.us.clone())
-                .unwrap_or_default(),
+            Self::Host(label) => live.zone().state.hosts.get(label).map(|host| host.us.clone()).unwrap_or_default(),
         }
     }
 
     fn identity(&self, live: &Live, behaviour: &HostBehaviour) -> Identity {
         if let Self::Control(number) = self {
-            let name = CONTROLS
-                .get(usize::from(*number).saturating_sub(1))
-                .copied()
-                .unwrap_or_default()
-                .to_owned();
+            let name = CONTROLS.get(usize::from(*number).saturating_sub(1)).copied().unwrap_or_default().to_owned();
             let intercepted = live.zone().state.controls == Controls::Intercepted;
-            return if intercepted {
-                Identity::Intercepted(name)
-            } else {
-                Identity::Web(name)
-            };
+            return if intercepted { Identity::Intercepted(name) } else { Identity::Web(name) };
         }
         match behaviour {
             HostBehaviour::TlsWrongName => Identity::WrongName,
@@ -130,12 +115,7 @@ impl Site {
         }
     }
 
-    async fn serve_http(
-        self,
-        live: Arc<Live>,
-        stream: TcpStream,
-        behaviour: &HostBehaviour,
-    ) -> io::Result<()> {
+    async fn serve_http(self, live: Arc<Live>, stream: TcpStream, behaviour: &HostBehaviour) -> io::Result<()> {
         let left = match behaviour {
             HostBehaviour::StallAfter(bytes) => Some(*bytes),
             _ => None,
@@ -143,25 +123,15 @@ impl Site {
         let stream = Budgeted { stream, left };
         let tls = live.peer_tls() || matches!(self, Self::Control(_));
         let leave = Arc::new(Notify::new());
-        let service = Conversation {
-            site: self.clone(),
-            live: live.clone(),
-            served: Arc::default(),
-            leave: leave.clone(),
-        };
+        let service =
+            Conversation { site: self.clone(), live: live.clone(), served: Arc::default(), leave: leave.clone() };
         let service = hyper::service::service_fn(move |request| service.clone().answer(request));
         if !tls {
             serve_until(stream, false, service, leave).await;
             return Ok(());
         }
-        let config = live
-            .tls_config(&self.identity(&live, behaviour))
-            .map_err(io::Error::other)?;
-        let stream = timeout(
-            HANDSHAKE,
-            tokio_rustls::TlsAcceptor::from(config).accept(stream),
-        )
-        .await??;
+        let config = live.tls_config(&self.identity(&live, behaviour)).map_err(io::Error::other)?;
+        let stream = timeout(HANDSHAKE, tokio_rustls::TlsAcceptor::from(config).accept(stream)).await??;
         live.log(&self.label(), |log| log.handshakes += 1);
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         serve_until(stream, h2, service, leave).await;
@@ -199,36 +169,22 @@ impl Conversation {
             who: Caller::of(text(request.headers(), &header::USER_AGENT)),
             path: request.uri().path().to_owned(),
             secret,
-            status: response
-                .as_ref()
-                .ok()
-                .map(|response| response.status().as_u16()),
+            status: response.as_ref().ok().map(|response| response.status().as_u16()),
         };
         self.live.log(&self.site.label(), |log| log.record(call));
         response.map(|response| self.dated(response))
     }
 
-    async fn respond(
-        &self,
-        behaviour: &HostBehaviour,
-        before: usize,
-        secret: bool,
-    ) -> io::Result<Response<Answer>> {
+    async fn respond(&self, behaviour: &HostBehaviour, before: usize, secret: bool) -> io::Result<Response<Answer>> {
         match behaviour {
             HostBehaviour::Status(code) => {
                 let status = StatusCode::from_u16(*code).map_err(io::Error::other)?;
-                return Ok(answer(
-                    status,
-                    Answer::whole(format!("{{\"status\":{code}}}")),
-                    "application/json",
-                ));
+                return Ok(answer(status, Answer::whole(format!("{{\"status\":{code}}}")), "application/json"));
             }
             HostBehaviour::RetryAfter(seconds) => {
                 let body = Answer::whole("{\"error\":\"too many requests\"}");
                 let mut response = answer(StatusCode::TOO_MANY_REQUESTS, body, "application/json");
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
                 return Ok(response);
             }
             HostBehaviour::Flaky(probability) if fastrand::f64() < *probability => {
@@ -236,18 +192,10 @@ impl Conversation {
             }
             HostBehaviour::Slow(time) => tokio::time::sleep(*time).await,
             HostBehaviour::WrongBody => {
-                return Ok(answer(
-                    StatusCode::OK,
-                    Answer::whole(WRONG_BODY),
-                    "text/html",
-                ));
+                return Ok(answer(StatusCode::OK, Answer::whole(WRONG_BODY), "text/html"));
             }
             HostBehaviour::Parked => {
-                return Ok(answer(
-                    StatusCode::OK,
-                    Answer::whole(PARKING_PAGE),
-                    "text/html",
-                ));
+                return Ok(answer(StatusCode::OK, Answer::whole(PARKING_PAGE), "text/html"));
             }
             // A connection that has aged: what is fresh is served, what is reused is cut.
             HostBehaviour::Goaway if before > 0 => {
@@ -266,9 +214,7 @@ impl Conversation {
         if self.live.peer_auth() && !secret {
             let body = Answer::whole("{\"error\":\"unauthorized\"}");
             let mut response = answer(StatusCode::UNAUTHORIZED, body, "application/json");
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return response;
         }
         let (status, body) = self.live.healthy_answer();
@@ -276,9 +222,7 @@ impl Conversation {
             return answer(status, Answer::whole(body), "application/json");
         }
         let mut response = answer(status, Answer::cut("{\"sta"), "application/json");
-        response
-            .headers_mut()
-            .insert(header::CONTENT_LENGTH, HeaderValue::from(CUT_LENGTH));
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(CUT_LENGTH));
         response
     }
 
@@ -288,11 +232,7 @@ impl Conversation {
         let date = Timestamp::now()
             .checked_add(shift)
             .ok()
-            .and_then(|now| {
-                jiff::fmt::rfc2822::DateTimePrinter::new()
-                    .timestamp_to_rfc9110_string(&now)
-                    .ok()
-            })
+            .and_then(|now| jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok())
             .and_then(|date| HeaderValue::from_str(&date).ok());
         if let Some(date) = date {
             response.headers_mut().insert(header::DATE, date);
@@ -304,15 +244,10 @@ impl Conversation {
 fn answer(status: StatusCode, body: Answer, kind: &'static str) -> Response<Answer> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
 pub(super) fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> &'h str {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }

@@ -39,19 +39,15 @@ where
     let io = TokioIo::new(stream);
     // How a connection ends is the client's finding, not ours.
     if h2 {
-        let mut connection = pin!(
-            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .serve_connection(io, service)
-        );
+        let mut connection =
+            pin!(hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service));
         tokio::select! {
             _ = connection.as_mut() => return,
             () = leave.notified() => connection.as_mut().graceful_shutdown(),
         }
         let _ = connection.await;
     } else {
-        let _ = hyper::server::conn::http1::Builder::new()
-            .serve_connection(io, service)
-            .await;
+        let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
     }
 }
 
@@ -72,17 +68,11 @@ enum Ending {
 
 impl Answer {
     pub fn whole(body: impl Into<Bytes>) -> Self {
-        Self {
-            rest: Some(body.into()),
-            ending: Ending::Whole,
-        }
+        Self { rest: Some(body.into()), ending: Ending::Whole }
     }
 
     pub fn cut(body: impl Into<Bytes>) -> Self {
-        Self {
-            rest: Some(body.into()),
-            ending: Ending::Flush,
-        }
+        Self { rest: Some(body.into()), ending: Ending::Flush }
     }
 }
 
@@ -139,18 +129,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Budgeted<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Budgeted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let Some(left) = self.left else {
             return Pin::new(&mut self.stream).poll_write(context, data);
         };
-        let Some(allowed) = data
-            .get(..left.min(data.len()))
-            .filter(|allowed| !allowed.is_empty())
-        else {
+        let Some(allowed) = data.get(..left.min(data.len())).filter(|allowed| !allowed.is_empty()) else {
             return Poll::Pending;
         };
         let written = Pin::new(&mut self.stream).poll_write(context, allowed);
@@ -173,9 +156,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Budgeted<S> {
 pub(super) async fn swallow<S: AsyncRead + Unpin>(mut stream: S) {
     use tokio::io::AsyncReadExt;
     let mut buffer = [0; 4_096];
-    while stream
-        .read(&mut buffer)
-        .await
-        .is_ok_and(|length| length > 0)
-    {}
+    while stream.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
 }

@@ -30,19 +30,13 @@ impl Slot {
             let lock = Ipv4Addr::new(127, FIRST_OCTET + 2 * number, 255, 1);
             match TcpListener::bind((lock, LOCK_PORT)) {
                 Ok(lock) => {
-                    return Ok(Self {
-                        number,
-                        _lock: lock,
-                    });
+                    return Ok(Self { number, _lock: lock });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => return Err(error),
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            format!("all {SLOTS} places for drills are taken"),
-        ))
+        Err(io::Error::new(io::ErrorKind::AddrInUse, format!("all {SLOTS} places for drills are taken")))
     }
 
     pub fn number(&self) -> u8 {
@@ -67,10 +61,7 @@ impl Slot {
                 return Ok((dns, https));
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            format!("no free port from {first} on"),
-        ))
+        Err(io::Error::new(io::ErrorKind::AddrInUse, format!("no free port from {first} on")))
     }
 }
 
@@ -88,22 +79,14 @@ pub(super) struct Layout {
 impl Layout {
     pub fn new(slot: &Slot, scenario: &Scenario) -> io::Result<Self> {
         let (dns_port, https_port) = slot.free_ports()?;
-        let mut layout = Self {
-            octet: slot.octet(),
-            dns_port,
-            https_port,
-            hosts: BTreeMap::new(),
-            servers: BTreeMap::new(),
-        };
+        let mut layout =
+            Self { octet: slot.octet(), dns_port, https_port, hosts: BTreeMap::new(), servers: BTreeMap::new() };
         for (index, (label, host)) in crate::scenario::hosts(scenario).iter().enumerate() {
             let address = layout.host_address(index, host)?;
             layout.hosts.insert(label.clone(), address);
         }
         let named = crate::scenario::servers(scenario);
-        let outside = named
-            .iter()
-            .map(String::as_str)
-            .filter(|name| !NAME_SERVERS.contains(name));
+        let outside = named.iter().map(String::as_str).filter(|name| !NAME_SERVERS.contains(name));
         for (index, name) in NAME_SERVERS.into_iter().chain(outside).enumerate() {
             let address = layout.public(1, last_octet(index, 1)?);
             layout.servers.insert(name.to_owned(), address);
@@ -119,11 +102,7 @@ impl Layout {
             Network::A => 10,
             Network::B => 20,
         };
-        let octet = if host.private {
-            self.octet + 1
-        } else {
-            self.octet
-        };
+        let octet = if host.private { self.octet + 1 } else { self.octet };
         Ok(Ipv4Addr::new(127, octet, network, last_octet(index, 10)?).into())
     }
 
@@ -182,10 +161,7 @@ impl Layout {
     }
 
     pub fn label_of(&self, address: IpAddr) -> Option<&str> {
-        self.hosts
-            .iter()
-            .find(|(_, host)| **host == address)
-            .map(|(label, _)| label.as_str())
+        self.hosts.iter().find(|(_, host)| **host == address).map(|(label, _)| label.as_str())
     }
 }
 

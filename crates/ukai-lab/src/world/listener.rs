@@ -47,8 +47,7 @@ pub(super) struct DoorControl {
 
 impl DoorControl {
     pub fn set(&self, door: Door) {
-        self.want
-            .send_if_modified(|current| std::mem::replace(current, door) != door);
+        self.want.send_if_modified(|current| std::mem::replace(current, door) != door);
     }
 
     /// Waits until the door is as was asked.
@@ -70,24 +69,10 @@ where
     F: Fn(TcpStream, SocketAddr) -> Served + Send + Sync + 'static,
     Served: Future<Output = ()> + Send + 'static,
 {
-    let listener = if door == Door::Closed {
-        None
-    } else {
-        Some(bind(address)?)
-    };
+    let listener = if door == Door::Closed { None } else { Some(bind(address)?) };
     let (want, wanted) = watch::channel(door);
     let (have, has) = watch::channel(None);
-    tasks.spawn(
-        Listener {
-            address,
-            listener,
-            wanted,
-            have,
-            fillers: Vec::new(),
-            used: HashSet::new(),
-        }
-        .run(serve),
-    );
+    tasks.spawn(Listener { address, listener, wanted, have, fillers: Vec::new(), used: HashSet::new() }.run(serve));
     Ok(DoorControl { want, have: has })
 }
 
@@ -114,11 +99,7 @@ impl Listener {
                 tracing::warn!(server.address = %self.address, %error, "the lab's listener cannot change");
             }
             self.have.send_replace(Some(door));
-            if self
-                .accept_until_changed(door, &serve, &mut connections)
-                .await
-                .is_none()
-            {
+            if self.accept_until_changed(door, &serve, &mut connections).await.is_none() {
                 return;
             }
         }
@@ -154,18 +135,12 @@ impl Listener {
             }
             tries += 1;
         }
-        self.listener
-            .as_ref()
-            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.listener.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     async fn fill(&mut self) -> io::Result<()> {
         for _ in 0..MAX_FILLERS {
-            let socket = if self.address.is_ipv4() {
-                TcpSocket::new_v4()?
-            } else {
-                TcpSocket::new_v6()?
-            };
+            let socket = if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             socket.bind((self.address.ip(), 0).into())?;
             let from = socket.local_addr()?;
             self.used.insert(from);
@@ -233,11 +208,7 @@ async fn while_open(mut door: watch::Receiver<Door>, work: impl Future<Output = 
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;

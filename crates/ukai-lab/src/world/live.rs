@@ -49,23 +49,11 @@ struct Moments {
 
 impl Live {
     pub fn new(scenario: &Scenario, layout: Layout, slot: Slot) -> Result<Self, WorldError> {
-        let zone = Arc::new(Zone {
-            state: scenario.initial_state(),
-            serial: FIRST_SERIAL,
-        });
-        let previous = Arc::new(Zone {
-            serial: FIRST_SERIAL - 1,
-            ..(*zone).clone()
-        });
+        let zone = Arc::new(Zone { state: scenario.initial_state(), serial: FIRST_SERIAL });
+        let previous = Arc::new(Zone { serial: FIRST_SERIAL - 1, ..(*zone).clone() });
         let expect = scenario.peer.expect.clone().unwrap_or_default();
-        let body = expect
-            .body
-            .filter(|body| !HEALTHY_BODY.contains(body))
-            .unwrap_or_else(|| HEALTHY_BODY.to_owned());
-        let status = expect
-            .status
-            .and_then(|status| StatusCode::from_u16(status).ok())
-            .unwrap_or(StatusCode::OK);
+        let body = expect.body.filter(|body| !HEALTHY_BODY.contains(body)).unwrap_or_else(|| HEALTHY_BODY.to_owned());
+        let status = expect.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
         Ok(Self {
             slot,
             layout,
@@ -83,19 +71,11 @@ impl Live {
     }
 
     pub fn zone(&self) -> Arc<Zone> {
-        self.now
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .zone
-            .clone()
+        self.now.read().unwrap_or_else(PoisonError::into_inner).zone.clone()
     }
 
     pub fn previous_zone(&self) -> Arc<Zone> {
-        self.now
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .previous
-            .clone()
+        self.now.read().unwrap_or_else(PoisonError::into_inner).previous.clone()
     }
 
     pub fn change(&self, change: &WorldChange) {
@@ -127,9 +107,7 @@ impl Live {
     /// Resolver 0 is the application's own; the others are independent.
     pub fn resolve(&self, number: u8, request: &Message, query: &Query) -> Option<Resolved> {
         let setup = setup(&self.zone().state, number);
-        self.resolvers
-            .get(usize::from(number))?
-            .answer(self, &setup, number == 0, request, query)
+        self.resolvers.get(usize::from(number))?.answer(self, &setup, number == 0, request, query)
     }
 
     /// The name that a name server of the peer is delegated to under.
@@ -180,12 +158,7 @@ impl Live {
 fn setup(state: &WorldState, number: u8) -> ResolverSetup {
     match number {
         0 => state.resolver.clone(),
-        number => state.independent(
-            INDEPENDENTS
-                .get(usize::from(number) - 1)
-                .copied()
-                .unwrap_or_default(),
-        ),
+        number => state.independent(INDEPENDENTS.get(usize::from(number) - 1).copied().unwrap_or_default()),
     }
 }
 

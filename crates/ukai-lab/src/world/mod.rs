@@ -83,10 +83,7 @@ pub enum WorldError {
     #[error(transparent)]
     Certificates(#[from] ZooError),
     #[error("cannot listen on {address}: {error}")]
-    Listen {
-        address: SocketAddr,
-        error: io::Error,
-    },
+    Listen { address: SocketAddr, error: io::Error },
     #[error("the world did not settle after a change")]
     Unsettled,
 }
@@ -129,13 +126,7 @@ impl World {
         let directory = tempfile::Builder::new().prefix("ukai-drill-").tempdir()?;
         config::write_files(&live, directory.path())?;
         let (tasks, doors) = open_patiently(&live).await?;
-        let mut world = Self {
-            scenario: scenario.clone(),
-            live,
-            doors,
-            directory,
-            _tasks: tasks,
-        };
+        let mut world = Self { scenario: scenario.clone(), live, doors, directory, _tasks: tasks };
         let before = world.live.zone();
         world.live.switch_resolvers(&before, &WorldState::default());
         world.settle().await?;
@@ -157,9 +148,7 @@ impl World {
                 door.settled().await;
             }
         };
-        tokio::time::timeout(SETTLE, settled)
-            .await
-            .map_err(|_| WorldError::Unsettled)
+        tokio::time::timeout(SETTLE, settled).await.map_err(|_| WorldError::Unsettled)
     }
 
     pub fn scenario(&self) -> &Scenario {
@@ -186,8 +175,7 @@ impl World {
 
     /// The scenario's label for an address, controls included.
     pub fn label_of(&self, address: IpAddr) -> Option<String> {
-        let control = (1..=CONTROL_COUNT)
-            .find(|number| IpAddr::V4(self.live.layout.control(*number)) == address);
+        let control = (1..=CONTROL_COUNT).find(|number| IpAddr::V4(self.live.layout.control(*number)) == address);
         match control {
             Some(number) => Some(Site::Control(number).label()),
             None => self.live.layout.label_of(address).map(str::to_owned),
@@ -278,17 +266,13 @@ impl World {
 }
 
 /// The world that had the slot before may still have its last socket open for a moment.
-async fn open_patiently(
-    live: &Arc<Live>,
-) -> Result<(JoinSet<()>, Vec<(Who, DoorControl)>), WorldError> {
+async fn open_patiently(live: &Arc<Live>) -> Result<(JoinSet<()>, Vec<(Who, DoorControl)>), WorldError> {
     let mut tries = 0;
     loop {
         let mut tasks = JoinSet::new();
         match open(live, &mut tasks) {
             Ok(doors) => return Ok((tasks, doors)),
-            Err(WorldError::Listen { error, .. })
-                if error.kind() == io::ErrorKind::AddrInUse && tries < OPEN_TRIES =>
-            {
+            Err(WorldError::Listen { error, .. }) if error.kind() == io::ErrorKind::AddrInUse && tries < OPEN_TRIES => {
                 tasks.shutdown().await;
                 tokio::time::sleep(OPEN_WAIT).await;
                 tries += 1;
@@ -308,20 +292,10 @@ fn open(live: &Arc<Live>, tasks: &mut JoinSet<()>) -> Result<Vec<(Who, DoorContr
     }
     for number in [2, 3] {
         let address = (live.layout.independent(number), live.layout.https_port).into();
-        doors.push(open_door(
-            live,
-            tasks,
-            address,
-            Who::EncryptedDns(Role::Independent(number)),
-        )?);
+        doors.push(open_door(live, tasks, address, Who::EncryptedDns(Role::Independent(number)))?);
     }
     for (site, address) in sites(live) {
-        doors.push(open_door(
-            live,
-            tasks,
-            (address, live.layout.https_port).into(),
-            Who::Site(site),
-        )?);
+        doors.push(open_door(live, tasks, (address, live.layout.https_port).into(), Who::Site(site))?);
     }
     doors.push(open_door(live, tasks, live.layout.webhook(), Who::Webhook)?);
     time_server::spawn(tasks, live)?;
@@ -333,10 +307,7 @@ fn dns_servers(live: &Live) -> Vec<(Ipv4Addr, Role)> {
     let mut servers = vec![
         (layout.root_server(), Role::Authority(Server::Root)),
         (layout.tld_server(), Role::Authority(Server::Tld)),
-        (
-            layout.elsewhere_server(),
-            Role::Authority(Server::Elsewhere),
-        ),
+        (layout.elsewhere_server(), Role::Authority(Server::Elsewhere)),
     ];
     for (name, address) in &layout.servers {
         servers.push((*address, Role::Authority(Server::Peer(name.clone()))));
@@ -349,13 +320,8 @@ fn dns_servers(live: &Live) -> Vec<(Ipv4Addr, Role)> {
 }
 
 fn sites(live: &Live) -> Vec<(Site, IpAddr)> {
-    let hosts = live
-        .layout
-        .hosts
-        .iter()
-        .map(|(label, address)| (Site::Host(label.clone()), *address));
-    let controls = (1..=CONTROL_COUNT)
-        .map(|number| (Site::Control(number), live.layout.control(number).into()));
+    let hosts = live.layout.hosts.iter().map(|(label, address)| (Site::Host(label.clone()), *address));
+    let controls = (1..=CONTROL_COUNT).map(|number| (Site::Control(number), live.layout.control(number).into()));
     hosts.chain(controls).collect()
 }
 
@@ -367,10 +333,8 @@ fn open_door(
 ) -> Result<(Who, DoorControl), WorldError> {
     let door = who.door(live);
     let (shared, served) = (live.clone(), who.clone());
-    let control = listener::spawn(tasks, address, door, move |stream, _| {
-        serve(shared.clone(), served.clone(), stream)
-    })
-    .map_err(|error| WorldError::Listen { address, error })?;
+    let control = listener::spawn(tasks, address, door, move |stream, _| serve(shared.clone(), served.clone(), stream))
+        .map_err(|error| WorldError::Listen { address, error })?;
     Ok((who, control))
 }
 

@@ -12,50 +12,23 @@ use crate::scenario::{NAME_SERVERS, NameState, Records, ServerMode, Signed};
 pub(super) const MAX_CHAIN: usize = 8;
 
 /// What one server says, or `None` where it says nothing.
-pub(super) fn reply(
-    live: &Live,
-    zone: &Zone,
-    server: &str,
-    query: &Query,
-    subnet: Subnet,
-) -> Option<Reply> {
-    let told = Told {
-        live,
-        zone,
-        server,
-        own: None,
-        subnet,
-    };
+pub(super) fn reply(live: &Live, zone: &Zone, server: &str, query: &Query, subnet: Subnet) -> Option<Reply> {
+    let told = Told { live, zone, server, own: None, subnet };
     match zone.state.server(server) {
         ServerMode::Timeout => None,
         ServerMode::Refuse => Some(Reply::code(ResponseCode::Refused)),
         ServerMode::Servfail => Some(Reply::code(ResponseCode::ServFail)),
         // The classic lame server refers upwards, without the AA bit.
-        ServerMode::Lame => Some(Reply {
-            authorities: vec![name_server("", "a.root-servers.lab", STATIC_TTL)],
-            ..Reply::default()
-        }),
-        ServerMode::OldSerial => Some(
-            Told {
-                zone: &live.previous_zone(),
-                ..told
-            }
-            .reply(query),
-        ),
+        ServerMode::Lame => {
+            Some(Reply { authorities: vec![name_server("", "a.root-servers.lab", STATIC_TTL)], ..Reply::default() })
+        }
+        ServerMode::OldSerial => Some(Told { zone: &live.previous_zone(), ..told }.reply(query)),
         ServerMode::Own(table) => {
             let mut own = zone.state.authoritative.clone();
             own.replace(&Records::Table(table.clone()));
-            Some(
-                Told {
-                    own: Some(&own),
-                    ..told
-                }
-                .reply(query),
-            )
+            Some(Told { own: Some(&own), ..told }.reply(query))
         }
-        ServerMode::Serve | ServerMode::NoTcp | ServerMode::NoUdp | ServerMode::Truncate => {
-            Some(told.reply(query))
-        }
+        ServerMode::Serve | ServerMode::NoTcp | ServerMode::NoUdp | ServerMode::Truncate => Some(told.reply(query)),
     }
 }
 
@@ -83,10 +56,7 @@ impl<'a> Told<'a> {
         if self.live.names.zone_of(&text(query.name())).is_none() {
             return Reply::code(ResponseCode::Refused);
         }
-        let mut reply = Reply {
-            authoritative: true,
-            ..Reply::default()
-        };
+        let mut reply = Reply { authoritative: true, ..Reply::default() };
         let mut owner = query.name().clone();
         for _ in 0..MAX_CHAIN {
             match self.at_name(&owner, query.query_type()) {
@@ -94,9 +64,7 @@ impl<'a> Told<'a> {
                     let target = chained(&records, query.query_type());
                     reply.answers.extend(records);
                     match target {
-                        Some(target) if self.live.names.zone_of(&text(&target)).is_some() => {
-                            owner = target
-                        }
+                        Some(target) if self.live.names.zone_of(&text(&target)).is_some() => owner = target,
                         _ => return reply,
                     }
                 }
@@ -118,25 +86,17 @@ impl<'a> Told<'a> {
         }
         if let Some(address) = self.live.server_address(&name) {
             return match kind {
-                RecordType::A => Ok(vec![Record::from_rdata(
-                    owner.clone(),
-                    DELEGATION_TTL,
-                    RData::A(address.into()),
-                )]),
+                RecordType::A => Ok(vec![Record::from_rdata(owner.clone(), DELEGATION_TTL, RData::A(address.into()))]),
                 _ => Err(ResponseCode::NoError),
             };
         }
         let state = self.state(&name);
         let (names, layout) = (&self.live.names, &self.live.layout);
-        match state
-            .and_then(|state| records::records_at(names, layout, owner, state, kind, self.subnet))
-        {
+        match state.and_then(|state| records::records_at(names, layout, owner, state, kind, self.subnet)) {
             Some(records) if records.is_empty() => Err(ResponseCode::NoError),
             Some(records) => Ok(records),
             None if name == apex => Err(ResponseCode::NoError),
-            None if state.is_none() && names.has_children(self.zone, &name) => {
-                Err(ResponseCode::NoError)
-            }
+            None if state.is_none() && names.has_children(self.zone, &name) => Err(ResponseCode::NoError),
             None => Err(ResponseCode::NXDomain),
         }
     }
@@ -146,9 +106,7 @@ impl<'a> Told<'a> {
             RecordType::SOA => Some(vec![self.soa(apex)]),
             RecordType::NS => {
                 let servers = self.child_servers();
-                let record = |server: &String| {
-                    name_server(apex, &self.live.server_host(server), DELEGATION_TTL)
-                };
+                let record = |server: &String| name_server(apex, &self.live.server_host(server), DELEGATION_TTL);
                 Some(servers.iter().map(record).collect())
             }
             RecordType::DNSKEY if apex == self.live.names.home => {
@@ -169,16 +127,8 @@ impl<'a> Told<'a> {
     }
 
     fn soa(&self, name: &str) -> Record {
-        let negative_ttl = self
-            .state(name)
-            .unwrap_or(&self.zone.state.authoritative)
-            .negative_ttl;
-        records::soa(
-            self.apex(name),
-            &self.live.server_host("ns-1"),
-            self.zone.serial,
-            negative_ttl,
-        )
+        let negative_ttl = self.state(name).unwrap_or(&self.zone.state.authoritative).negative_ttl;
+        records::soa(self.apex(name), &self.live.server_host("ns-1"), self.zone.serial, negative_ttl)
     }
 
     fn state(&self, name: &str) -> Option<&NameState> {
@@ -187,9 +137,6 @@ impl<'a> Told<'a> {
     }
 
     fn apex(&self, name: &str) -> &'a str {
-        self.live
-            .names
-            .zone_of(name)
-            .unwrap_or(&self.live.names.home)
+        self.live.names.zone_of(name).unwrap_or(&self.live.names.home)
     }
 }

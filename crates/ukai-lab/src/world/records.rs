@@ -54,28 +54,16 @@ impl Names {
         for change in scenario.changes() {
             zones.extend(change.names.keys().map(|name| registered(name).to_owned()));
         }
-        Self {
-            host,
-            home,
-            zones,
-            spin: AtomicUsize::new(0),
-        }
+        Self { host, home, zones, spin: AtomicUsize::new(0) }
     }
 
     /// The peer's zone that holds `name`, if one does.
     pub fn zone_of(&self, name: &str) -> Option<&str> {
-        self.zones
-            .iter()
-            .map(String::as_str)
-            .find(|zone| within(name, zone))
+        self.zones.iter().map(String::as_str).find(|zone| within(name, zone))
     }
 
     pub fn tlds(&self) -> BTreeSet<&str> {
-        self.zones
-            .iter()
-            .map(|zone| last_label(zone))
-            .chain(["test"])
-            .collect()
+        self.zones.iter().map(|zone| last_label(zone)).chain(["test"]).collect()
     }
 
     pub fn state<'z>(&self, zone: &'z Zone, name: &str) -> Option<&'z NameState> {
@@ -83,24 +71,13 @@ impl Names {
     }
 
     pub fn state_in<'s>(&self, state: &'s WorldState, name: &str) -> Option<&'s NameState> {
-        if name == self.host {
-            Some(&state.authoritative)
-        } else {
-            state.names.get(name)
-        }
+        if name == self.host { Some(&state.authoritative) } else { state.names.get(name) }
     }
 
     /// Whether something exists below `name`, which makes it an empty non-terminal.
     pub fn has_children(&self, zone: &Zone, name: &str) -> bool {
-        let names = zone
-            .state
-            .names
-            .keys()
-            .map(String::as_str)
-            .chain([self.host.as_str()]);
-        names
-            .into_iter()
-            .any(|other| other != name && within(other, name))
+        let names = zone.state.names.keys().map(String::as_str).chain([self.host.as_str()]);
+        names.into_iter().any(|other| other != name && within(other, name))
     }
 }
 
@@ -117,52 +94,26 @@ pub(super) fn records_at(
         return None;
     };
     if let Some(target) = &table.cname {
-        return Some(vec![Record::from_rdata(
-            owner.clone(),
-            state.ttl,
-            RData::CNAME(CNAME(fqdn(target))),
-        )]);
+        return Some(vec![Record::from_rdata(owner.clone(), state.ttl, RData::CNAME(CNAME(fqdn(target))))]);
     }
     let data = match kind {
         RecordType::A | RecordType::AAAA => addresses(names, layout, table, kind, subnet),
         RecordType::HTTPS if !table.https.is_empty() => vec![https(layout, &table.https)],
-        RecordType::TXT => table
-            .txt
-            .iter()
-            .map(|text| RData::TXT(TXT::from_bytes(vec![text.as_bytes()])))
-            .collect(),
-        RecordType::MX => table
-            .mx
-            .iter()
-            .map(|mail| RData::MX(MX::new(10, fqdn(mail))))
-            .collect(),
+        RecordType::TXT => table.txt.iter().map(|text| RData::TXT(TXT::from_bytes(vec![text.as_bytes()]))).collect(),
+        RecordType::MX => table.mx.iter().map(|mail| RData::MX(MX::new(10, fqdn(mail)))).collect(),
         _ => Vec::new(),
     };
-    Some(
-        data.into_iter()
-            .map(|data| Record::from_rdata(owner.clone(), state.ttl, data))
-            .collect(),
-    )
+    Some(data.into_iter().map(|data| Record::from_rdata(owner.clone(), state.ttl, data)).collect())
 }
 
-fn addresses(
-    names: &Names,
-    layout: &Layout,
-    table: &RecordTable,
-    kind: RecordType,
-    subnet: Subnet,
-) -> Vec<RData> {
+fn addresses(names: &Names, layout: &Layout, table: &RecordTable, kind: RecordType, subnet: Subnet) -> Vec<RData> {
     let labels: Vec<&String> = match (&table.by_subnet, subnet) {
         (Some(split), Subnet::Us) => split.us.iter().collect(),
         (Some(split), Subnet::Others) => split.others.iter().collect(),
         (None, _) if kind == RecordType::A => table.a.iter().collect(),
         (None, _) => table.aaaa.iter().collect(),
     };
-    let chosen = if table.rotate {
-        names.turn(&labels)
-    } else {
-        labels
-    };
+    let chosen = if table.rotate { names.turn(&labels) } else { labels };
     chosen
         .into_iter()
         .filter_map(|label| layout.hosts.get(label))
@@ -179,10 +130,7 @@ impl Names {
     fn turn<'l>(&self, labels: &[&'l String]) -> Vec<&'l String> {
         let from = self.spin.fetch_add(1, Ordering::Relaxed);
         let size = labels.len().div_ceil(2);
-        (0..size)
-            .filter_map(|step| labels.get((from + step) % labels.len()))
-            .copied()
-            .collect()
+        (0..size).filter_map(|step| labels.get((from + step) % labels.len())).copied().collect()
     }
 }
 
@@ -207,12 +155,8 @@ fn https(layout: &Layout, labels: &[String]) -> RData {
 
 /// Names outside the peer's zones that exist for as long as the drill does.
 pub(super) fn static_address(layout: &Layout, state: &WorldState, name: &str) -> Option<Ipv4Addr> {
-    let number = |names: &[&str]| {
-        names
-            .iter()
-            .position(|known| *known == name)
-            .and_then(|at| u8::try_from(at + 1).ok())
-    };
+    let number =
+        |names: &[&str]| names.iter().position(|known| *known == name).and_then(|at| u8::try_from(at + 1).ok());
     match number(&CONTROLS) {
         Some(_) if state.controls == Controls::None => None,
         Some(control) => Some(layout.control(control)),
@@ -222,22 +166,11 @@ pub(super) fn static_address(layout: &Layout, state: &WorldState, name: &str) ->
 
 /// The zones that [`static_address`] has names in; each is its own zone.
 pub(super) fn static_zone(name: &str) -> Option<&'static str> {
-    CONTROLS
-        .into_iter()
-        .chain(RESOLVERS)
-        .find(|zone| within(name, zone))
+    CONTROLS.into_iter().chain(RESOLVERS).find(|zone| within(name, zone))
 }
 
 pub(super) fn soa(zone: &str, mname: &str, serial: u32, negative_ttl: u32) -> Record {
-    let data = SOA::new(
-        fqdn(mname),
-        fqdn(&format!("hostmaster.{mname}")),
-        serial,
-        3_600,
-        600,
-        604_800,
-        negative_ttl,
-    );
+    let data = SOA::new(fqdn(mname), fqdn(&format!("hostmaster.{mname}")), serial, 3_600, 600, 604_800, negative_ttl);
     Record::from_rdata(fqdn(zone), negative_ttl, RData::SOA(data))
 }
 
@@ -257,11 +190,7 @@ pub(super) fn dnskey(zone: &str) -> Record {
 /// The digest that the parent shows for the child's key, of another key when the chain is bogus.
 pub(super) fn delegation_signer(zone: &str, signed: Signed) -> Record {
     let shown = key_data(zone);
-    let digested = if signed == Signed::Bogus {
-        key_data(&format!("withdrawn.{zone}"))
-    } else {
-        shown.clone()
-    };
+    let digested = if signed == Signed::Bogus { key_data(&format!("withdrawn.{zone}")) } else { shown.clone() };
     let mut owner = Vec::new();
     for label in zone.split('.') {
         owner.push(u8::try_from(label.len()).unwrap_or(63));
@@ -271,12 +200,7 @@ pub(super) fn delegation_signer(zone: &str, signed: Signed) -> Record {
     let mut data = key_tag(&digested).to_be_bytes().to_vec();
     // Algorithm 13 (ECDSA P-256), digest type 2 (SHA-256): RFC 4034 section 5.1, RFC 4509.
     data.extend([13, 2]);
-    data.extend(
-        Sha256::new()
-            .chain_update(&owner)
-            .chain_update(&digested)
-            .finalize(),
-    );
+    data.extend(Sha256::new().chain_update(&owner).chain_update(&digested).finalize());
     unknown_type(zone, RecordType::DS, data)
 }
 
@@ -292,32 +216,18 @@ fn key_data(zone: &str) -> Vec<u8> {
 fn key_tag(data: &[u8]) -> u16 {
     let mut sum: u32 = 0;
     for (index, byte) in data.iter().enumerate() {
-        sum += if index % 2 == 0 {
-            u32::from(*byte) << 8
-        } else {
-            u32::from(*byte)
-        };
+        sum += if index % 2 == 0 { u32::from(*byte) << 8 } else { u32::from(*byte) };
     }
     sum += (sum >> 16) & 0xffff;
     (sum & 0xffff) as u16
 }
 
 fn unknown_type(zone: &str, code: RecordType, data: Vec<u8>) -> Record {
-    Record::from_rdata(
-        fqdn(zone),
-        DELEGATION_TTL,
-        RData::Unknown {
-            code,
-            rdata: NULL::with(data),
-        },
-    )
+    Record::from_rdata(fqdn(zone), DELEGATION_TTL, RData::Unknown { code, rdata: NULL::with(data) })
 }
 
 pub(super) fn within(name: &str, zone: &str) -> bool {
-    name == zone
-        || name
-            .strip_suffix(zone)
-            .is_some_and(|front| front.ends_with('.'))
+    name == zone || name.strip_suffix(zone).is_some_and(|front| front.ends_with('.'))
 }
 
 pub(super) fn last_label(name: &str) -> &str {

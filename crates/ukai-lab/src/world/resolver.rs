@@ -61,19 +61,11 @@ struct Outcome {
 
 impl Outcome {
     fn ttl(&self) -> u32 {
-        self.answers
-            .iter()
-            .chain(&self.soa)
-            .map(|record| record.ttl)
-            .min()
-            .unwrap_or(0)
+        self.answers.iter().chain(&self.soa).map(|record| record.ttl).min().unwrap_or(0)
     }
 
     fn code(code: ResponseCode) -> Self {
-        Self {
-            code,
-            ..Self::default()
-        }
+        Self { code, ..Self::default() }
     }
 }
 
@@ -95,14 +87,9 @@ impl Resolver {
             | ResolverMode::TtlClamp(_)
             | ResolverMode::ServeStale
             | ResolverMode::NegativeCached => {
-                memory
-                    .cache
-                    .retain(|_, entry| entry.remaining(now, entry.outcome.ttl()).is_some());
+                memory.cache.retain(|_, entry| entry.remaining(now, entry.outcome.ttl()).is_some());
                 if memory.known.is_none() {
-                    memory.known = Some(Known {
-                        zone: before.clone(),
-                        since: now,
-                    });
+                    memory.known = Some(Known { zone: before.clone(), since: now });
                 }
             }
             _ => *memory = Memory::default(),
@@ -126,19 +113,8 @@ impl Resolver {
             ResolverMode::Refuse => return Some(Resolved::code(ResponseCode::Refused)),
             _ => {}
         }
-        let subnet = if ours {
-            authority::subnet(request)
-        } else {
-            Subnet::Others
-        };
-        let ask = Ask {
-            resolver: self,
-            live,
-            zone: &zone,
-            ours,
-            subnet,
-            query,
-        };
+        let subnet = if ours { authority::subnet(request) } else { Subnet::Others };
+        let ask = Ask { resolver: self, live, zone: &zone, ours, subnet, query };
         if live.names.zone_of(&name).is_none() {
             return Some(ask.honestly());
         }
@@ -148,10 +124,7 @@ impl Resolver {
 
 impl Resolved {
     fn code(code: ResponseCode) -> Self {
-        Self {
-            reply: Reply::code(code),
-            ..Self::default()
-        }
+        Self { reply: Reply::code(code), ..Self::default() }
     }
 
     fn outcome(outcome: Outcome) -> Self {
@@ -161,20 +134,11 @@ impl Resolved {
             authorities: outcome.soa.into_iter().collect(),
             ..Reply::default()
         };
-        Self {
-            reply,
-            authentic: outcome.signed,
-            extended_error: None,
-        }
+        Self { reply, authentic: outcome.signed, extended_error: None }
     }
 
     fn with_ttl(mut self, ttl: u32) -> Self {
-        for record in self
-            .reply
-            .answers
-            .iter_mut()
-            .chain(&mut self.reply.authorities)
-        {
+        for record in self.reply.answers.iter_mut().chain(&mut self.reply.authorities) {
             record.ttl = ttl;
         }
         self
@@ -185,9 +149,7 @@ impl Entry {
     /// Seconds that the entry still holds when it may be kept for `lifetime`.
     fn remaining(&self, now: Instant, lifetime: u32) -> Option<u32> {
         let age = now.saturating_duration_since(self.since);
-        let left = Duration::from_secs(lifetime.into())
-            .checked_sub(age)
-            .filter(|left| !left.is_zero())?;
+        let left = Duration::from_secs(lifetime.into()).checked_sub(age).filter(|left| !left.is_zero())?;
         // Rounded up: a fresh answer has its whole TTL, and one with part of a second left is not yet zero.
         Some(u32::try_from(left.as_millis().div_ceil(1_000)).unwrap_or(lifetime))
     }
@@ -212,15 +174,12 @@ impl Ask<'_> {
             ResolverMode::NegativeCached => self.negative(),
             ResolverMode::Nxdomain => self.nxdomain(None),
             ResolverMode::Servfail => Resolved::code(ResponseCode::ServFail),
-            ResolverMode::Hijack(label) => {
-                self.substitute(self.live.layout.hosts.get(label).copied())
-            }
+            ResolverMode::Hijack(label) => self.substitute(self.live.layout.hosts.get(label).copied()),
             ResolverMode::Private(address) => self.substitute(Some(*address)),
             ResolverMode::Validating => self.validated(checking_disabled),
-            ResolverMode::Honest
-            | ResolverMode::ServfailAll
-            | ResolverMode::TimeoutAll
-            | ResolverMode::Refuse => self.unvalidated(),
+            ResolverMode::Honest | ResolverMode::ServfailAll | ResolverMode::TimeoutAll | ResolverMode::Refuse => {
+                self.unvalidated()
+            }
         }
     }
 
@@ -230,21 +189,14 @@ impl Ask<'_> {
 
     /// Only a validating resolver sets the AD bit.
     fn unvalidated(&self) -> Resolved {
-        Resolved {
-            authentic: false,
-            ..self.honestly()
-        }
+        Resolved { authentic: false, ..self.honestly() }
     }
 
     /// From the cache, counting down; answers are kept at least `minimum` seconds.
     fn cached(&self, minimum: u32, zone: &Zone) -> Resolved {
         let key = self.key();
         let now = Instant::now();
-        let mut memory = self
-            .resolver
-            .memory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut memory = self.resolver.memory.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = memory.cache.get(&key)
             && let Some(left) = entry.remaining(now, entry.outcome.ttl().max(minimum))
         {
@@ -256,30 +208,16 @@ impl Ask<'_> {
             if memory.cache.len() >= MAX_ENTRIES {
                 memory.cache.clear();
             }
-            memory.cache.insert(
-                key,
-                Entry {
-                    outcome: outcome.clone(),
-                    since: now,
-                },
-            );
+            memory.cache.insert(key, Entry { outcome: outcome.clone(), since: now });
         }
         let fresh = Resolved::outcome(outcome);
-        if minimum > 0 {
-            fresh.with_ttl(lifetime)
-        } else {
-            fresh
-        }
+        if minimum > 0 { fresh.with_ttl(lifetime) } else { fresh }
     }
 
     /// Goes on answering what it knew: at its full TTL each time, or marked as stale.
     fn stale(&self, ttl: Option<u32>) -> Resolved {
         let (kept, known) = {
-            let memory = self
-                .resolver
-                .memory
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let memory = self.resolver.memory.lock().unwrap_or_else(PoisonError::into_inner);
             (memory.cache.get(&self.key()).cloned(), memory.known.clone())
         };
         let outcome = match (kept, known) {
@@ -287,28 +225,17 @@ impl Ask<'_> {
             (None, Some(known)) => self.recurse(&known.zone),
             (None, None) => self.recurse(self.zone),
         };
-        let resolved = Resolved {
-            authentic: false,
-            ..Resolved::outcome(outcome)
-        };
+        let resolved = Resolved { authentic: false, ..Resolved::outcome(outcome) };
         match ttl {
-            Some(ttl) => Resolved {
-                extended_error: Some(EDE_STALE),
-                ..resolved.with_ttl(ttl)
-            },
+            Some(ttl) => Resolved { extended_error: Some(EDE_STALE), ..resolved.with_ttl(ttl) },
             None => resolved,
         }
     }
 
     fn clamped(&self, minimum: u32) -> Resolved {
-        let known = self
-            .known()
-            .filter(|known| known.since.elapsed() < Duration::from_secs(minimum.into()));
+        let known = self.known().filter(|known| known.since.elapsed() < Duration::from_secs(minimum.into()));
         let zone = known.map_or_else(|| self.zone.clone(), |known| known.zone);
-        Resolved {
-            authentic: false,
-            ..self.cached(minimum, &zone)
-        }
+        Resolved { authentic: false, ..self.cached(minimum, &zone) }
     }
 
     /// A negative answer from the cache, until its time has run out; from then on honest.
@@ -319,10 +246,7 @@ impl Ask<'_> {
         let name = text(self.query.name());
         let state = self.live.names.state(self.zone, &name);
         let lifetime = state.unwrap_or(&self.zone.state.authoritative).negative_ttl;
-        let entry = Entry {
-            outcome: Outcome::default(),
-            since: known.since,
-        };
+        let entry = Entry { outcome: Outcome::default(), since: known.since };
         match entry.remaining(Instant::now(), lifetime) {
             Some(left) => self.nxdomain(Some(left)),
             None => self.unvalidated(),
@@ -332,16 +256,8 @@ impl Ask<'_> {
     fn nxdomain(&self, ttl: Option<u32>) -> Resolved {
         let home = &self.live.names.home;
         let negative_ttl = self.zone.state.authoritative.negative_ttl;
-        let soa = soa(
-            home,
-            &self.live.server_host("ns-1"),
-            self.zone.serial,
-            negative_ttl,
-        );
-        let resolved = Resolved::outcome(Outcome {
-            soa: Some(soa),
-            ..Outcome::code(ResponseCode::NXDomain)
-        });
+        let soa = soa(home, &self.live.server_host("ns-1"), self.zone.serial, negative_ttl);
+        let resolved = Resolved::outcome(Outcome { soa: Some(soa), ..Outcome::code(ResponseCode::NXDomain) });
         resolved.with_ttl(ttl.unwrap_or(negative_ttl))
     }
 
@@ -357,31 +273,20 @@ impl Ask<'_> {
         };
         let ttl = self.zone.state.authoritative.ttl;
         let answers = data.map(|data| Record::from_rdata(self.query.name().clone(), ttl, data));
-        Resolved::outcome(Outcome {
-            answers: answers.into_iter().collect(),
-            ..Outcome::default()
-        })
+        Resolved::outcome(Outcome { answers: answers.into_iter().collect(), ..Outcome::default() })
     }
 
     fn validated(&self, checking_disabled: bool) -> Resolved {
         let bogus = self.zone.state.authoritative.signed() == Signed::Bogus;
         let signed_zone = records::within(&text(self.query.name()), &self.live.names.home);
         if bogus && signed_zone && !checking_disabled {
-            return Resolved {
-                extended_error: Some(EDE_BOGUS),
-                ..Resolved::code(ResponseCode::ServFail)
-            };
+            return Resolved { extended_error: Some(EDE_BOGUS), ..Resolved::code(ResponseCode::ServFail) };
         }
         self.honestly()
     }
 
     fn known(&self) -> Option<Known> {
-        self.resolver
-            .memory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .known
-            .clone()
+        self.resolver.memory.lock().unwrap_or_else(PoisonError::into_inner).known.clone()
     }
 
     fn key(&self) -> (String, RecordType) {
@@ -402,15 +307,10 @@ impl Ask<'_> {
         for _ in 0..MAX_CHAIN {
             let reply = self.ask_servers(zone, &owner);
             outcome.code = reply.code;
-            outcome.soa = reply
-                .authorities
-                .into_iter()
-                .find(|record| record.record_type() == RecordType::SOA);
+            outcome.soa = reply.authorities.into_iter().find(|record| record.record_type() == RecordType::SOA);
             outcome.answers.extend(reply.answers);
             match chained(&outcome.answers, self.query.query_type()) {
-                Some(target) if outcome.code == ResponseCode::NoError && outcome.soa.is_none() => {
-                    owner = target
-                }
+                Some(target) if outcome.code == ResponseCode::NoError && outcome.soa.is_none() => owner = target,
                 _ => break,
             }
         }
@@ -428,16 +328,9 @@ impl Ask<'_> {
             return self.absent(&name);
         }
         if query.query_type() == RecordType::DS && name == apex {
-            let signed = if home {
-                zone.state.authoritative.signed()
-            } else {
-                Signed::No
-            };
+            let signed = if home { zone.state.authoritative.signed() } else { Signed::No };
             let signer = (signed != Signed::No).then(|| records::delegation_signer(apex, signed));
-            return Reply {
-                answers: signer.into_iter().collect(),
-                ..Reply::default()
-            };
+            return Reply { answers: signer.into_iter().collect(), ..Reply::default() };
         }
         let mut servers = zone.state.delegation();
         fastrand::shuffle(&mut servers);
@@ -451,29 +344,16 @@ impl Ask<'_> {
 
     fn ask_elsewhere(&self, zone: &Zone, query: &Query) -> Reply {
         let name = text(query.name());
-        let exists = records::static_zone(&name).is_some_and(|child| {
-            records::static_address(&self.live.layout, &zone.state, child).is_some()
-        });
-        if exists {
-            authority::elsewhere(self.live, zone, query)
-        } else {
-            self.absent(&name)
-        }
+        let exists = records::static_zone(&name)
+            .is_some_and(|child| records::static_address(&self.live.layout, &zone.state, child).is_some());
+        if exists { authority::elsewhere(self.live, zone, query) } else { self.absent(&name) }
     }
 
     /// As the root or the top-level domain denies it.
     fn absent(&self, name: &str) -> Reply {
         let tld = records::last_label(name);
-        let parent = if self.live.names.tlds().contains(tld) {
-            tld
-        } else {
-            ""
-        };
+        let parent = if self.live.names.tlds().contains(tld) { tld } else { "" };
         let soa = soa(parent, "a.root-servers.lab", 1, STATIC_TTL);
-        Reply {
-            code: ResponseCode::NXDomain,
-            authorities: vec![soa],
-            ..Reply::default()
-        }
+        Reply { code: ResponseCode::NXDomain, authorities: vec![soa], ..Reply::default() }
     }
 }

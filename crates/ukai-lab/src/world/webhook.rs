@@ -34,12 +34,10 @@ async fn receive(live: &Live, request: Request<Incoming>) -> Response<Answer> {
     let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
         return status(StatusCode::PAYLOAD_TOO_LARGE);
     };
-    let headers = parts.headers.iter().map(|(name, value)| {
-        (
-            name.as_str().to_owned(),
-            String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        )
-    });
+    let headers = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     let notification = Notification {
         at: Timestamp::now(),
         headers: headers.collect(),

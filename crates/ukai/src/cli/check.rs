@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use ukai_core::observe::{AddressResult, Observation, Path, Resolution};
+use ukai_core::observe::{AddressResult, ErrorClass, Observation, Path, Resolution};
 use ukai_probe::{Endpoint, Expectation, Request, Round, Timeouts, explain, explain_resolution, proxy_environment};
 
-use crate::gather::{chosen, resolve};
+use crate::gather::{OPERATOR, chosen, resolve};
 
 use super::ask::{Place, RESOLVE_TIMEOUT};
 use super::paint::{Painted, Table, Tone, list, milliseconds};
@@ -77,15 +77,27 @@ async fn resolution(args: &Args, endpoint: &Endpoint) -> anyhow::Result<Resoluti
 }
 
 fn sentences(endpoint: &Endpoint, observation: &Observation) -> Vec<String> {
-    std::iter::once(explain_resolution(endpoint, &observation.resolution))
+    std::iter::once(name_sentence(endpoint, &observation.resolution))
         .chain(observation.results.iter().map(|result| explain(endpoint, result)))
         .collect()
+}
+
+fn name_sentence(endpoint: &Endpoint, resolution: &Resolution) -> String {
+    if resolution.resolver == OPERATOR {
+        let count = resolution.addresses.len();
+        return format!("{count} address{} given; no resolver was asked.", if count == 1 { " was" } else { "es were" });
+    }
+    explain_resolution(endpoint, resolution)
+}
+
+fn was_not_allowed(result: &AddressResult) -> bool {
+    result.failure.as_ref().is_some_and(|failure| failure.class == ErrorClass::NotAllowed)
 }
 
 fn print(endpoint: &Endpoint, observation: &Observation) {
     anstream::println!("{}", Painted(Tone::Strong, endpoint));
     let resolution = &observation.resolution;
-    anstream::println!("{}", explain_resolution(endpoint, resolution));
+    anstream::println!("{}", name_sentence(endpoint, resolution));
     if !resolution.chain.is_empty() {
         anstream::println!("  by way of {}", resolution.chain.join(" → "));
     }
@@ -102,8 +114,11 @@ fn print(endpoint: &Endpoint, observation: &Observation) {
     }
     for result in &observation.results {
         let tone = if result.is_success() { Tone::Good } else { Tone::Bad };
-        anstream::println!("{} {}", Painted(tone, result.address), explain(endpoint, result));
+        anstream::println!("{}", Painted(tone, explain(endpoint, result)));
         facts(result);
+    }
+    if observation.results.iter().any(was_not_allowed) {
+        anstream::println!("{}", Painted(Tone::Faint, "to contact it all the same, give it with --address, or its network with --allow"));
     }
     let proxies = proxy_environment();
     if !proxies.is_empty() {

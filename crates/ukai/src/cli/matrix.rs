@@ -38,6 +38,10 @@ pub fn print_evidence(evidence: &Evidence) {
     anstream::print!("{}", candidates(evidence));
     heading("Controls");
     anstream::print!("{}", controls(&evidence.controls));
+    let sentences = evidence.controls.iter().flat_map(|control| [&control.name_failure, &control.address_failure]);
+    for sentence in sentences.flatten() {
+        anstream::println!("  {}", Painted(Tone::Faint, sentence));
+    }
 }
 
 pub fn print_verdict(verdict: &Verdict) {
@@ -167,7 +171,7 @@ fn given_by(candidate: &Candidate) -> String {
 fn controls(controls: &[ControlResult]) -> Table {
     let mut table = Table::with_header(&["control", "name", "address", "clock"]);
     for control in controls {
-        let word = |failure: &Option<String>| failure.clone().unwrap_or_else(|| "ok".to_owned());
+        let word = |failure: &Option<String>| if failure.is_none() { "ok" } else { "fails" }.to_owned();
         let passed = control.name_failure.is_none() && control.address_failure.is_none();
         let clock = control.clock_offset_s.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:+} s"));
         table.row(

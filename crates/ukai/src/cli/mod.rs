@@ -9,7 +9,7 @@ mod configuration;
 mod control;
 mod daemon;
 mod dns;
-// pub mod drill;
+mod drill;
 mod explain;
 mod history;
 mod journal;
@@ -111,7 +111,7 @@ enum Command {
     #[command(subcommand)]
     Log(journal::Command),
     /// Play outages on real sockets on this machine and see whether they end well.
-    // Drill(drill::Args),
+    Drill(drill::Args),
     /// The embedded DNS server, a process of its own. `run` starts it where the configuration has a [dns] section.
     Dns(dns::Args),
     /// Print completions for a shell.
@@ -170,7 +170,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Report(args) => control::report(args).await,
         Command::Events(args) => control::events(args).await,
         Command::Log(command) => journal::run(command),
-        // Command::Drill(args) => drill::run(args).await,
+        Command::Drill(args) => drill::run(args).await,
         Command::Dns(args) => dns::run(args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "ukai", &mut std::io::stdout());

@@ -6,22 +6,17 @@ use std::time::Duration;
 
 /// Often enough to notice within seconds with a burst, seldom enough for any public service.
 pub const INTERVAL: Duration = Duration::from_secs(10);
-pub const INTERVAL_RANGE: (Duration, Duration) =
-    (Duration::from_secs(1), Duration::from_secs(3600));
+pub const INTERVAL_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 /// Half a working day: an override that nobody looks at ends the same day.
 pub const LEASE: Duration = Duration::from_secs(4 * 3600);
 /// The embedded server refuses longer ones.
-pub const LEASE_RANGE: (Duration, Duration) =
-    (Duration::from_secs(1), Duration::from_secs(24 * 3600));
+pub const LEASE_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
 /// Slow name servers answer within two retries of 3 s.
 pub const EVIDENCE_BOUND: Duration = Duration::from_secs(10);
-pub const EVIDENCE_BOUND_RANGE: (Duration, Duration) =
-    (Duration::from_secs(1), Duration::from_secs(60));
-pub const TIMEOUT_RANGE: (Duration, Duration) =
-    (Duration::from_millis(10), Duration::from_secs(60));
+pub const EVIDENCE_BOUND_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+pub const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
 /// A stub resolver's usual patience is 5 s; below that a retry to the next server still fits.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
-pub const CONTROL_INTERVAL: Duration = Duration::from_secs(60);
 pub const AUTHORITY_PORT: u16 = 53;
 pub const DNS_LISTEN: &str = "127.0.0.1:5300";
 pub const APPLICATION_LISTEN: &str = "127.0.0.1:7070";
@@ -38,11 +33,8 @@ pub const LIST: usize = 256;
 pub const PEM_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Three companies, three networks, three transports past port 53.
-pub const INDEPENDENT: [&str; 3] = [
-    "tls://1.1.1.1#cloudflare-dns.com",
-    "tls://9.9.9.9#dns.quad9.net",
-    "https://8.8.8.8/dns-query#dns.google",
-];
+pub const INDEPENDENT: [&str; 3] =
+    ["tls://1.1.1.1#cloudflare-dns.com", "tls://9.9.9.9#dns.quad9.net", "https://8.8.8.8/dns-query#dns.google"];
 
 /// Run by three organisations in networks of their own. The first two have lived at one address for years, so that
 /// they tell a broken resolver from a broken network; the third depends on neither of the companies above.
@@ -54,17 +46,11 @@ pub const CONTROLS_BUILT_IN: [(&str, Option<&str>); 3] = [
 
 /// `$XDG_STATE_HOME/ukai`, else `~/.local/state/ukai`; `/var/lib/ukai` for root and for who has no home.
 pub fn default_data_dir() -> PathBuf {
-    data_dir_for(rustix::process::geteuid().is_root(), |name| {
-        std::env::var_os(name)
-    })
+    data_dir_for(rustix::process::geteuid().is_root(), |name| std::env::var_os(name))
 }
 
 fn data_dir_for(root: bool, variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
-    let absolute = |name| {
-        variable(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
+    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if root {
         return PathBuf::from("/var/lib/ukai");
     }
@@ -82,26 +68,12 @@ mod tests {
     #[test]
     fn the_data_directory_follows_the_environment() {
         let with = |root, state: Option<&str>, home: Option<&str>| {
-            data_dir_for(root, |name| {
-                if name == "HOME" { home } else { state }.map(OsString::from)
-            })
+            data_dir_for(root, |name| if name == "HOME" { home } else { state }.map(OsString::from))
         };
-        assert_eq!(
-            with(true, Some("/s"), Some("/h")),
-            PathBuf::from("/var/lib/ukai")
-        );
-        assert_eq!(
-            with(false, Some("/s"), Some("/h")),
-            PathBuf::from("/s/ukai")
-        );
-        assert_eq!(
-            with(false, None, Some("/h")),
-            PathBuf::from("/h/.local/state/ukai")
-        );
-        assert_eq!(
-            with(false, Some("relative"), Some("/h")),
-            PathBuf::from("/h/.local/state/ukai")
-        );
+        assert_eq!(with(true, Some("/s"), Some("/h")), PathBuf::from("/var/lib/ukai"));
+        assert_eq!(with(false, Some("/s"), Some("/h")), PathBuf::from("/s/ukai"));
+        assert_eq!(with(false, None, Some("/h")), PathBuf::from("/h/.local/state/ukai"));
+        assert_eq!(with(false, Some("relative"), Some("/h")), PathBuf::from("/h/.local/state/ukai"));
         assert_eq!(with(false, None, None), PathBuf::from("/var/lib/ukai"));
     }
 }

@@ -12,20 +12,12 @@ pub fn take_unknown(table: &mut DeTable<'_>, schema: &Value, problems: &mut Prob
     check_table(table, &[schema], schema, problems);
 }
 
-fn check_table(
-    table: &mut DeTable<'_>,
-    schemas: &[&Value],
-    root: &Value,
-    problems: &mut Problems<'_>,
-) {
+fn check_table(table: &mut DeTable<'_>, schemas: &[&Value], root: &Value, problems: &mut Problems<'_>) {
     let objects: Vec<&Value> = flatten(schemas, root);
     if objects.iter().any(|schema| is_open(schema)) {
         return check_open(table, &objects, root, problems);
     }
-    let known: BTreeSet<&str> = objects
-        .iter()
-        .flat_map(|schema| properties(schema))
-        .collect();
+    let known: BTreeSet<&str> = objects.iter().flat_map(|schema| properties(schema)).collect();
     if known.is_empty() {
         return;
     }
@@ -42,52 +34,30 @@ fn check_table(
     }
     for (key, value) in table.iter_mut() {
         let key = key.get_ref().to_string();
-        let schemas: Vec<&Value> = objects
-            .iter()
-            .filter_map(|schema| schema.get("properties")?.get(&key))
-            .collect();
+        let schemas: Vec<&Value> = objects.iter().filter_map(|schema| schema.get("properties")?.get(&key)).collect();
         check_value(value.get_mut(), &schemas, root, problems);
     }
 }
 
 /// A table whose keys are the operator's own, such as `headers`.
-fn check_open(
-    table: &mut DeTable<'_>,
-    objects: &[&Value],
-    root: &Value,
-    problems: &mut Problems<'_>,
-) {
-    let schemas: Vec<&Value> = objects
-        .iter()
-        .filter_map(|schema| schema.get("additionalProperties"))
-        .collect();
+fn check_open(table: &mut DeTable<'_>, objects: &[&Value], root: &Value, problems: &mut Problems<'_>) {
+    let schemas: Vec<&Value> = objects.iter().filter_map(|schema| schema.get("additionalProperties")).collect();
     for (_, value) in table.iter_mut() {
         check_value(value.get_mut(), &schemas, root, problems);
     }
 }
 
-fn check_value(
-    value: &mut DeValue<'_>,
-    schemas: &[&Value],
-    root: &Value,
-    problems: &mut Problems<'_>,
-) {
+fn check_value(value: &mut DeValue<'_>, schemas: &[&Value], root: &Value, problems: &mut Problems<'_>) {
     match value {
         DeValue::Table(table) => check_table(table, schemas, root, problems),
         DeValue::Array(array) => {
-            let items: Vec<&Value> = flatten(schemas, root)
-                .into_iter()
-                .filter_map(|schema| schema.get("items"))
-                .collect();
+            let items: Vec<&Value> =
+                flatten(schemas, root).into_iter().filter_map(|schema| schema.get("items")).collect();
             for item in array.iter_mut() {
                 check_value(item.get_mut(), &items, root, problems);
             }
         }
-        DeValue::String(_)
-        | DeValue::Integer(_)
-        | DeValue::Float(_)
-        | DeValue::Boolean(_)
-        | DeValue::Datetime(_) => {}
+        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {}
     }
 }
 
@@ -113,15 +83,9 @@ fn flatten<'s>(schemas: &[&'s Value], root: &'s Value) -> Vec<&'s Value> {
 }
 
 fn is_open(schema: &Value) -> bool {
-    schema
-        .get("additionalProperties")
-        .is_some_and(|more| more.is_object() || more == &Value::Bool(true))
+    schema.get("additionalProperties").is_some_and(|more| more.is_object() || more == &Value::Bool(true))
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = &str> {
-    schema
-        .get("properties")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flat_map(|keys| keys.keys().map(String::as_str))
+    schema.get("properties").and_then(Value::as_object).into_iter().flat_map(|keys| keys.keys().map(String::as_str))
 }

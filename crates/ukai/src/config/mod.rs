@@ -32,7 +32,7 @@ use ukai_dns::Upstream;
 use ukai_probe::{Endpoint, Expectation, Request, Timeouts};
 
 pub use defaults::{SOCKET_NAME, default_data_dir};
-pub use problem::{ConfigError, Place, Problem};
+pub use problem::{ConfigError, Problem};
 pub use template::template;
 
 use crate::secret::Secret;
@@ -43,8 +43,6 @@ const FILE_BYTES: u64 = 4 * 1024 * 1024;
 /// What the daemon runs by.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The file it came from; None: from URLs on the command line.
-    pub file: Option<PathBuf>,
     pub data_dir: PathBuf,
     /// Empty: the servers of `/etc/resolv.conf`.
     pub resolver: Vec<Upstream>,
@@ -62,7 +60,6 @@ pub struct Config {
     pub application: Option<Application>,
     pub report_dir: PathBuf,
     pub controls: Vec<Control>,
-    pub control_interval: Duration,
     pub peers: Vec<Peer>,
     pub subscribers: Vec<Subscriber>,
     /// What is allowed, but should be known.
@@ -159,23 +156,11 @@ impl Config {
     /// The core's view. It holds no secret.
     pub fn settings(&self) -> Settings {
         Settings {
-            peers: self
-                .peers
-                .iter()
-                .map(|peer| (peer.name.clone(), peer.settings()))
-                .collect(),
-            controls: self
-                .controls
-                .iter()
-                .map(|control| control.endpoint.to_string())
-                .collect(),
+            peers: self.peers.iter().map(|peer| (peer.name.clone(), peer.settings())).collect(),
+            controls: self.controls.iter().map(|control| control.endpoint.to_string()).collect(),
             allow_addresses: self.allow_addresses.clone(),
             serves_dns: self.dns.is_some(),
-            subscribers: self
-                .subscribers
-                .iter()
-                .map(|subscriber| subscriber.name.clone())
-                .collect(),
+            subscribers: self.subscribers.iter().map(|subscriber| subscriber.name.clone()).collect(),
             application_reports: self.application.is_some(),
         }
     }
@@ -186,19 +171,14 @@ impl Config {
 
     /// Names and hosts of the peers, as the application's listener checks calls against.
     pub fn hosts(&self) -> BTreeMap<String, String> {
-        self.peers
-            .iter()
-            .map(|peer| (peer.name.clone(), peer.host.clone()))
-            .collect()
+        self.peers.iter().map(|peer| (peer.name.clone(), peer.host.clone())).collect()
     }
 }
 
 impl Peer {
     /// Every endpoint is reached over verified TLS.
     pub fn verified_tls(&self) -> bool {
-        self.endpoints
-            .iter()
-            .all(|endpoint| endpoint.kind().is_tls())
+        self.endpoints.iter().all(|endpoint| endpoint.kind().is_tls())
     }
 
     fn settings(&self) -> ukai_core::peer::Peer {
@@ -225,20 +205,12 @@ pub fn json_schema() -> serde_json::Value {
 }
 
 fn read_bounded(path: &Path) -> Result<String, ConfigError> {
-    let unreadable = |source| ConfigError::Unreadable {
-        path: path.into(),
-        source,
-    };
+    let unreadable = |source| ConfigError::Unreadable { path: path.into(), source };
     let mut text = String::new();
     let file = File::open(path).map_err(unreadable)?;
-    file.take(FILE_BYTES + 1)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
+    file.take(FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > FILE_BYTES {
-        return Err(ConfigError::TooLarge {
-            path: path.into(),
-            limit: FILE_BYTES,
-        });
+        return Err(ConfigError::TooLarge { path: path.into(), limit: FILE_BYTES });
     }
     Ok(text)
 }

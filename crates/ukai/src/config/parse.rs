@@ -17,9 +17,7 @@ use ukai_dns::Upstream;
 use ukai_probe::Endpoint;
 
 use super::problem::{At, ConfigError, Problems, suggestion};
-use super::{
-    Application, Config, Control, Dns, Socket, defaults, duration, keys, peer, subscriber, v1,
-};
+use super::{Application, Config, Control, Dns, Socket, defaults, duration, keys, peer, subscriber, v1};
 use crate::secret::{self, Secret};
 
 pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
@@ -39,7 +37,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         Ok(file) => {
             let base = path.parent().unwrap_or(Path::new(""));
             let mut reader = Reader::new(base, problems);
-            let config = config(file, Some(path.to_owned()), &mut reader);
+            let config = config(file, &mut reader);
             finish(config, reader)
         }
         Err(error) => {
@@ -54,28 +52,15 @@ pub fn from_urls<S: AsRef<str>>(urls: &[S]) -> Result<Config, ConfigError> {
     let mut reader = Reader::new(Path::new(""), Problems::new(String::new(), "", None));
     for url in urls {
         match Endpoint::parse(url.as_ref()) {
-            Ok(endpoint) => by_host
-                .entry(endpoint.host())
-                .or_default()
-                .urls
-                .push(url.as_ref().to_owned()),
-            Err(error) => reader.problem(
-                &At::default(),
-                format!("{:?}: {error}", shown(url.as_ref())),
-            ),
+            Ok(endpoint) => by_host.entry(endpoint.host()).or_default().urls.push(url.as_ref().to_owned()),
+            Err(error) => reader.problem(&At::default(), format!("{:?}: {error}", shown(url.as_ref()))),
         }
     }
     if urls.is_empty() {
-        reader.problem(
-            &At::default(),
-            "no URL to watch: give at least one, or a configuration file",
-        );
+        reader.problem(&At::default(), "no URL to watch: give at least one, or a configuration file");
     }
-    let file = v1::File {
-        peer: Some(by_host.into_values().collect()),
-        ..v1::File::default()
-    };
-    let config = config(file, None, &mut reader);
+    let file = v1::File { peer: Some(by_host.into_values().collect()), ..v1::File::default() };
+    let config = config(file, &mut reader);
     finish(config, reader)
 }
 
@@ -95,32 +80,21 @@ fn finish(config: Config, mut reader: Reader<'_>) -> Result<Config, ConfigError>
     }
     let mut found = reader.take_warnings();
     found.sort_by_key(|(offset, _)| *offset);
-    Ok(Config {
-        warnings: found.into_iter().map(|(_, warning)| warning).collect(),
-        ..config
-    })
+    Ok(Config { warnings: found.into_iter().map(|(_, warning)| warning).collect(), ..config })
 }
 
 /// Where something is wrong, a value that will never be used stands in its place: the caller looks at the problems.
-fn config(file: v1::File, path: Option<PathBuf>, reader: &mut Reader<'_>) -> Config {
+fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
     let at = At::default();
-    let data_dir = file
-        .data_dir
-        .map_or_else(defaults::default_data_dir, |dir| reader.path(&dir));
+    let data_dir = file.data_dir.map_or_else(defaults::default_data_dir, |dir| reader.path(&dir));
     let resolver: Vec<Upstream> = reader.list(&at.key("resolver"), file.resolver.as_deref());
     let authority_port = file.authority_port.unwrap_or(defaults::AUTHORITY_PORT);
     if authority_port == 0 {
-        reader.problem(
-            &at.key("authority_port"),
-            "a port is a number from 1 to 65535",
-        );
+        reader.problem(&at.key("authority_port"), "a port is a number from 1 to 65535");
     }
     let independent = match &file.independent {
         Some(_) => reader.list(&at.key("independent"), file.independent.as_deref()),
-        None => defaults::INDEPENDENT
-            .iter()
-            .filter_map(|text| text.parse().ok())
-            .collect(),
+        None => defaults::INDEPENDENT.iter().filter_map(|text| text.parse().ok()).collect(),
     };
     let evidence_bound = reader.duration(
         &at.key("evidence_bound"),
@@ -132,23 +106,16 @@ fn config(file: v1::File, path: Option<PathBuf>, reader: &mut Reader<'_>) -> Con
     let subscribers = subscriber::subscribers(file.notify.unwrap_or_default(), &peers, reader);
     Config {
         root_hints: reader.list(&at.key("root_hints"), file.root_hints.as_deref()),
-        ca: file
-            .ca
-            .map(|ca| reader.certificates(&at.key("ca"), &ca))
-            .unwrap_or_default(),
+        ca: file.ca.map(|ca| reader.certificates(&at.key("ca"), &ca)).unwrap_or_default(),
         allow_addresses: reader.list(&at.key("allow_addresses"), file.allow_addresses.as_deref()),
         dns: file.dns.map(|dns| self::dns(&dns, &resolver, reader)),
         socket: socket(file.socket.unwrap_or_default(), &data_dir, reader),
-        application: file
-            .application
-            .and_then(|application| self::application(application, reader)),
+        application: file.application.and_then(|application| self::application(application, reader)),
         report_dir: match file.report.and_then(|report| report.dir) {
             Some(dir) => reader.path(&dir),
             None => data_dir.join("reports"),
         },
         controls: controls(file.controls.as_deref(), file.control, reader),
-        control_interval: defaults::CONTROL_INTERVAL,
-        file: path,
         data_dir,
         resolver,
         authority_port,
@@ -165,10 +132,7 @@ fn dns(dns: &v1::Dns, resolver: &[Upstream], reader: &mut Reader<'_>) -> Dns {
     let listen: Vec<SocketAddr> = match &dns.listen {
         Some(listen) => {
             if listen.is_empty() {
-                reader.problem(
-                    &at.key("listen"),
-                    "no address to listen on; write one, or leave the key out",
-                );
+                reader.problem(&at.key("listen"), "no address to listen on; write one, or leave the key out");
             }
             listen
                 .iter()
@@ -179,29 +143,14 @@ fn dns(dns: &v1::Dns, resolver: &[Upstream], reader: &mut Reader<'_>) -> Dns {
         None => defaults::DNS_LISTEN.parse().into_iter().collect(),
     };
     let upstream: Vec<Upstream> = reader.list(&at.key("upstream"), dns.upstream.as_deref());
-    let asked = if upstream.is_empty() {
-        resolver
-    } else {
-        &upstream
-    };
+    let asked = if upstream.is_empty() { resolver } else { &upstream };
     for upstream in asked {
         if listen.contains(&upstream.address()) {
-            let key = if dns.upstream.is_some() {
-                at.key("upstream")
-            } else {
-                At::default().key("resolver")
-            };
-            reader.problem(
-                &key,
-                format!("{upstream} is the embedded server itself: it would forward to itself"),
-            );
+            let key = if dns.upstream.is_some() { at.key("upstream") } else { At::default().key("resolver") };
+            reader.problem(&key, format!("{upstream} is the embedded server itself: it would forward to itself"));
         }
     }
-    Dns {
-        listen,
-        allow_clients: reader.list(&at.key("allow_clients"), dns.allow_clients.as_deref()),
-        upstream,
-    }
+    Dns { listen, allow_clients: reader.list(&at.key("allow_clients"), dns.allow_clients.as_deref()), upstream }
 }
 
 fn socket(socket: v1::Socket, data_dir: &Path, reader: &mut Reader<'_>) -> Socket {
@@ -226,33 +175,21 @@ fn socket(socket: v1::Socket, data_dir: &Path, reader: &mut Reader<'_>) -> Socke
             "the group cannot reach a socket inside data_dir, which is private (0700); set socket.path to a place outside, such as /run/ukai/ukai.sock",
         );
     }
-    Socket {
-        path,
-        group: socket.group,
-    }
+    Socket { path, group: socket.group }
 }
 
 fn application(application: v1::Application, reader: &mut Reader<'_>) -> Option<Application> {
     let at = At::default().key("application");
-    let listen = application
-        .listen
-        .as_deref()
-        .unwrap_or(defaults::APPLICATION_LISTEN);
+    let listen = application.listen.as_deref().unwrap_or(defaults::APPLICATION_LISTEN);
     let listen = reader.listen(&at.key("listen"), listen);
     if listen.is_some_and(|listen| !listen.ip().is_loopback()) {
-        reader.warn(
-            &at.key("listen"),
-            "the application's token will cross the network in plain HTTP",
-        );
+        reader.warn(&at.key("listen"), "the application's token will cross the network in plain HTTP");
     }
     let token = match (application.token, application.token_file) {
         (Some(place), None) => reader.secret_place(&at.key("token"), &place),
         (None, Some(file)) => reader.secret_file(&at.key("token_file"), &file),
         (Some(_), Some(_)) => {
-            reader.problem(
-                &at.key("token_file"),
-                "token and token_file are the same thing; write one of them",
-            );
+            reader.problem(&at.key("token_file"), "token and token_file are the same thing; write one of them");
             None
         }
         (None, None) => {
@@ -263,46 +200,27 @@ fn application(application: v1::Application, reader: &mut Reader<'_>) -> Option<
             None
         }
     };
-    Some(Application {
-        listen: listen?,
-        token: token?,
-    })
+    Some(Application { listen: listen?, token: token? })
 }
 
-fn controls(
-    word: Option<&str>,
-    written: Option<Vec<v1::Control>>,
-    reader: &mut Reader<'_>,
-) -> Vec<Control> {
+fn controls(word: Option<&str>, written: Option<Vec<v1::Control>>, reader: &mut Reader<'_>) -> Vec<Control> {
     let at = At::default().key("controls");
     match (word, written) {
         (Some("none"), None) => {
-            reader.warn(
-                &at,
-                "without controls no diagnosis is ever proven, and nothing is automatic",
-            );
+            reader.warn(&at, "without controls no diagnosis is ever proven, and nothing is automatic");
             Vec::new()
         }
         (Some("none"), Some(_)) => {
-            reader.problem(
-                &at,
-                "controls = \"none\" and [[control]] contradict; remove one of them",
-            );
+            reader.problem(&at, "controls = \"none\" and [[control]] contradict; remove one of them");
             Vec::new()
         }
         (None | Some("default"), None) => {
-            reader.note("the built-in controls are probed each minute: Cloudflare, Google and Wikimedia; list your own as [[control]], or set controls = \"none\"");
+            reader.note("the built-in controls are probed whenever evidence is gathered: Cloudflare, Google and Wikimedia; list your own as [[control]], or set controls = \"none\"");
             built_in_controls()
         }
         (None | Some("default"), Some(written)) => written_controls(written, reader),
         (Some(other), _) => {
-            reader.problem(
-                &at,
-                format!(
-                    "{other:?} is not known here{}",
-                    suggestion(other, ["none", "default"])
-                ),
-            );
+            reader.problem(&at, format!("{other:?} is not known here{}", suggestion(other, ["none", "default"])));
             Vec::new()
         }
     }
@@ -313,10 +231,7 @@ fn built_in_controls() -> Vec<Control> {
         .iter()
         .filter_map(|(url, address)| {
             let endpoint = Endpoint::parse(url).ok()?;
-            Some(Control {
-                endpoint,
-                address: address.and_then(|address| address.parse().ok()),
-            })
+            Some(Control { endpoint, address: address.and_then(|address| address.parse().ok()) })
         })
         .collect()
 }
@@ -325,20 +240,13 @@ fn written_controls(written: Vec<v1::Control>, reader: &mut Reader<'_>) -> Vec<C
     let at = At::default().key("control");
     reader.at_most(&at, written.len(), defaults::CONTROLS, "controls");
     if written.len() < 2 {
-        reader.warn(
-            &at,
-            "fewer than two controls: no diagnosis is ever proven, and nothing is automatic",
-        );
+        reader.warn(&at, "fewer than two controls: no diagnosis is ever proven, and nothing is automatic");
     }
     let mut controls = Vec::new();
     for (index, control) in written.into_iter().enumerate() {
         let at = at.index(index);
-        let endpoint = reader
-            .problems
-            .check(&at.key("url"), Endpoint::parse(&control.url));
-        let address = control
-            .address
-            .and_then(|text| reader.one::<IpAddr>(&at.key("address"), &text));
+        let endpoint = reader.problems.check(&at.key("url"), Endpoint::parse(&control.url));
+        let address = control.address.and_then(|text| reader.one::<IpAddr>(&at.key("address"), &text));
         controls.extend(endpoint.map(|endpoint| Control { endpoint, address }));
     }
     controls
@@ -353,11 +261,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(base: &Path, problems: Problems<'a>) -> Reader<'a> {
-        Reader {
-            base: base.to_owned(),
-            problems,
-            warnings: Vec::new(),
-        }
+        Reader { base: base.to_owned(), problems, warnings: Vec::new() }
     }
 
     pub fn problem(&mut self, at: &At, message: impl Into<String>) {
@@ -375,13 +279,7 @@ impl<'a> Reader<'a> {
 
     /// A warning without a place in the file.
     fn note(&mut self, message: &str) {
-        self.warnings.push((
-            0,
-            super::Problem {
-                place: None,
-                message: message.to_owned(),
-            },
-        ));
+        self.warnings.push((0, super::Problem { place: None, message: message.to_owned() }));
     }
 
     fn take_warnings(&mut self) -> Vec<(usize, super::Problem)> {
@@ -400,19 +298,12 @@ impl<'a> Reader<'a> {
     pub fn list<T: FromStr<Err: Display>>(&mut self, at: &At, texts: Option<&[String]>) -> Vec<T> {
         let texts = texts.unwrap_or_default();
         self.at_most(at, texts.len(), defaults::LIST, "entries");
-        texts
-            .iter()
-            .enumerate()
-            .filter_map(|(index, text)| self.one(&at.index(index), text))
-            .collect()
+        texts.iter().enumerate().filter_map(|(index, text)| self.one(&at.index(index), text)).collect()
     }
 
     pub fn at_most(&mut self, at: &At, count: usize, limit: usize, what: &str) {
         if count > limit {
-            self.problem(
-                at,
-                format!("{count} {what}, and at most {limit} are allowed"),
-            );
+            self.problem(at, format!("{count} {what}, and at most {limit} are allowed"));
         }
     }
 
@@ -429,10 +320,7 @@ impl<'a> Reader<'a> {
         };
         if value < least || value > most {
             let (least, most) = (duration::show(least), duration::show(most));
-            self.problem(
-                at,
-                format!("{text:?} is out of range: from {least:?} to {most:?}"),
-            );
+            self.problem(at, format!("{text:?} is out of range: from {least:?} to {most:?}"));
         }
         value
     }
@@ -440,16 +328,10 @@ impl<'a> Reader<'a> {
     /// One of a few words.
     pub fn word<T: Copy>(&mut self, at: &At, text: Option<&str>, words: &[(&str, T)]) -> Option<T> {
         let text = text?;
-        let found = words
-            .iter()
-            .find(|(word, _)| *word == text)
-            .map(|(_, value)| *value);
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            self.problem(
-                at,
-                format!("{text:?} is not known here{}", suggestion(text, known)),
-            );
+            self.problem(at, format!("{text:?} is not known here{}", suggestion(text, known)));
         }
         found
     }
@@ -469,18 +351,12 @@ impl<'a> Reader<'a> {
         let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         match parsed {
             Ok(certificates) if certificates.is_empty() => {
-                self.problem(
-                    at,
-                    format!("{written} holds no PEM certificate (-----BEGIN CERTIFICATE-----)"),
-                );
+                self.problem(at, format!("{written} holds no PEM certificate (-----BEGIN CERTIFICATE-----)"));
                 Vec::new()
             }
             Ok(certificates) => certificates,
             Err(error) => {
-                self.problem(
-                    at,
-                    format!("{written} is not a PEM bundle of certificates: {error}"),
-                );
+                self.problem(at, format!("{written} is not a PEM bundle of certificates: {error}"));
                 Vec::new()
             }
         }
@@ -489,21 +365,10 @@ impl<'a> Reader<'a> {
     pub fn file(&mut self, at: &At, written: &str) -> Option<Vec<u8>> {
         let path = self.path(written);
         let mut bytes = Vec::new();
-        let read = File::open(&path)
-            .and_then(|file| file.take(defaults::PEM_BYTES + 1).read_to_end(&mut bytes));
-        self.problems.check(
-            at,
-            read.map_err(|error| format!("cannot read {}: {error}", path.display())),
-        )?;
+        let read = File::open(&path).and_then(|file| file.take(defaults::PEM_BYTES + 1).read_to_end(&mut bytes));
+        self.problems.check(at, read.map_err(|error| format!("cannot read {}: {error}", path.display())))?;
         if bytes.len() as u64 > defaults::PEM_BYTES {
-            self.problem(
-                at,
-                format!(
-                    "{} is larger than {} bytes",
-                    path.display(),
-                    defaults::PEM_BYTES
-                ),
-            );
+            self.problem(at, format!("{} is larger than {} bytes", path.display(), defaults::PEM_BYTES));
             return None;
         }
         Some(bytes)
@@ -519,10 +384,7 @@ impl<'a> Reader<'a> {
             (Some(name), None) => self.problems.check(at, secret::from_environment(name)),
             (None, Some(file)) => self.secret_file(at, file),
             (Some(_), Some(_)) | (None, None) => {
-                self.problem(
-                    at,
-                    "write { env = \"NAME\" } or { file = \"PATH\" }, one of the two",
-                );
+                self.problem(at, "write { env = \"NAME\" } or { file = \"PATH\" }, one of the two");
                 None
             }
         }

@@ -11,12 +11,8 @@ use super::problem::At;
 use super::{Peer, defaults, expect, v1};
 use crate::secret::Secret;
 
-const LEVELS: [(&str, Level); 4] = [
-    ("observe", Level::Observe),
-    ("propose", Level::Propose),
-    ("approve", Level::Approve),
-    ("auto", Level::Auto),
-];
+const LEVELS: [(&str, Level); 4] =
+    [("observe", Level::Observe), ("propose", Level::Propose), ("approve", Level::Approve), ("auto", Level::Auto)];
 const MODES: [(&str, Mode); 2] = [("follow", Mode::Follow), ("pin", Mode::Pin)];
 const NAME_BYTES: usize = 253;
 /// Headers whose value is a secret even where the file spells it out.
@@ -33,10 +29,7 @@ pub fn peers(written: Vec<v1::Peer>, authority_port: u16, reader: &mut Reader<'_
             continue;
         };
         if !names.insert(peer.name.clone()) {
-            reader.problem(
-                &at.key("name"),
-                format!("the name {:?} is used twice", peer.name),
-            );
+            reader.problem(&at.key("name"), format!("the name {:?} is used twice", peer.name));
         }
         if let Some(other) = hosts.insert(peer.host.clone(), peer.name.clone()) {
             reader.problem(
@@ -51,16 +44,11 @@ pub fn peers(written: Vec<v1::Peer>, authority_port: u16, reader: &mut Reader<'_
 
 fn peer(at: &At, written: v1::Peer, authority_port: u16, reader: &mut Reader<'_>) -> Option<Peer> {
     let endpoints = endpoints(at, &written.urls, reader);
-    let mode = reader
-        .word(&at.key("mode"), written.mode.as_deref(), &MODES)
-        .unwrap_or_default();
-    let level = reader
-        .word(&at.key("level"), written.level.as_deref(), &LEVELS)
-        .unwrap_or_default();
+    let mode = reader.word(&at.key("mode"), written.mode.as_deref(), &MODES).unwrap_or_default();
+    let level = reader.word(&at.key("level"), written.level.as_deref(), &LEVELS).unwrap_or_default();
     let request = request(at, written.headers, written.client_certificate, reader);
-    let unauthenticated = written
-        .unauthenticated
-        .map(|expect| expect::expectation(&at.key("unauthenticated"), expect, reader));
+    let unauthenticated =
+        written.unauthenticated.map(|expect| expect::expectation(&at.key("unauthenticated"), expect, reader));
     let peer = Peer {
         interval: reader.duration(
             &at.key("interval"),
@@ -68,36 +56,17 @@ fn peer(at: &At, written: v1::Peer, authority_port: u16, reader: &mut Reader<'_>
             defaults::INTERVAL,
             defaults::INTERVAL_RANGE,
         ),
-        lease: reader.duration(
-            &at.key("lease"),
-            written.lease.as_deref(),
-            defaults::LEASE,
-            defaults::LEASE_RANGE,
-        ),
+        lease: reader.duration(&at.key("lease"), written.lease.as_deref(), defaults::LEASE, defaults::LEASE_RANGE),
         approvals: written.approvals.unwrap_or(1),
         addresses: reader.list(&at.key("addresses"), written.addresses.as_deref()),
         networks: reader.list(&at.key("networks"), written.networks.as_deref()),
-        authority: authority(
-            at,
-            written.authority.unwrap_or_default(),
-            authority_port,
-            reader,
-        ),
-        expect: expect::expectation(
-            &at.key("expect"),
-            written.expect.unwrap_or_default(),
-            reader,
-        ),
+        authority: authority(at, written.authority.unwrap_or_default(), authority_port, reader),
+        expect: expect::expectation(&at.key("expect"), written.expect.unwrap_or_default(), reader),
         resolve_timeout: defaults::RESOLVE_TIMEOUT,
         timeouts: Timeouts::default(),
-        ca: written
-            .ca
-            .map(|ca| reader.certificates(&at.key("ca"), &ca))
-            .unwrap_or_default(),
+        ca: written.ca.map(|ca| reader.certificates(&at.key("ca"), &ca)).unwrap_or_default(),
         host: endpoints.first()?.host(),
-        name: written
-            .name
-            .unwrap_or_else(|| endpoints.first().map(Endpoint::host).unwrap_or_default()),
+        name: written.name.unwrap_or_else(|| endpoints.first().map(Endpoint::host).unwrap_or_default()),
         endpoints,
         level,
         mode,
@@ -112,10 +81,7 @@ fn peer(at: &At, written: v1::Peer, authority_port: u16, reader: &mut Reader<'_>
 fn endpoints(at: &At, urls: &[String], reader: &mut Reader<'_>) -> Vec<Endpoint> {
     let at = at.key("urls");
     if urls.is_empty() {
-        reader.problem(
-            &at,
-            "a peer needs at least one URL: urls = [\"https://HOST/PATH\"]",
-        );
+        reader.problem(&at, "a peer needs at least one URL: urls = [\"https://HOST/PATH\"]");
     }
     reader.at_most(&at, urls.len(), defaults::URLS_PER_PEER, "URLs");
     let mut endpoints: Vec<Endpoint> = Vec::new();
@@ -124,10 +90,7 @@ fn endpoints(at: &At, urls: &[String], reader: &mut Reader<'_>) -> Vec<Endpoint>
         let Some(endpoint) = reader.problems.check(&at, Endpoint::parse(url)) else {
             continue;
         };
-        if let Some(first) = endpoints
-            .first()
-            .filter(|first| first.host() != endpoint.host())
-        {
+        if let Some(first) = endpoints.first().filter(|first| first.host() != endpoint.host()) {
             reader.problem(
                 &at,
                 format!(
@@ -137,14 +100,8 @@ fn endpoints(at: &At, urls: &[String], reader: &mut Reader<'_>) -> Vec<Endpoint>
                 ),
             );
         }
-        if endpoints
-            .iter()
-            .any(|other| other.to_string() == endpoint.to_string())
-        {
-            reader.problem(
-                &at,
-                format!("{endpoint} is listed twice (the query is not told apart)"),
-            );
+        if endpoints.iter().any(|other| other.to_string() == endpoint.to_string()) {
+            reader.problem(&at, format!("{endpoint} is listed twice (the query is not told apart)"));
         }
         endpoints.push(endpoint);
     }
@@ -183,12 +140,15 @@ fn request(
         let Some(value) = value else { continue };
         let with_header = match &source {
             v1::SecretSource::Literal(text) if !is_secret => request.clone().header(&name, text),
-            v1::SecretSource::Literal(_) | v1::SecretSource::Place(_) => request
-                .clone()
-                .secret_header(&name, &ukai_probe::Secret::new(value.expose())),
+            v1::SecretSource::Literal(_) | v1::SecretSource::Place(_) => {
+                request.clone().secret_header(&name, &ukai_probe::Secret::new(value.expose()))
+            }
         };
         if is_secret && matches!(source, v1::SecretSource::Literal(_)) {
-            reader.warn(&at, "a secret stands in the file itself; { env = \"NAME\" } or { file = \"PATH\" } keeps it out");
+            reader.warn(
+                &at,
+                "a secret stands in the file itself; { env = \"NAME\" } or { file = \"PATH\" } keeps it out",
+            );
         }
         request = reader.problems.check(&at, with_header).unwrap_or(request);
     }
@@ -198,11 +158,7 @@ fn request(
     }
 }
 
-fn client_certificate(
-    at: &At,
-    written: v1::ClientCertificate,
-    reader: &mut Reader<'_>,
-) -> Option<ClientCertificate> {
+fn client_certificate(at: &At, written: v1::ClientCertificate, reader: &mut Reader<'_>) -> Option<ClientCertificate> {
     let at = at.key("client_certificate");
     let chain = reader.file(&at.key("certificate"), &written.certificate);
     let key = reader.secret_file(&at.key("key"), &written.key);
@@ -213,12 +169,7 @@ fn client_certificate(
 fn with_timeouts(at: &At, peer: Peer, written: &v1::Timeouts, reader: &mut Reader<'_>) -> Peer {
     let at = at.key("timeouts");
     let mut read = |key: &str, text: &Option<String>, default| {
-        reader.duration(
-            &at.key(key),
-            text.as_deref(),
-            default,
-            defaults::TIMEOUT_RANGE,
-        )
+        reader.duration(&at.key(key), text.as_deref(), default, defaults::TIMEOUT_RANGE)
     };
     let timeouts = Timeouts {
         connect: read("connect", &written.connect, peer.timeouts.connect),
@@ -227,11 +178,7 @@ fn with_timeouts(at: &At, peer: Peer, written: &v1::Timeouts, reader: &mut Reade
         transfer: read("transfer", &written.transfer, peer.timeouts.transfer),
     };
     let resolve_timeout = read("resolve", &written.resolve, peer.resolve_timeout);
-    Peer {
-        timeouts,
-        resolve_timeout,
-        ..peer
-    }
+    Peer { timeouts, resolve_timeout, ..peer }
 }
 
 /// What only the whole peer can tell.
@@ -239,41 +186,26 @@ fn check(at: &At, peer: &Peer, reader: &mut Reader<'_>) {
     if !is_name(&peer.name) {
         reader.problem(
             &at.key("name"),
-            format!(
-                "{:?} is not a name; use letters, digits, '.', '-' and '_', at most {NAME_BYTES}",
-                peer.name
-            ),
+            format!("{:?} is not a name; use letters, digits, '.', '-' and '_', at most {NAME_BYTES}", peer.name),
         );
     }
     if !(1..=2).contains(&peer.approvals) {
-        reader.problem(
-            &at.key("approvals"),
-            format!("approvals is 1 or 2, not {}", peer.approvals),
-        );
+        reader.problem(&at.key("approvals"), format!("approvals is 1 or 2, not {}", peer.approvals));
     }
     match peer.mode {
         Mode::Pin if peer.addresses.is_empty() => {
             reader.problem(&at.key("mode"), "a pin needs addresses = [\"ADDRESS\", …]");
         }
         Mode::Follow if !peer.addresses.is_empty() => {
-            reader.problem(
-                &at.key("addresses"),
-                "addresses are those of a pin; write mode = \"pin\" as well",
-            );
+            reader.problem(&at.key("addresses"), "addresses are those of a pin; write mode = \"pin\" as well");
         }
         Mode::Pin | Mode::Follow => {}
     }
-    let is_address = peer
-        .endpoints
-        .iter()
-        .any(|endpoint| endpoint.host_address().is_some());
+    let is_address = peer.endpoints.iter().any(|endpoint| endpoint.host_address().is_some());
     if is_address && peer.level > Level::Observe {
         reader.problem(
             &at.key("level"),
-            format!(
-                "{} is an address, and only a name can be overridden; level must be \"observe\"",
-                peer.host
-            ),
+            format!("{} is an address, and only a name can be overridden; level must be \"observe\"", peer.host),
         );
     }
     if !peer.verified_tls() {
@@ -293,7 +225,5 @@ fn check(at: &At, peer: &Peer, reader: &mut Reader<'_>) {
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= NAME_BYTES
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':'))
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':'))
 }

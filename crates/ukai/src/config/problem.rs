@@ -13,10 +13,7 @@ const PROBLEMS: usize = 50;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read {}: {source}", path.display())]
-    Unreadable {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{} is larger than {limit} bytes", path.display())]
     TooLarge { path: PathBuf, limit: u64 },
     #[error("{}", lines(.0))]
@@ -48,11 +45,7 @@ impl fmt::Display for Problem {
 }
 
 fn lines(problems: &[Problem]) -> String {
-    problems
-        .iter()
-        .map(Problem::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// A way into the file: `peer`, 0, `urls`, 1.
@@ -91,12 +84,7 @@ pub struct Problems<'a> {
 impl<'a> Problems<'a> {
     /// `root`: the parsed file, to find places in; None where there is no file.
     pub fn new(file: String, text: &'a str, root: Option<&'a DeTable<'a>>) -> Problems<'a> {
-        Problems {
-            file,
-            text,
-            root,
-            found: Vec::new(),
-        }
+        Problems { file, text, root, found: Vec::new() }
     }
 
     pub fn push(&mut self, at: &At, message: impl Into<String>) {
@@ -107,20 +95,12 @@ impl<'a> Problems<'a> {
     pub fn push_span(&mut self, span: Option<Range<usize>>, message: impl Into<String>) {
         let offset = span.as_ref().map_or(0, |span| span.start);
         let place = span.map(|span| self.place(span.start));
-        self.found.push((
-            offset,
-            Problem {
-                place,
-                message: message.into(),
-            },
-        ));
+        self.found.push((offset, Problem { place, message: message.into() }));
     }
 
     /// The value, or None with the problem noted.
     pub fn check<T>(&mut self, at: &At, result: Result<T, impl fmt::Display>) -> Option<T> {
-        result
-            .map_err(|error| self.push(at, error.to_string()))
-            .ok()
+        result.map_err(|error| self.push(at, error.to_string())).ok()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -139,18 +119,10 @@ impl<'a> Problems<'a> {
     pub fn into_error(mut self) -> ConfigError {
         self.found.sort_by_key(|(offset, _)| *offset);
         let total = self.found.len();
-        let mut problems: Vec<Problem> = self
-            .found
-            .into_iter()
-            .take(PROBLEMS)
-            .map(|(_, problem)| problem)
-            .collect();
+        let mut problems: Vec<Problem> = self.found.into_iter().take(PROBLEMS).map(|(_, problem)| problem).collect();
         if total > PROBLEMS {
             let message = format!("… and {} more", total - PROBLEMS);
-            problems.push(Problem {
-                place: None,
-                message,
-            });
+            problems.push(Problem { place: None, message });
         }
         ConfigError::Wrong(problems)
     }
@@ -174,9 +146,7 @@ fn span_of(root: &DeTable<'_>, steps: &[Step]) -> Range<usize> {
     for step in steps {
         let next = match step {
             Step::Key(key) => table.and_then(|table| table.get(key.as_str())),
-            Step::Index(index) => value
-                .and_then(DeValue::as_array)
-                .and_then(|array| array.get(*index)),
+            Step::Index(index) => value.and_then(DeValue::as_array).and_then(|array| array.get(*index)),
         };
         let Some(next) = next else { return span };
         span = next.span();
@@ -201,9 +171,6 @@ pub fn nearest<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> Opt
 pub fn suggestion<'k>(given: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
     match nearest(given, known.clone()) {
         Some(word) => format!("; did you mean \"{word}\"?"),
-        None => format!(
-            "; known here: {}",
-            known.into_iter().collect::<Vec<_>>().join(", ")
-        ),
+        None => format!("; known here: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
     }
 }

@@ -9,11 +9,7 @@ use super::problem::{At, suggestion};
 use super::{Peer, Subscriber, SubscriberKind, defaults, v1};
 use crate::secret::Secret;
 
-pub fn subscribers(
-    written: Vec<v1::Notify>,
-    peers: &[Peer],
-    reader: &mut Reader<'_>,
-) -> Vec<Subscriber> {
+pub fn subscribers(written: Vec<v1::Notify>, peers: &[Peer], reader: &mut Reader<'_>) -> Vec<Subscriber> {
     let at = At::default().key("notify");
     reader.at_most(&at, written.len(), defaults::SUBSCRIBERS, "subscribers");
     let mut names = BTreeSet::new();
@@ -24,26 +20,15 @@ pub fn subscribers(
             reader.problem(&at.key("name"), "a subscriber needs a name");
         }
         if !names.insert(notify.name.clone()) {
-            reader.problem(
-                &at.key("name"),
-                format!("the name {:?} is used twice", notify.name),
-            );
+            reader.problem(&at.key("name"), format!("the name {:?} is used twice", notify.name));
         }
         subscribers.extend(subscriber(&at, notify, peers, reader));
     }
     subscribers
 }
 
-fn subscriber(
-    at: &At,
-    notify: v1::Notify,
-    peers: &[Peer],
-    reader: &mut Reader<'_>,
-) -> Option<Subscriber> {
-    let secret = notify
-        .secret
-        .as_ref()
-        .and_then(|place| reader.secret_place(&at.key("secret"), place));
+fn subscriber(at: &At, notify: v1::Notify, peers: &[Peer], reader: &mut Reader<'_>) -> Option<Subscriber> {
+    let secret = notify.secret.as_ref().and_then(|place| reader.secret_place(&at.key("secret"), place));
     let kinds = [("webhook", false), ("slack", true)];
     let is_slack = reader.word(&at.key("kind"), Some(&notify.kind), &kinds);
     let url = match &notify.url {
@@ -54,10 +39,7 @@ fn subscriber(
         check_url(&at.key("url"), url, reader);
     }
     if is_slack == Some(true) && notify.secret.is_some() {
-        reader.problem(
-            &at.key("secret"),
-            "Slack does not check a signature; secret is for webhooks only",
-        );
+        reader.problem(&at.key("secret"), "Slack does not check a signature; secret is for webhooks only");
     }
     for (index, name) in notify.peers.iter().enumerate() {
         if !peers.iter().any(|peer| &peer.name == name) {
@@ -68,17 +50,8 @@ fn subscriber(
             );
         }
     }
-    let kind = if is_slack? {
-        SubscriberKind::Slack
-    } else {
-        SubscriberKind::Webhook { secret }
-    };
-    Some(Subscriber {
-        name: notify.name,
-        kind,
-        url: url?,
-        peers: notify.peers.into_iter().collect(),
-    })
+    let kind = if is_slack? { SubscriberKind::Slack } else { SubscriberKind::Webhook { secret } };
+    Some(Subscriber { name: notify.name, kind, url: url?, peers: notify.peers.into_iter().collect() })
 }
 
 /// No message repeats the URL, which may hold a token.
@@ -89,20 +62,11 @@ fn check_url(at: &At, url: &Secret, reader: &mut Reader<'_>) {
     match url.scheme() {
         "https" => {}
         "http" if is_loopback(&url) => {}
-        "http" => reader.warn(
-            at,
-            "notifications will cross the network in plain HTTP; use https",
-        ),
-        other => reader.problem(
-            at,
-            format!("a subscriber is reached over https, not {other}"),
-        ),
+        "http" => reader.warn(at, "notifications will cross the network in plain HTTP; use https"),
+        other => reader.problem(at, format!("a subscriber is reached over https, not {other}")),
     }
     if !url.username().is_empty() || url.password().is_some() {
-        reader.problem(
-            at,
-            "a user name or password in the URL is not sent; use secret to sign the messages",
-        );
+        reader.problem(at, "a user name or password in the URL is not sent; use secret to sign the messages");
     }
 }
 

@@ -6,10 +6,7 @@ use ukai_probe::{Endpoint, EndpointError};
 pub fn template(url: &str) -> Result<String, EndpointError> {
     let endpoint = Endpoint::parse(url)?;
     let host = endpoint.host();
-    Ok(TEMPLATE
-        .replace("{URL}", &quoted(url))
-        .replace("{NAME}", &quoted(&host))
-        .replace("{HOST}", &host))
+    Ok(TEMPLATE.replace("{URL}", &quoted(url)).replace("{NAME}", &quoted(&host)).replace("{HOST}", &host))
 }
 
 fn quoted(text: &str) -> String {
@@ -37,7 +34,7 @@ const TEMPLATE: &str = r##"# ukai watches services that you depend on, says whic
 # Private networks that may be contacted and served.
 # allow_addresses = ["10.0.0.0/8"]
 
-# Unrelated sites are probed each minute, to tell your own fault from a peer's.
+# Unrelated sites are probed with the evidence, to tell your own fault from a peer's.
 # Three are built in; `controls = "none"` switches them off, or list your own:
 # [[control]]
 # url = "https://status.example.com/"

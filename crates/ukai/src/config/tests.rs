@@ -10,33 +10,16 @@ const MINIMAL: &str = "[[peer]]\nurls = [\"https://api.peer.test/health\"]\n";
 fn a_minimal_file_has_good_defaults() {
     let config = parsed(MINIMAL);
     let peer = &config.peers[0];
-    assert_eq!(
-        (peer.name.as_str(), peer.host.as_str()),
-        ("api.peer.test", "api.peer.test")
-    );
-    assert_eq!(
-        (peer.level, peer.mode, peer.approvals),
-        (Level::Observe, Mode::Follow, 1)
-    );
-    assert_eq!(
-        (peer.interval.as_secs(), peer.lease.as_secs()),
-        (10, 4 * 3600)
-    );
+    assert_eq!((peer.name.as_str(), peer.host.as_str()), ("api.peer.test", "api.peer.test"));
+    assert_eq!((peer.level, peer.mode, peer.approvals), (Level::Observe, Mode::Follow, 1));
+    assert_eq!((peer.interval.as_secs(), peer.lease.as_secs()), (10, 4 * 3600));
     assert_eq!(config.independent.len(), 3);
     assert_eq!(config.controls.len(), 3);
     assert!(config.dns.is_none() && config.application.is_none() && config.subscribers.is_empty());
     assert_eq!(config.socket.path, config.data_dir.join("ukai.sock"));
-    assert!(
-        config
-            .warnings
-            .iter()
-            .any(|warning| warning.message.contains("built-in controls"))
-    );
+    assert!(config.warnings.iter().any(|warning| warning.message.contains("built-in controls")));
     let settings = config.settings();
-    assert_eq!(
-        settings.peers["api.peer.test"].endpoints,
-        ["https://api.peer.test/health"]
-    );
+    assert_eq!(settings.peers["api.peer.test"].endpoints, ["https://api.peer.test/health"]);
     assert!(settings.peers["api.peer.test"].verified_tls && !settings.serves_dns);
 }
 
@@ -47,74 +30,29 @@ fn every_key_is_read() {
     assert_eq!(config.data_dir, dir.path("state"));
     assert_eq!(config.resolver[0].to_string(), "udp://127.0.0.53:5353");
     assert_eq!(config.root_hints, ["127.0.0.1".parse::<IpAddr>().unwrap()]);
-    assert_eq!(
-        (config.authority_port, config.evidence_bound),
-        (5355, Duration::from_secs(5))
-    );
+    assert_eq!((config.authority_port, config.evidence_bound), (5355, Duration::from_secs(5)));
     assert_eq!(config.ca.len(), 1);
     let dns = config.dns.as_ref().unwrap();
-    assert_eq!(
-        dns.listen,
-        [
-            "127.0.0.1:5300".parse().unwrap(),
-            "[::1]:5300".parse().unwrap()
-        ]
-    );
+    assert_eq!(dns.listen, ["127.0.0.1:5300".parse().unwrap(), "[::1]:5300".parse().unwrap()]);
     assert_eq!((dns.upstream.len(), dns.allow_clients.len()), (1, 1));
     assert_eq!(config.socket.group.as_deref(), Some("ukai"));
-    assert_eq!(
-        config.application.as_ref().unwrap().token.expose(),
-        "token-secret"
-    );
+    assert_eq!(config.application.as_ref().unwrap().token.expose(), "token-secret");
     assert_eq!(config.report_dir, dir.path("reports"));
     assert_eq!(config.controls[0].address, "127.0.0.7".parse().ok());
     let peer = config.peer("api").unwrap();
-    assert_eq!(
-        (peer.level, peer.mode, peer.approvals),
-        (Level::Approve, Mode::Pin, 2)
-    );
+    assert_eq!((peer.level, peer.mode, peer.approvals), (Level::Approve, Mode::Pin, 2));
     assert_eq!(peer.authority[1], "127.0.0.3:5356".parse().unwrap());
     assert_eq!(peer.authority[0].port(), 5355);
-    assert!(
-        peer.expect.status.contains(299)
-            && peer.expect.status.contains(404)
-            && !peer.expect.status.contains(300)
-    );
-    assert_eq!(
-        (peer.expect.headers.len(), peer.expect.certificate_days),
-        (2, Some(14))
-    );
-    assert!(
-        peer.expect.looks_at_body() && peer.unauthenticated.as_ref().unwrap().status.contains(401)
-    );
-    assert_eq!(
-        (peer.resolve_timeout, peer.timeouts.transfer),
-        (Duration::from_millis(500), Duration::from_secs(9))
-    );
+    assert!(peer.expect.status.contains(299) && peer.expect.status.contains(404) && !peer.expect.status.contains(300));
+    assert_eq!((peer.expect.headers.len(), peer.expect.certificate_days), (2, Some(14)));
+    assert!(peer.expect.looks_at_body() && peer.unauthenticated.as_ref().unwrap().status.contains(401));
+    assert_eq!((peer.resolve_timeout, peer.timeouts.transfer), (Duration::from_millis(500), Duration::from_secs(9)));
     assert!(peer.request.has_secrets() && config.settings().peers["api"].needs_secret);
-    assert_eq!(
-        config.settings().peers["api"].pin,
-        ["127.0.0.9".parse::<IpAddr>().unwrap()]
-    );
-    let [hook, slack] = config.subscribers.as_slice() else {
-        panic!("{:?}", config.subscribers)
-    };
-    assert_eq!(
-        hook.kind,
-        SubscriberKind::Webhook {
-            secret: Some(Secret::new("token-secret"))
-        }
-    );
-    assert_eq!(
-        (slack.kind.clone(), slack.peers.contains("api")),
-        (SubscriberKind::Slack, true)
-    );
-    assert!(
-        config
-            .warnings
-            .iter()
-            .all(|warning| !warning.message.contains("built-in"))
-    );
+    assert_eq!(config.settings().peers["api"].pin, ["127.0.0.9".parse::<IpAddr>().unwrap()]);
+    let [hook, slack] = config.subscribers.as_slice() else { panic!("{:?}", config.subscribers) };
+    assert_eq!(hook.kind, SubscriberKind::Webhook { secret: Some(Secret::new("token-secret")) });
+    assert_eq!((slack.kind.clone(), slack.peers.contains("api")), (SubscriberKind::Slack, true));
+    assert!(config.warnings.iter().all(|warning| !warning.message.contains("built-in")));
     let printed = format!("{config:?}");
     assert!(!printed.contains("token-secret"), "{printed}");
 }
@@ -135,10 +73,7 @@ fn all_problems_are_told_at_once_with_their_places() {
         "ukai.toml:11:42: the regular expression",
         "ukai.toml:12:12: \"1d\" is out of range: from \"1s\" to \"1h\"",
     ];
-    let lines: Vec<&str> = error
-        .lines()
-        .filter(|line| line.starts_with("ukai.toml"))
-        .collect();
+    let lines: Vec<&str> = error.lines().filter(|line| line.starts_with("ukai.toml")).collect();
     assert_eq!(lines.len(), expected.len(), "{error}");
     for (line, expected) in lines.iter().zip(expected) {
         assert!(line.starts_with(expected), "{line}\n{expected}");
@@ -149,126 +84,63 @@ fn all_problems_are_told_at_once_with_their_places() {
 fn each_mistake_says_how_to_mend_it() {
     let peer = |more: &str| format!("{MINIMAL}{more}\n");
     let cases = [
-        (
-            peer("interval = 10"),
-            "3:12: invalid type: integer `10`, expected a string",
-        ),
+        (peer("interval = 10"), "3:12: invalid type: integer `10`, expected a string"),
         (peer("interval = \"0s\""), "3:12: \"0s\" is out of range"),
-        (
-            peer("lease = \"25h\""),
-            "at most|out of range: from \"1s\" to \"1d\"",
-        ),
+        (peer("lease = \"25h\""), "at most|out of range: from \"1s\" to \"1d\""),
         (peer("approvals = 3"), "3:13: approvals is 1 or 2"),
         (peer("mode = \"pin\""), "3:8: a pin needs addresses"),
         (peer("addresses = [\"127.0.0.1\"]"), "mode = \"pin\""),
         (peer("networks = [\"10.0.0.0\"]"), "3:13: \"10.0.0.0\""),
-        (
-            peer("expect = { status = [\"6xx\"] }"),
-            "3:22: \"6xx\" is not a status",
-        ),
-        (
-            peer("expect = { status = [true] }"),
-            "a status is a code such as 200",
-        ),
-        (
-            peer("headers = { \"a b\" = \"c\" }"),
-            "3:21: \"a b\" is not a header name|a b",
-        ),
+        (peer("expect = { status = [\"6xx\"] }"), "3:22: \"6xx\" is not a status"),
+        (peer("expect = { status = [true] }"), "a status is a code such as 200"),
+        (peer("headers = { \"a b\" = \"c\" }"), "3:21: \"a b\" is not a header name|a b"),
         (
             peer("headers = { X = { env = \"UKAI_TEST_NEVER_SET\" } }"),
             "3:17: the environment variable UKAI_TEST_NEVER_SET is not set",
         ),
-        (
-            peer("headers = { X = { envv = \"A\" } }"),
-            "unknown key \"envv\"; did you mean \"env\"?",
-        ),
+        (peer("headers = { X = { envv = \"A\" } }"), "unknown key \"envv\"; did you mean \"env\"?"),
         (peer("headers = { X = {} }"), "one of the two"),
+        (peer("client_certificate = { certificate = \"none.pem\", key = \"none.key\" }"), "cannot read"),
+        (peer("[[peer]]\nurls = [\"https://api.peer.test/other\"]"), "already watches api.peer.test"),
+        (peer("[[notify]]\nname = \"n\"\nkind = \"slak\"\nurl = \"https://h/\""), "did you mean \"slack\"?"),
         (
-            peer("client_certificate = { certificate = \"none.pem\", key = \"none.key\" }"),
-            "cannot read",
-        ),
-        (
-            peer("[[peer]]\nurls = [\"https://api.peer.test/other\"]"),
-            "already watches api.peer.test",
-        ),
-        (
-            peer("[[notify]]\nname = \"n\"\nkind = \"slak\"\nurl = \"https://h/\""),
-            "did you mean \"slack\"?",
-        ),
-        (
-            peer(
-                "[[notify]]\nname = \"n\"\nkind = \"slack\"\nurl = \"https://h/\"\npeers = [\"api.peer.tes\"]",
-            ),
+            peer("[[notify]]\nname = \"n\"\nkind = \"slack\"\nurl = \"https://h/\"\npeers = [\"api.peer.tes\"]"),
             "did you mean \"api.peer.test\"?",
         ),
-        (
-            peer("[[notify]]\nname = \"n\"\nkind = \"webhook\"\nurl = \"ftp://h/\""),
-            "reached over https",
-        ),
-        (
-            peer("[[notify]]\nname = \"n\"\nkind = \"webhook\""),
-            "missing field `url`",
-        ),
-        (
-            "[[peer]]\nurls = []".to_owned(),
-            "2:8: a peer needs at least one URL",
-        ),
-        (
-            "[[peer]]\nurls = [\"https://a.test/\", \"https://b.test/\"]".to_owned(),
-            "2:28: this URL is of b.test",
-        ),
-        (
-            "[[peer]]\nurls = [\"https://192.0.2.1/\"]\nlevel = \"auto\"".to_owned(),
-            "only a name can be overridden",
-        ),
-        (
-            "[[peer]]\nname = \"a b\"\nurls = [\"https://a.test/\"]".to_owned(),
-            "2:8: \"a b\" is not a name",
-        ),
+        (peer("[[notify]]\nname = \"n\"\nkind = \"webhook\"\nurl = \"ftp://h/\""), "reached over https"),
+        (peer("[[notify]]\nname = \"n\"\nkind = \"webhook\""), "missing field `url`"),
+        ("[[peer]]\nurls = []".to_owned(), "2:8: a peer needs at least one URL"),
+        ("[[peer]]\nurls = [\"https://a.test/\", \"https://b.test/\"]".to_owned(), "2:28: this URL is of b.test"),
+        ("[[peer]]\nurls = [\"https://192.0.2.1/\"]\nlevel = \"auto\"".to_owned(), "only a name can be overridden"),
+        ("[[peer]]\nname = \"a b\"\nurls = [\"https://a.test/\"]".to_owned(), "2:8: \"a b\" is not a name"),
         ("controls = \"non\"".to_owned(), "did you mean \"none\"?"),
         ("ca = \"missing.pem\"".to_owned(), "1:6: cannot read"),
         ("resolver = [\"dns.google\"]".to_owned(), "1:13:"),
         ("authority_port = 0".to_owned(), "1:18: a port"),
         ("[application]".to_owned(), "needs a token"),
-        (
-            "[dns]\nlisten = [\"127.0.0.1:53\"]\nupstream = [\"127.0.0.1\"]".to_owned(),
-            "forward to itself",
-        ),
-        (
-            format!("[socket]\npath = \"/{}\"", "x".repeat(120)),
-            "longer than 107 bytes",
-        ),
+        ("[dns]\nlisten = [\"127.0.0.1:53\"]\nupstream = [\"127.0.0.1\"]".to_owned(), "forward to itself"),
+        (format!("[socket]\npath = \"/{}\"", "x".repeat(120)), "longer than 107 bytes"),
         ("[[peer]\n".to_owned(), "ukai.toml:1:"),
         ("a = 1\na = 2\n".to_owned(), "ukai.toml:2:1: duplicate key"),
     ];
     for (text, expected) in cases {
         let error = problems(&text);
         assert!(error.starts_with("ukai.toml:"), "{text}\n{error}");
-        assert!(
-            expected.split('|').any(|expected| error.contains(expected)),
-            "{text}\n{error}\nexpected: {expected}"
-        );
+        assert!(expected.split('|').any(|expected| error.contains(expected)), "{text}\n{error}\nexpected: {expected}");
     }
 }
 
 #[test]
 fn columns_count_characters() {
     let error = problems("ca = \"迂回.pem\" # 迂回\n[socket]\ngroop = \"x\"\n");
-    assert!(
-        error.contains("1:6: cannot read") && error.contains("3:1: unknown key \"groop\""),
-        "{error}"
-    );
+    assert!(error.contains("1:6: cannot read") && error.contains("3:1: unknown key \"groop\""), "{error}");
 }
 
 #[test]
 fn an_unreadable_ca_is_told_from_an_empty_one() {
     let dir = Files::new();
     fs::write(dir.path("text.pem"), "hello").unwrap();
-    fs::write(
-        dir.path("broken.pem"),
-        "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n",
-    )
-    .unwrap();
+    fs::write(dir.path("broken.pem"), "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n").unwrap();
     let error = dir.parse("ca = \"text.pem\"").unwrap_err().to_string();
     assert!(error.contains("holds no PEM certificate"), "{error}");
     let error = dir.parse("ca = \"broken.pem\"").unwrap_err().to_string();
@@ -285,13 +157,8 @@ fn no_error_prints_a_secret() {
         let error = problems(text);
         assert!(!error.contains("hunter2"), "{error}");
     }
-    let error = Config::from_urls(&["https://user:hunter2@a.test/"])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        !error.contains("hunter2") && error.contains("a.test"),
-        "{error}"
-    );
+    let error = Config::from_urls(&["https://user:hunter2@a.test/"]).unwrap_err().to_string();
+    assert!(!error.contains("hunter2") && error.contains("a.test"), "{error}");
 }
 
 #[test]
@@ -300,61 +167,34 @@ fn doubtful_things_are_warned_of() {
         "controls = \"none\"\n[[peer]]\nurls = [\"http://a.test/\"]\nlevel = \"approve\"\nheaders = { Authorization = \"Bearer x\" }\n[socket]\ngroup = \"ukai\"\n",
     );
     let warnings: Vec<String> = config.warnings.iter().map(Problem::to_string).collect();
-    for expected in [
-        "without controls",
-        "without TLS",
-        "secret stands in the file",
-        "needs secrets",
-        "cannot reach a socket",
-    ] {
-        assert!(
-            warnings.iter().any(|warning| warning.contains(expected)),
-            "{expected}: {warnings:#?}"
-        );
+    for expected in
+        ["without controls", "without TLS", "secret stands in the file", "needs secrets", "cannot reach a socket"]
+    {
+        assert!(warnings.iter().any(|warning| warning.contains(expected)), "{expected}: {warnings:#?}");
     }
-    assert!(
-        warnings
-            .iter()
-            .all(|warning| warning.starts_with("ukai.toml:")),
-        "{warnings:#?}"
-    );
+    assert!(warnings.iter().all(|warning| warning.starts_with("ukai.toml:")), "{warnings:#?}");
 }
 
 #[test]
 fn urls_alone_are_a_configuration() {
-    let config = Config::from_urls(&[
-        "https://API.peer.test/a",
-        "tls://mail.test:993",
-        "https://api.peer.test/b",
-    ])
-    .unwrap();
+    let config =
+        Config::from_urls(&["https://API.peer.test/a", "tls://mail.test:993", "https://api.peer.test/b"]).unwrap();
     assert_eq!(config.peers.len(), 2);
     assert_eq!(config.peer("api.peer.test").unwrap().endpoints.len(), 2);
     assert!(config.peers.iter().all(|peer| peer.level == Level::Observe));
-    assert!(config.dns.is_none() && config.file.is_none());
+    assert!(config.dns.is_none() && config.subscribers.is_empty());
     assert!(Config::from_urls::<&str>(&[]).is_err());
-    assert!(
-        Config::from_urls(&["api.peer.test"])
-            .unwrap_err()
-            .to_string()
-            .contains("scheme")
-    );
+    assert!(Config::from_urls(&["api.peer.test"]).unwrap_err().to_string().contains("scheme"));
 }
 
 #[test]
 fn international_hosts_become_a_labels() {
-    assert_eq!(
-        parsed("[[peer]]\nurls = [\"https://Bücher.test/\"]").peers[0].host,
-        "xn--bcher-kva.test"
-    );
+    assert_eq!(parsed("[[peer]]\nurls = [\"https://Bücher.test/\"]").peers[0].host, "xn--bcher-kva.test");
 }
 
 #[test]
 fn the_template_is_read_back() {
-    for url in [
-        "https://api.peer.test/health?a=\\\"b",
-        "tcp://db.peer.test:5432",
-    ] {
+    for url in ["https://api.peer.test/health?a=\\\"b", "tcp://db.peer.test:5432"] {
         let text = template(url).unwrap();
         let config = parsed(&text);
         assert_eq!(config.peers.len(), 1);
@@ -370,22 +210,13 @@ fn what_the_template_comments_out_is_known() {
     let text = template("https://api.peer.test/").unwrap();
     let uncommented: String = text
         .lines()
-        .map(|line| {
-            line.strip_prefix("# ")
-                .filter(|rest| is_toml(rest))
-                .unwrap_or(line)
-        })
+        .map(|line| line.strip_prefix("# ").filter(|rest| is_toml(rest)).unwrap_or(line))
         .map(|line| format!("{line}\n"))
         .collect();
     let error = problems(&uncommented);
     assert!(!error.contains("unknown key"), "{error}");
     for line in error.lines() {
-        assert!(
-            ["environment", "cannot read"]
-                .iter()
-                .any(|missing| line.contains(missing)),
-            "{line}"
-        );
+        assert!(["environment", "cannot read"].iter().any(|missing| line.contains(missing)), "{line}");
     }
 }
 
@@ -398,31 +229,19 @@ fn the_schema_knows_every_key_and_describes_it() {
         assert!(properties.contains_key(key), "{key}");
     }
     let expect = &schema["$defs"]["Expect"]["properties"];
-    assert!(
-        expect["status"]["description"]
-            .as_str()
-            .unwrap()
-            .contains("Default")
-    );
-    assert_eq!(
-        schema["$defs"]["Peer"]["properties"]["level"]["enum"][2],
-        "approve"
-    );
+    assert!(expect["status"]["description"].as_str().unwrap().contains("Default"));
+    assert_eq!(schema["$defs"]["Peer"]["properties"]["level"]["enum"][2], "approve");
 }
 
 #[test]
 fn a_missing_file_is_named() {
-    let error = Config::load(Path::new("/nonexistent/ukai.toml"))
-        .unwrap_err()
-        .to_string();
+    let error = Config::load(Path::new("/nonexistent/ukai.toml")).unwrap_err().to_string();
     assert!(error.contains("/nonexistent/ukai.toml"), "{error}");
 }
 
 fn is_toml(text: &str) -> bool {
     text.starts_with('[')
-        || text
-            .split_once(" = ")
-            .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        || text.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
 }
 
 fn parsed(text: &str) -> Config {
@@ -430,9 +249,7 @@ fn parsed(text: &str) -> Config {
 }
 
 fn problems(text: &str) -> String {
-    Config::parse(text, Path::new("ukai.toml"))
-        .unwrap_err()
-        .to_string()
+    Config::parse(text, Path::new("ukai.toml")).unwrap_err().to_string()
 }
 
 struct Files(TempDir);
@@ -443,17 +260,9 @@ impl Files {
         let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
         fs::write(dir.path().join("ca.pem"), made.cert.pem()).unwrap();
         fs::write(dir.path().join("client.pem"), made.cert.pem()).unwrap();
-        fs::write(
-            dir.path().join("client.key"),
-            made.signing_key.serialize_pem(),
-        )
-        .unwrap();
+        fs::write(dir.path().join("client.key"), made.signing_key.serialize_pem()).unwrap();
         fs::write(dir.path().join("token"), "token-secret\n").unwrap();
-        fs::write(
-            dir.path().join("slack-url"),
-            "https://hooks.slack.test/services/x",
-        )
-        .unwrap();
+        fs::write(dir.path().join("slack-url"), "https://hooks.slack.test/services/x").unwrap();
         Files(dir)
     }
 

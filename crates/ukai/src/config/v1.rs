@@ -41,8 +41,8 @@ pub struct File {
     /// Where the application reports its own calls. Absent: *confirmed* cannot be reached.
     pub application: Option<Application>,
     pub report: Option<Report>,
-    /// Unrelated names that tell our own fault from a peer's; probed each 60 s. Default: three built in, run by
-    /// three companies.
+    /// Unrelated names that tell our own fault from a peer's, probed whenever evidence is gathered. Default: three
+    /// built in, run by three organisations.
     pub control: Option<Vec<Control>>,
     /// The services that are watched.
     pub peer: Option<Vec<Peer>>,
@@ -168,10 +168,7 @@ pub enum Status {
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(
-    untagged,
-    expecting = "an expected header is text, or { regex = \"…\" }"
-)]
+#[serde(untagged, expecting = "an expected header is text, or { regex = \"…\" }")]
 pub enum HeaderMatch {
     Exact(String),
     Regex(HeaderRegex),
@@ -233,10 +230,7 @@ pub struct Notify {
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(
-    untagged,
-    expecting = "a value here is text, { env = \"NAME\" } or { file = \"PATH\" }"
-)]
+#[serde(untagged, expecting = "a value here is text, { env = \"NAME\" } or { file = \"PATH\" }")]
 pub enum SecretSource {
     Literal(String),
     Place(SecretPlace),

@@ -66,10 +66,12 @@ async fn walk(vantage: &Vantage, subject: &Subject, asker: &Asker) -> Way {
     }
     let walked = delegation::walk(&vantage.dns, &host, &options).await;
     let target = walked.target();
+    // Where the walk ended at the root or a TLD without an answer, the servers there are nobody's authority but their own.
+    let is_lost = !target.complete && target.zone.label_count() <= 1;
     let servers: Vec<Server> = target
         .servers
         .iter()
-        .filter(|server| server.delegated)
+        .filter(|server| server.delegated && !is_lost)
         .map(|server| Server { name: server.name.to_string(), address: server.address })
         .collect();
     let mut aliases: Vec<String> = walked.aliases.iter().map(|alias| alias.target.to_string()).collect();

@@ -31,7 +31,7 @@ use ukai_dns::{RecordType, Upstream};
 
 pub use configured::{Configured, configure, pem, resolvers};
 pub use question::Anchor;
-pub use resolution::{chosen, resolve};
+pub use resolution::{OPERATOR, chosen, resolve};
 pub use subject::{Subject, Vantage};
 
 use subject::join_all;

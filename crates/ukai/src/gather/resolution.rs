@@ -7,6 +7,8 @@ use ukai_core::observe::{ErrorClass, Failure, Resolution, Stage};
 use ukai_dns::{AskError, AskOptions, Client, Question, Rcode, RecordType, Reply, Upstream};
 use ukai_probe::escape::escape;
 
+/// Stands for the resolver where a person gave the addresses.
+pub const OPERATOR: &str = "operator";
 /// Stands for the resolver where the URL itself gives the address.
 const LITERAL: &str = "literal";
 /// Stands for the resolver where the name never leaves this machine (RFC 6761, 6.3).
@@ -31,7 +33,7 @@ pub async fn resolve(dns: &Client, resolvers: &[Upstream], host: &str, timeout: 
 
 /// A resolution that an operator gave.
 pub fn chosen(addresses: Vec<IpAddr>) -> Resolution {
-    given("operator", addresses)
+    given(OPERATOR, addresses)
 }
 
 fn given(by: &str, addresses: Vec<IpAddr>) -> Resolution {
@@ -119,13 +121,11 @@ fn worst(
         .copied()
         .unwrap_or(ErrorClass::Nodata);
     let detail = match (class, v4, v6) {
-        (ErrorClass::Nxdomain, ..) => format!("{resolver} says that {host} does not exist (NXDOMAIN)"),
-        (ErrorClass::Nodata, ..) => format!("{resolver} says that {host} exists but has no address (NODATA)"),
-        (_, Err(error), _) | (_, _, Err(error)) => format!("{resolver} gave no answer for {host}: {error}"),
-        (_, Ok(reply), Ok(_)) if reply.rcode != Rcode::NOERROR => {
-            format!("{resolver} answered {} for {host}", reply.rcode)
-        }
-        (_, _, Ok(reply)) => format!("{resolver} answered {} for {host}", reply.rcode),
+        (ErrorClass::Nxdomain, ..) => format!("NXDOMAIN for {host} from {resolver}"),
+        (ErrorClass::Nodata, ..) => format!("neither A nor AAAA for {host} from {resolver}"),
+        (_, Err(error), _) | (_, _, Err(error)) => format!("{error} ({resolver})"),
+        (_, Ok(reply), Ok(_)) if reply.rcode != Rcode::NOERROR => format!("{} for {host} from {resolver}", reply.rcode),
+        (_, _, Ok(reply)) => format!("{} for {host} from {resolver}", reply.rcode),
     };
     Failure { stage: Stage::Resolve, class, detail }
 }

@@ -22,16 +22,9 @@ pub enum AppendError {
 
 impl Log {
     /// Appends after `expected`, which must be the last position. On return the events survive a power failure.
-    pub fn append(
-        &mut self,
-        expected: Position,
-        events: &[Recorded],
-    ) -> Result<Position, AppendError> {
+    pub fn append(&mut self, expected: Position, events: &[Recorded]) -> Result<Position, AppendError> {
         if expected != self.tail.position {
-            return Err(AppendError::Conflict {
-                expected,
-                found: self.tail.position,
-            });
+            return Err(AppendError::Conflict { expected, found: self.tail.position });
         }
         if events.is_empty() {
             return Ok(self.tail.position);
@@ -64,16 +57,8 @@ fn encode(events: &[Recorded]) -> Result<Vec<Row>, serde_json::Error> {
         .iter()
         .map(|recorded| {
             let value = serde_json::to_value(recorded)?;
-            let kind = value
-                .get("event")
-                .and_then(|kind| kind.as_str())
-                .unwrap_or_default()
-                .to_owned();
-            Ok(Row {
-                at: text_of(recorded.at),
-                kind,
-                json: value.to_string(),
-            })
+            let kind = value.get("event").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
+            Ok(Row { at: text_of(recorded.at), kind, json: value.to_string() })
         })
         .collect()
 }
@@ -81,26 +66,11 @@ fn encode(events: &[Recorded]) -> Result<Vec<Row>, serde_json::Error> {
 fn insert(db: &mut Connection, mut tail: Tail, rows: &[Row]) -> rusqlite::Result<Tail> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
-        let mut statement =
-            transaction.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+        let mut statement = transaction.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
         for Row { at, kind, json } in rows {
             let position = tail.position + 1;
-            let chain = next_chain(
-                &tail.chain,
-                position,
-                at,
-                i64::from(EVENT_VERSION),
-                kind,
-                json,
-            );
-            statement.execute(params![
-                sql(position),
-                at,
-                EVENT_VERSION,
-                kind,
-                json,
-                chain.as_slice()
-            ])?;
+            let chain = next_chain(&tail.chain, position, at, i64::from(EVENT_VERSION), kind, json);
+            statement.execute(params![sql(position), at, EVENT_VERSION, kind, json, chain.as_slice()])?;
             tail = Tail { position, chain };
         }
     }

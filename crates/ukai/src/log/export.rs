@@ -21,11 +21,8 @@ pub struct Exported {
 pub fn export(dir: &Path, out: &mut impl Write) -> Result<Exported, LogError> {
     let path = dir.join(LOG_FILE);
     let failed = |error| check::opening_failed(&path, error);
-    let db =
-        Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
-    let mut statement = db
-        .prepare("SELECT position, json FROM events ORDER BY position")
-        .map_err(failed)?;
+    let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+    let mut statement = db.prepare("SELECT position, json FROM events ORDER BY position").map_err(failed)?;
     let mut rows = statement.query([]).map_err(failed)?;
     let mut exported = Exported::default();
     let mut last: Option<Position> = None;
@@ -34,10 +31,7 @@ pub fn export(dir: &Path, out: &mut impl Write) -> Result<Exported, LogError> {
             Ok(Some(row)) => row,
             Ok(None) => return Ok(exported),
             Err(_) => {
-                return Ok(Exported {
-                    cut: true,
-                    ..exported
-                });
+                return Ok(Exported { cut: true, ..exported });
             }
         };
         let (Ok(position), Ok(json)) = (row.get::<_, i64>(0), row.get::<_, String>(1)) else {

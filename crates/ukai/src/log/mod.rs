@@ -96,20 +96,12 @@ pub enum LogError {
         "the event log {} is damaged{}: {detail}. Nothing was changed. Save what can be read with `ukai log export`, then restore the file from a backup, or move it away to start with an empty log",
         path.display(), position.map(|position| format!(" at position {position}")).unwrap_or_default()
     )]
-    Damaged {
-        path: PathBuf,
-        position: Option<Position>,
-        detail: String,
-    },
+    Damaged { path: PathBuf, position: Option<Position>, detail: String },
     #[error(
         "the event log {} was written by a newer ukai (version {found}; this one knows {known}); run that version, or restore an older backup",
         path.display()
     )]
-    Newer {
-        path: PathBuf,
-        found: i64,
-        known: i64,
-    },
+    Newer { path: PathBuf, found: i64, known: i64 },
     #[error("{} is an SQLite file, but not an event log of ukai; move it away, or set data_dir to another", path.display())]
     Foreign { path: PathBuf },
     #[error("the event log {} is open in another process; only one may write it", path.display())]
@@ -139,10 +131,8 @@ impl Log {
         .map_err(failed)?;
         check::layout(&db, &path, LAYOUT, APPLICATION_ID, TABLES)?;
         if is_new {
-            check::sync_directory(dir).map_err(|error| LogError::Io {
-                path: path.clone(),
-                detail: error.to_string(),
-            })?;
+            check::sync_directory(dir)
+                .map_err(|error| LogError::Io { path: path.clone(), detail: error.to_string() })?;
         }
         let tail = check::whole(&db, &path)?;
         Ok(Log { db, path, tail })
@@ -157,39 +147,26 @@ impl Log {
     pub fn last_at(&self) -> Result<Option<Timestamp>, LogError> {
         let text: Option<String> = self
             .db
-            .query_row(
-                "SELECT at FROM events ORDER BY position DESC LIMIT 1",
-                [],
-                |row| row.get(0),
-            )
+            .query_row("SELECT at FROM events ORDER BY position DESC LIMIT 1", [], |row| row.get(0))
             .optional()
             .map_err(|error| self.failed(error))?;
         Ok(text.and_then(|text| text.parse().ok()))
     }
 
     /// Events after this position, in order, at most `limit` and [`READ_LIMIT`].
-    pub fn read_from(
-        &self,
-        position: Position,
-        limit: usize,
-    ) -> Result<Vec<(Position, Recorded)>, LogError> {
+    pub fn read_from(&self, position: Position, limit: usize) -> Result<Vec<(Position, Recorded)>, LogError> {
         let limit = limit.min(READ_LIMIT);
         let mut statement = self
             .db
             .prepare_cached("SELECT position, version, json FROM events WHERE position > ?1 ORDER BY position LIMIT ?2")
             .map_err(|error| self.failed(error))?;
-        let mut rows = statement
-            .query(params![sql(position), limit as i64])
-            .map_err(|error| self.failed(error))?;
+        let mut rows = statement.query(params![sql(position), limit as i64]).map_err(|error| self.failed(error))?;
         let mut events = Vec::new();
         while let Some(row) = rows.next().map_err(|error| self.failed(error))? {
             let position: i64 = row.get(0).map_err(|error| self.failed(error))?;
             let version: i64 = row.get(1).map_err(|error| self.failed(error))?;
             let json: String = row.get(2).map_err(|error| self.failed(error))?;
-            events.push((
-                position.unsigned_abs(),
-                check::decode(&self.path, position.unsigned_abs(), version, &json)?,
-            ));
+            events.push((position.unsigned_abs(), check::decode(&self.path, position.unsigned_abs(), version, &json)?));
         }
         Ok(events)
     }
@@ -204,12 +181,7 @@ impl Log {
                 transaction.execute("DELETE FROM checkpoint", [])?;
                 transaction.execute(
                     "INSERT INTO checkpoint VALUES (?1, ?2, ?3, ?4)",
-                    params![
-                        sql(position),
-                        EVENT_VERSION,
-                        state,
-                        Sha256::digest(state.as_bytes()).as_slice()
-                    ],
+                    params![sql(position), EVENT_VERSION, state, Sha256::digest(state.as_bytes()).as_slice()],
                 )?;
                 transaction.commit()
             })
@@ -228,8 +200,7 @@ impl Log {
             return Ok(0);
         };
         let path = self.path.clone();
-        prune(&mut self.db, checkpoint.position, before)
-            .map_err(|error| check::opening_failed(&path, error))
+        prune(&mut self.db, checkpoint.position, before).map_err(|error| check::opening_failed(&path, error))
     }
 
     fn failed(&self, error: rusqlite::Error) -> LogError {
@@ -247,16 +218,10 @@ fn prune(db: &mut Connection, covered: Position, before: Timestamp) -> rusqlite:
         [],
         |row| row.get(0),
     )?;
-    let first_late: Option<i64> = transaction.query_row(
-        "SELECT min(position) FROM events WHERE at >= ?1",
-        [text_of(before)],
-        |row| row.get(0),
-    )?;
-    let keep_from = [first_open, first_late]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or(i64::MAX);
+    let first_late: Option<i64> =
+        transaction
+            .query_row("SELECT min(position) FROM events WHERE at >= ?1", [text_of(before)], |row| row.get(0))?;
+    let keep_from = [first_open, first_late].into_iter().flatten().min().unwrap_or(i64::MAX);
     let last: Option<(i64, Vec<u8>)> = transaction
         .query_row(
             "SELECT position, chain FROM events WHERE position < ?1 AND position <= ?2 ORDER BY position DESC LIMIT 1",
@@ -268,23 +233,13 @@ fn prune(db: &mut Connection, covered: Position, before: Timestamp) -> rusqlite:
         return Ok(0);
     };
     let removed = transaction.execute("DELETE FROM events WHERE position <= ?1", [last])?;
-    transaction.execute(
-        "UPDATE base SET position = ?1, chain = ?2",
-        params![last, chain],
-    )?;
+    transaction.execute("UPDATE base SET position = ?1, chain = ?2", params![last, chain])?;
     transaction.commit()?;
     Ok(removed as u64)
 }
 
 /// The chain after a row: over the chain before it and everything the row says, each part with its length.
-fn next_chain(
-    before: &Chain,
-    position: Position,
-    at: &str,
-    version: i64,
-    kind: &str,
-    json: &str,
-) -> Chain {
+fn next_chain(before: &Chain, position: Position, at: &str, version: i64, kind: &str, json: &str) -> Chain {
     let mut hash = Sha256::new();
     hash.update(before);
     hash.update(position.to_be_bytes());

@@ -44,22 +44,12 @@ impl Sample {
             failure: failure.map(|failure| (failure.stage, failure.class)),
         };
         if resolution.failure.is_some() || observation.results.is_empty() {
-            let timings = Timings {
-                resolve_us: Some(resolution.elapsed_us),
-                ..Timings::default()
-            };
+            let timings = Timings { resolve_us: Some(resolution.elapsed_us), ..Timings::default() };
             return vec![sample(None, timings, resolution.failure.as_ref())];
         }
         let of_result = |result: &ukai_core::observe::AddressResult| {
             let resolve_us = result.timings.resolve_us.or(Some(resolution.elapsed_us));
-            sample(
-                Some(result.address),
-                Timings {
-                    resolve_us,
-                    ..result.timings
-                },
-                result.failure.as_ref(),
-            )
+            sample(Some(result.address), Timings { resolve_us, ..result.timings }, result.failure.as_ref())
         };
         observation.results.iter().map(of_result).collect()
     }
@@ -84,11 +74,7 @@ impl Samples {
     pub fn open(dir: &Path) -> Result<Samples, SamplesError> {
         let path = dir.join(SAMPLES_FILE);
         match connect(&path) {
-            Ok(db) => Ok(Samples {
-                db,
-                path,
-                moved_aside: None,
-            }),
+            Ok(db) => Ok(Samples { db, path, moved_aside: None }),
             Err(error) if is_damage(&error) => {
                 let aside = path.with_extension("sqlite-damaged");
                 // Best effort: where moving fails too, opening the new file fails with the reason.
@@ -96,15 +82,8 @@ impl Samples {
                 for log in ["sqlite-wal", "sqlite-shm"] {
                     let _ = std::fs::remove_file(path.with_extension(log));
                 }
-                let db = connect(&path).map_err(|source| SamplesError {
-                    path: path.clone(),
-                    source,
-                })?;
-                Ok(Samples {
-                    db,
-                    path,
-                    moved_aside: Some(aside),
-                })
+                let db = connect(&path).map_err(|source| SamplesError { path: path.clone(), source })?;
+                Ok(Samples { db, path, moved_aside: Some(aside) })
             }
             Err(source) => Err(SamplesError { path, source }),
         }
@@ -116,39 +95,18 @@ impl Samples {
     }
 
     /// Samples of a peer from `from` (inclusive) to `to` (exclusive), in order of time, the latest [`SAMPLES_READ`].
-    pub fn read(
-        &self,
-        peer: &str,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Result<Vec<Sample>, SamplesError> {
-        let failed = |source| SamplesError {
-            path: self.path.clone(),
-            source,
-        };
+    pub fn read(&self, peer: &str, from: Timestamp, to: Timestamp) -> Result<Vec<Sample>, SamplesError> {
+        let failed = |source| SamplesError { path: self.path.clone(), source };
         let mut statement = self
             .db
             .prepare_cached(
                 "SELECT json FROM samples WHERE peer = ?1 AND at_us >= ?2 AND at_us < ?3 ORDER BY at_us DESC, id DESC LIMIT ?4",
             )
             .map_err(failed)?;
-        let parameters = params![
-            peer,
-            from.as_microsecond(),
-            to.as_microsecond(),
-            SAMPLES_READ as i64
-        ];
-        let rows = statement
-            .query_map(parameters, |row| row.get::<_, String>(0))
-            .map_err(failed)?;
-        let texts = rows
-            .collect::<rusqlite::Result<Vec<String>>>()
-            .map_err(failed)?;
-        Ok(texts
-            .iter()
-            .rev()
-            .filter_map(|text| serde_json::from_str(text).ok())
-            .collect())
+        let parameters = params![peer, from.as_microsecond(), to.as_microsecond(), SAMPLES_READ as i64];
+        let rows = statement.query_map(parameters, |row| row.get::<_, String>(0)).map_err(failed)?;
+        let texts = rows.collect::<rusqlite::Result<Vec<String>>>().map_err(failed)?;
+        Ok(texts.iter().rev().filter_map(|text| serde_json::from_str(text).ok()).collect())
     }
 
     /// Removes what is older than [`SAMPLE_AGE`] or beyond [`SAMPLES`]. Says how many.
@@ -157,9 +115,7 @@ impl Samples {
     }
 
     fn prune_to(&mut self, now: Timestamp, most: u64) -> Result<u64, SamplesError> {
-        let oldest = now
-            .as_microsecond()
-            .saturating_sub(SAMPLE_AGE.as_micros() as i64);
+        let oldest = now.as_microsecond().saturating_sub(SAMPLE_AGE.as_micros() as i64);
         let removed = self.db.execute("DELETE FROM samples WHERE at_us < ?1", [oldest]).and_then(|old| {
             let surplus = self.db.execute(
                 "DELETE FROM samples WHERE id <= (SELECT id FROM samples ORDER BY id DESC LIMIT 1 OFFSET ?1)",
@@ -167,10 +123,7 @@ impl Samples {
             )?;
             Ok((old + surplus) as u64)
         });
-        removed.map_err(|source| SamplesError {
-            path: self.path.clone(),
-            source,
-        })
+        removed.map_err(|source| SamplesError { path: self.path.clone(), source })
     }
 }
 
@@ -185,18 +138,14 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
          CREATE INDEX IF NOT EXISTS samples_by_age ON samples (at_us);",
     )?;
     let quick: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if quick == "ok" {
-        Ok(db)
-    } else {
-        Err(damage(quick))
-    }
+    if quick == "ok" { Ok(db) } else { Err(damage(quick)) }
 }
 
 fn add(db: &mut Connection, observations: &[Observation]) -> rusqlite::Result<()> {
     let transaction = db.transaction()?;
     {
-        let mut statement = transaction
-            .prepare_cached("INSERT INTO samples (peer, at_us, json) VALUES (?1, ?2, ?3)")?;
+        let mut statement =
+            transaction.prepare_cached("INSERT INTO samples (peer, at_us, json) VALUES (?1, ?2, ?3)")?;
         for observation in observations {
             for sample in Sample::of(observation) {
                 let json = serde_json::to_string(&sample)
@@ -209,18 +158,12 @@ fn add(db: &mut Connection, observations: &[Observation]) -> rusqlite::Result<()
 }
 
 fn damage(detail: String) -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(
-        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-        Some(detail),
-    )
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(detail))
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(
-        error.sqlite_error_code(),
-        Some(DatabaseCorrupt | NotADatabase)
-    )
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
 #[cfg(test)]
@@ -231,19 +174,10 @@ mod tests {
     fn samples_are_read_by_peer_and_time() {
         let dir = tempfile::tempdir().unwrap();
         let mut samples = Samples::open(dir.path()).unwrap();
-        samples
-            .add(&[
-                observation("api", 1),
-                observation("api", 2),
-                observation("other", 2),
-            ])
-            .unwrap();
+        samples.add(&[observation("api", 1), observation("api", 2), observation("other", 2)]).unwrap();
         samples.add(&[observation("api", 3)]).unwrap();
         let read = samples.read("api", at(1), at(3)).unwrap();
-        assert_eq!(
-            read.iter().map(|sample| sample.at).collect::<Vec<_>>(),
-            [at(1), at(2)]
-        );
+        assert_eq!(read.iter().map(|sample| sample.at).collect::<Vec<_>>(), [at(1), at(2)]);
         assert_eq!(read[0].timings.connect_us, Some(12_000));
         assert_eq!(read[0].timings.resolve_us, Some(900));
         assert_eq!(read[0].failure, Some((Stage::Tls, ErrorClass::Expired)));
@@ -255,10 +189,7 @@ mod tests {
         failed.results.clear();
         let samples = Sample::of(&failed);
         assert_eq!(samples.len(), 1);
-        assert_eq!(
-            (samples[0].address, samples[0].timings.resolve_us),
-            (None, Some(900))
-        );
+        assert_eq!((samples[0].address, samples[0].timings.resolve_us), (None, Some(900)));
     }
 
     #[test]
@@ -280,12 +211,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(SAMPLES_FILE), "no database".repeat(1000)).unwrap();
         let mut samples = Samples::open(dir.path()).unwrap();
-        assert!(
-            samples
-                .moved_aside
-                .as_ref()
-                .is_some_and(|aside| aside.exists())
-        );
+        assert!(samples.moved_aside.as_ref().is_some_and(|aside| aside.exists()));
         samples.add(&[observation("api", 1)]).unwrap();
         assert_eq!(samples.read("api", at(0), at(2)).unwrap().len(), 1);
     }

@@ -16,10 +16,7 @@ fn events_are_read_back_in_order() {
     assert_eq!(log.append(2, &[event(3)]).unwrap(), 3);
     drop(log);
     let log = Log::open(dir.path()).unwrap();
-    assert_eq!(
-        positions_and_texts(&log, 0),
-        [(1, text(1)), (2, text(2)), (3, text(3))]
-    );
+    assert_eq!(positions_and_texts(&log, 0), [(1, text(1)), (2, text(2)), (3, text(3))]);
     assert_eq!(positions_and_texts(&log, 2), [(3, text(3))]);
     assert_eq!(log.read_from(0, 1).unwrap().len(), 1);
     assert_eq!(log.last_at().unwrap(), Some(event(3).at));
@@ -31,20 +28,8 @@ fn two_writers_cannot_both_win() {
     let mut log = Log::open(dir.path()).unwrap();
     log.append(0, &[event(1)]).unwrap();
     let conflict = log.append(0, &[event(2)]).unwrap_err();
-    assert!(
-        matches!(
-            conflict,
-            AppendError::Conflict {
-                expected: 0,
-                found: 1
-            }
-        ),
-        "{conflict}"
-    );
-    assert!(matches!(
-        log.append(7, &[]),
-        Err(AppendError::Conflict { .. })
-    ));
+    assert!(matches!(conflict, AppendError::Conflict { expected: 0, found: 1 }), "{conflict}");
+    assert!(matches!(log.append(7, &[]), Err(AppendError::Conflict { .. })));
     assert_eq!(positions_and_texts(&log, 0), [(1, text(1))]);
 }
 
@@ -73,13 +58,9 @@ fn a_cut_tail_costs_nothing_that_was_acknowledged() {
     let wal = fs::read(wal_path(&dir)).unwrap();
     assert!(wal.len() > before, "the append went to the write-ahead log");
     let step = 97; // Coprime to the page and frame sizes, so that every kind of cut occurs.
-    for length in (before..wal.len())
-        .step_by(step)
-        .chain([wal.len() - 1, wal.len()])
-    {
+    for length in (before..wal.len()).step_by(step).chain([wal.len() - 1, wal.len()]) {
         let copy = copy_of(&main, &wal[..length]);
-        let mut log =
-            Log::open(copy.path()).unwrap_or_else(|error| panic!("cut to {length}: {error}"));
+        let mut log = Log::open(copy.path()).unwrap_or_else(|error| panic!("cut to {length}: {error}"));
         let kept = if length == wal.len() { 6 } else { 5 };
         assert_eq!(log.position(), kept, "cut to {length} of {}", wal.len());
         assert_eq!(positions_and_texts(&log, 0).len() as u64, kept);
@@ -103,15 +84,8 @@ fn damage_in_the_write_ahead_log_is_refused_not_dropped() {
         damaged[offset] ^= 0x10;
         let copy = copy_of(&main, &damaged);
         let refused = Log::open(copy.path()).expect_err(&format!("byte {offset} flipped"));
-        assert!(
-            matches!(refused, LogError::Damaged { .. }),
-            "byte {offset}: {refused}"
-        );
-        assert_eq!(
-            fs::read(wal_path(&copy)).unwrap(),
-            damaged,
-            "nothing was changed"
-        );
+        assert!(matches!(refused, LogError::Damaged { .. }), "byte {offset}: {refused}");
+        assert_eq!(fs::read(wal_path(&copy)).unwrap(), damaged, "nothing was changed");
     }
 }
 
@@ -124,30 +98,11 @@ fn damage_in_the_middle_is_refused_with_what_to_do() {
     damaged[offset] ^= 1;
     let copy = copy_of(&damaged, &[]);
     let refused = Log::open(copy.path()).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            LogError::Damaged {
-                position: Some(100),
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, LogError::Damaged { position: Some(100), .. }), "{refused}");
     let sentence = refused.to_string();
-    assert!(
-        sentence.contains("ukai log export") && sentence.contains("position 100"),
-        "{sentence}"
-    );
-    assert!(
-        sentence.contains(&copy.path().display().to_string()),
-        "{sentence}"
-    );
-    assert_eq!(
-        fs::read(copy.path().join(LOG_FILE)).unwrap(),
-        damaged,
-        "nothing was changed"
-    );
+    assert!(sentence.contains("ukai log export") && sentence.contains("position 100"), "{sentence}");
+    assert!(sentence.contains(&copy.path().display().to_string()), "{sentence}");
+    assert_eq!(fs::read(copy.path().join(LOG_FILE)).unwrap(), damaged, "nothing was changed");
 }
 
 /// Any byte of any page: a log either opens with every event as it was, or is refused.
@@ -172,20 +127,10 @@ fn a_missing_event_is_a_gap() {
     let dir = tempfile::tempdir().unwrap();
     drop(log_of(&dir, 5));
     let db = Connection::open(dir.path().join(LOG_FILE)).unwrap();
-    db.execute("DELETE FROM events WHERE position = 3", [])
-        .unwrap();
+    db.execute("DELETE FROM events WHERE position = 3", []).unwrap();
     drop(db);
     let refused = Log::open(dir.path()).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            LogError::Damaged {
-                position: Some(3),
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, LogError::Damaged { position: Some(3), .. }), "{refused}");
 }
 
 #[test]
@@ -193,28 +138,14 @@ fn what_can_be_read_of_a_damaged_log_is_exported() {
     let dir = tempfile::tempdir().unwrap();
     drop(log_of(&dir, 5));
     let db = Connection::open(dir.path().join(LOG_FILE)).unwrap();
-    db.execute("DELETE FROM events WHERE position = 3", [])
-        .unwrap();
+    db.execute("DELETE FROM events WHERE position = 3", []).unwrap();
     drop(db);
     let mut out = Vec::new();
     let exported = export(dir.path(), &mut out).unwrap();
-    assert_eq!(
-        exported,
-        Exported {
-            events: 4,
-            missing: 1,
-            cut: false
-        }
-    );
-    let lines: Vec<serde_json::Value> = String::from_utf8(out)
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let positions: Vec<u64> = lines
-        .iter()
-        .map(|line| line["position"].as_u64().unwrap())
-        .collect();
+    assert_eq!(exported, Exported { events: 4, missing: 1, cut: false });
+    let lines: Vec<serde_json::Value> =
+        String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let positions: Vec<u64> = lines.iter().map(|line| line["position"].as_u64().unwrap()).collect();
     assert_eq!(positions, [1, 2, 4, 5]);
     assert_eq!(lines[0]["event"], "troubled");
 }
@@ -225,22 +156,11 @@ fn a_newer_record_is_refused() {
     drop(log_of(&dir, 2));
     let db = Connection::open(dir.path().join(LOG_FILE)).unwrap();
     let newer = i64::from(EVENT_VERSION) + 1;
-    let chain: Chain = db
-        .query_row("SELECT chain FROM events WHERE position = 2", [], |row| {
-            row.get(0)
-        })
-        .unwrap();
-    let (at, kind, json) = (
-        text_of(event(3).at),
-        "transcended",
-        r#"{"event":"transcended"}"#,
-    );
+    let chain: Chain = db.query_row("SELECT chain FROM events WHERE position = 2", [], |row| row.get(0)).unwrap();
+    let (at, kind, json) = (text_of(event(3).at), "transcended", r#"{"event":"transcended"}"#);
     let next = next_chain(&chain, 3, &at, newer, kind, json);
-    db.execute(
-        "INSERT INTO events VALUES (3, ?1, ?2, ?3, ?4, ?5)",
-        params![at, newer, kind, json, next.as_slice()],
-    )
-    .unwrap();
+    db.execute("INSERT INTO events VALUES (3, ?1, ?2, ?3, ?4, ?5)", params![at, newer, kind, json, next.as_slice()])
+        .unwrap();
     drop(db);
     let refused = Log::open(dir.path()).unwrap_err();
     assert!(matches!(refused, LogError::Newer { .. }), "{refused}");
@@ -254,69 +174,31 @@ fn a_newer_layout_and_a_foreign_file_are_refused() {
     let db = Connection::open(dir.path().join(LOG_FILE)).unwrap();
     db.execute_batch("PRAGMA user_version = 2").unwrap();
     drop(db);
-    assert!(matches!(
-        Log::open(dir.path()),
-        Err(LogError::Newer { found: 2, .. })
-    ));
+    assert!(matches!(Log::open(dir.path()), Err(LogError::Newer { found: 2, .. })));
 
     let other = tempfile::tempdir().unwrap();
     let db = Connection::open(other.path().join(LOG_FILE)).unwrap();
-    db.execute_batch("CREATE TABLE recipes (name TEXT)")
-        .unwrap();
+    db.execute_batch("CREATE TABLE recipes (name TEXT)").unwrap();
     drop(db);
-    assert!(matches!(
-        Log::open(other.path()),
-        Err(LogError::Foreign { .. })
-    ));
+    assert!(matches!(Log::open(other.path()), Err(LogError::Foreign { .. })));
 
     let text = tempfile::tempdir().unwrap();
-    fs::write(
-        text.path().join(LOG_FILE),
-        "not a database at all, but long enough to look".repeat(100),
-    )
-    .unwrap();
-    assert!(matches!(
-        Log::open(text.path()),
-        Err(LogError::Damaged { .. })
-    ));
+    fs::write(text.path().join(LOG_FILE), "not a database at all, but long enough to look".repeat(100)).unwrap();
+    assert!(matches!(Log::open(text.path()), Err(LogError::Damaged { .. })));
 }
 
 #[test]
 fn a_full_disk_is_told_and_later_appends_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = log_of(&dir, 1);
-    let pages: i64 = log
-        .db
-        .query_row("PRAGMA page_count", [], |row| row.get(0))
-        .unwrap();
-    log.db
-        .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
-        .unwrap();
-    let large = Event::Troubled {
-        what: "x".repeat(100_000),
-    };
-    let full = log
-        .append(
-            1,
-            &[
-                event(2),
-                Recorded {
-                    at: event(2).at,
-                    event: large,
-                },
-            ],
-        )
-        .unwrap_err();
+    let pages: i64 = log.db.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    log.db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+    let large = Event::Troubled { what: "x".repeat(100_000) };
+    let full = log.append(1, &[event(2), Recorded { at: event(2).at, event: large }]).unwrap_err();
     assert!(matches!(full, AppendError::Full), "{full}");
     assert_eq!(log.position(), 1);
-    assert_eq!(
-        positions_and_texts(&log, 0),
-        [(1, text(1))],
-        "all or nothing"
-    );
-    log.db
-        .query_row("PRAGMA max_page_count = 1000000", [], |_| Ok(()))
-        .unwrap();
+    assert_eq!(positions_and_texts(&log, 0), [(1, text(1))], "all or nothing");
+    log.db.query_row("PRAGMA max_page_count = 1000000", [], |_| Ok(())).unwrap();
     assert_eq!(log.append(1, &[event(2)]).unwrap(), 2);
 }
 
@@ -341,61 +223,30 @@ fn a_place_that_cannot_be_written_is_named() {
 fn pruning_removes_only_what_a_checkpoint_covers() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = log_of(&dir, 4);
-    assert_eq!(
-        log.prune(event(100).at).unwrap(),
-        0,
-        "no checkpoint, nothing to prune"
-    );
+    assert_eq!(log.prune(event(100).at).unwrap(), 0, "no checkpoint, nothing to prune");
     log.checkpoint("{\"state\":4}").unwrap();
     log.append(4, &[event(5)]).unwrap();
     assert_eq!(log.prune(event(3).at).unwrap(), 2, "older than the third");
-    assert_eq!(
-        log.prune(event(100).at).unwrap(),
-        2,
-        "the fifth is not covered"
-    );
+    assert_eq!(log.prune(event(100).at).unwrap(), 2, "the fifth is not covered");
     drop(log);
     let mut log = Log::open(dir.path()).unwrap();
     assert_eq!(positions_and_texts(&log, 0), [(5, text(5))]);
     let checkpoint = log.latest_checkpoint().unwrap().unwrap();
-    assert_eq!(
-        checkpoint,
-        Checkpoint {
-            position: 4,
-            state: "{\"state\":4}".to_owned()
-        }
-    );
+    assert_eq!(checkpoint, Checkpoint { position: 4, state: "{\"state\":4}".to_owned() });
     log.append(5, &[event(6)]).unwrap();
     log.checkpoint("{}").unwrap();
     assert_eq!(log.prune(event(100).at).unwrap(), 2);
     drop(log);
-    assert_eq!(
-        Log::open(dir.path()).unwrap().position(),
-        6,
-        "an empty log keeps its position"
-    );
+    assert_eq!(Log::open(dir.path()).unwrap().position(), 6, "an empty log keeps its position");
 }
 
 #[test]
 fn events_of_an_open_incident_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = log_of(&dir, 1);
-    log.append(
-        1,
-        &[
-            opened(2, "i-1"),
-            opened(3, "i-2"),
-            closed(4, "i-1"),
-            event(5),
-        ],
-    )
-    .unwrap();
+    log.append(1, &[opened(2, "i-1"), opened(3, "i-2"), closed(4, "i-1"), event(5)]).unwrap();
     log.checkpoint("{}").unwrap();
-    assert_eq!(
-        log.prune(event(100).at).unwrap(),
-        2,
-        "i-2, opened at 3, is still open"
-    );
+    assert_eq!(log.prune(event(100).at).unwrap(), 2, "i-2, opened at 3, is still open");
     log.append(5, &[closed(6, "i-2")]).unwrap();
     log.checkpoint("{}").unwrap();
     assert_eq!(log.prune(event(100).at).unwrap(), 4);
@@ -408,16 +259,9 @@ fn a_changed_checkpoint_is_refused() {
     log.checkpoint("{\"frozen\":true}").unwrap();
     drop(log);
     let db = Connection::open(dir.path().join(LOG_FILE)).unwrap();
-    db.execute("UPDATE checkpoint SET json = '{\"frozen\":false}'", [])
-        .unwrap();
+    db.execute("UPDATE checkpoint SET json = '{\"frozen\":false}'", []).unwrap();
     drop(db);
-    assert!(matches!(
-        Log::open(dir.path()),
-        Err(LogError::Damaged {
-            position: Some(2),
-            ..
-        })
-    ));
+    assert!(matches!(Log::open(dir.path()), Err(LogError::Damaged { position: Some(2), .. })));
 }
 
 fn log_of(dir: &TempDir, events: u64) -> Log {
@@ -464,10 +308,7 @@ fn positions_and_texts(log: &Log, from: Position) -> Vec<(Position, String)> {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> usize {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
-        .unwrap()
+    haystack.windows(needle.len()).position(|window| window == needle).unwrap()
 }
 
 fn text(number: i64) -> String {
@@ -475,21 +316,12 @@ fn text(number: i64) -> String {
 }
 
 fn event(number: i64) -> Recorded {
-    Recorded {
-        at: at(number),
-        event: Event::Troubled { what: text(number) },
-    }
+    Recorded { at: at(number), event: Event::Troubled { what: text(number) } }
 }
 
 fn closed(number: i64, incident: &str) -> Recorded {
-    let event = Event::IncidentClosed {
-        incident: incident.to_owned(),
-        reason: "healthy".to_owned(),
-    };
-    Recorded {
-        at: at(number),
-        event,
-    }
+    let event = Event::IncidentClosed { incident: incident.to_owned(), reason: "healthy".to_owned() };
+    Recorded { at: at(number), event }
 }
 
 fn opened(number: i64, incident: &str) -> Recorded {
@@ -509,25 +341,8 @@ fn at(number: i64) -> Timestamp {
 fn the_kind_is_the_events_tag() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = Log::open(dir.path()).unwrap();
-    let by = Actor {
-        uid: None,
-        name: "ukai".to_owned(),
-        via: "policy".to_owned(),
-    };
-    log.append(
-        0,
-        &[Recorded {
-            at: at(1),
-            event: Event::Frozen {
-                by,
-                why: String::new(),
-            },
-        }],
-    )
-    .unwrap();
-    let kind: String = log
-        .db
-        .query_row("SELECT kind FROM events", [], |row| row.get(0))
-        .unwrap();
+    let by = Actor { uid: None, name: "ukai".to_owned(), via: "policy".to_owned() };
+    log.append(0, &[Recorded { at: at(1), event: Event::Frozen { by, why: String::new() } }]).unwrap();
+    let kind: String = log.db.query_row("SELECT kind FROM events", [], |row| row.get(0)).unwrap();
     assert_eq!(kind, "frozen");
 }

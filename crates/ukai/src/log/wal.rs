@@ -42,17 +42,9 @@ fn read(mut file: impl Read) -> io::Result<Verdict> {
     }
     let magic = word(&header, 0);
     let page = word(&header, 8) as usize;
-    let mut sum = Checksum {
-        big_endian: magic & 1 == 1,
-        s0: 0,
-        s1: 0,
-    };
+    let mut sum = Checksum { big_endian: magic & 1 == 1, s0: 0, s1: 0 };
     sum.add(&header[..24]);
-    if magic & !1 != MAGIC
-        || !page.is_power_of_two()
-        || !(512..=PAGE_MAX).contains(&page)
-        || !sum.is(&header, 24)
-    {
+    if magic & !1 != MAGIC || !page.is_power_of_two() || !(512..=PAGE_MAX).contains(&page) || !sum.is(&header, 24) {
         // SQLite starts afresh here. Frames below a bad header cannot be judged by a salt that is bad itself, so
         // their number decides. A header lies within one sector, so a crash does not leave half of one.
         return after_bad_header(file, page);
@@ -60,12 +52,7 @@ fn read(mut file: impl Read) -> io::Result<Verdict> {
     frames(file, &header, page, sum)
 }
 
-fn frames(
-    mut file: impl Read,
-    header: &[u8],
-    page: usize,
-    mut sum: Checksum,
-) -> io::Result<Verdict> {
+fn frames(mut file: impl Read, header: &[u8], page: usize, mut sum: Checksum) -> io::Result<Verdict> {
     let salt = &header[16..24];
     let mut frame = vec![0; FRAME_HEADER + page];
     let (mut number, mut bad, mut commits_after) = (0u64, None, 0);
@@ -82,9 +69,7 @@ fn frames(
         }
         // Frames of an earlier run, with another salt, were checkpointed long ago.
         let is_commit = word(&frame, 4) != 0;
-        commits_after += u32::from(
-            is_commit && (is_of_this_run || bad == Some(number) && has_salt_flip(&frame, salt)),
-        );
+        commits_after += u32::from(is_commit && (is_of_this_run || bad == Some(number) && has_salt_flip(&frame, salt)));
     }
     Ok(match bad {
         Some(frame) if commits_after >= 2 => Verdict::Damaged { frame },
@@ -99,21 +84,13 @@ fn has_salt_flip(frame: &[u8], salt: &[u8]) -> bool {
 }
 
 fn after_bad_header(mut file: impl Read, page: usize) -> io::Result<Verdict> {
-    let page = if page.is_power_of_two() && (512..=PAGE_MAX).contains(&page) {
-        page
-    } else {
-        4096
-    };
+    let page = if page.is_power_of_two() && (512..=PAGE_MAX).contains(&page) { page } else { 4096 };
     let mut frame = vec![0; FRAME_HEADER + page];
     let mut commits = 0;
     while fill(&mut file, &mut frame)? {
         commits += u32::from(word(&frame, 4) != 0);
     }
-    Ok(if commits >= 2 {
-        Verdict::Damaged { frame: 0 }
-    } else {
-        Verdict::CutTail
-    })
+    Ok(if commits >= 2 { Verdict::Damaged { frame: 0 } } else { Verdict::CutTail })
 }
 
 struct Checksum {
@@ -125,24 +102,14 @@ struct Checksum {
 impl Checksum {
     fn add(&mut self, bytes: &[u8]) {
         for pair in bytes.chunks_exact(8) {
-            self.s0 = self
-                .s0
-                .wrapping_add(self.number(pair, 0))
-                .wrapping_add(self.s1);
-            self.s1 = self
-                .s1
-                .wrapping_add(self.number(pair, 4))
-                .wrapping_add(self.s0);
+            self.s0 = self.s0.wrapping_add(self.number(pair, 0)).wrapping_add(self.s1);
+            self.s1 = self.s1.wrapping_add(self.number(pair, 4)).wrapping_add(self.s0);
         }
     }
 
     fn number(&self, bytes: &[u8], at: usize) -> u32 {
         let big = word(bytes, at);
-        if self.big_endian {
-            big
-        } else {
-            big.swap_bytes()
-        }
+        if self.big_endian { big } else { big.swap_bytes() }
     }
 
     fn is(&self, bytes: &[u8], at: usize) -> bool {
@@ -151,9 +118,7 @@ impl Checksum {
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
-    bytes[at..at + 4]
-        .iter()
-        .fold(0, |word, byte| word << 8 | u32::from(*byte))
+    bytes[at..at + 4].iter().fold(0, |word, byte| word << 8 | u32::from(*byte))
 }
 
 /// False at the end of the file, also in the middle of the buffer.

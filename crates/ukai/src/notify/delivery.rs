@@ -40,13 +40,8 @@ impl Default for Backoff {
 impl Backoff {
     /// `attempts`: how many have failed. What the subscriber asks for holds, up to the day it all ends.
     fn wait(&self, attempts: u32, asked: Option<Duration>) -> Duration {
-        let doubled = self
-            .first
-            .saturating_mul(2u32.saturating_pow(attempts.saturating_sub(1)))
-            .min(self.most);
-        asked
-            .map_or(doubled, |asked| asked.max(doubled))
-            .min(self.give_up_after)
+        let doubled = self.first.saturating_mul(2u32.saturating_pow(attempts.saturating_sub(1))).min(self.most);
+        asked.map_or(doubled, |asked| asked.max(doubled)).min(self.give_up_after)
     }
 }
 
@@ -74,16 +69,8 @@ enum Message {
 
 impl Delivery {
     /// Results arrive as [`Input::NotificationSent`].
-    pub fn spawn(
-        notifiers: Vec<Notifier>,
-        backoff: Backoff,
-        results: mpsc::Sender<Input>,
-    ) -> Delivery {
-        let mut delivery = Delivery {
-            queues: BTreeMap::new(),
-            backoff,
-            results,
-        };
+    pub fn spawn(notifiers: Vec<Notifier>, backoff: Backoff, results: mpsc::Sender<Input>) -> Delivery {
+        let mut delivery = Delivery { queues: BTreeMap::new(), backoff, results };
         delivery.reconfigure(notifiers);
         delivery
     }
@@ -116,10 +103,7 @@ impl Delivery {
         if !queue.notifier.hears_of(&notification.peer) {
             return self.report_soon(key, subscriber, Ok(()));
         }
-        let message = Message::Tell {
-            notification: Box::new(notification),
-            repeated,
-        };
+        let message = Message::Tell { notification: Box::new(notification), repeated };
         match queue.sender.try_send(message) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
@@ -127,11 +111,7 @@ impl Delivery {
                 self.report_soon(key, subscriber, Err(detail));
             }
             Err(TrySendError::Closed(_)) => {
-                self.report_soon(
-                    key,
-                    subscriber,
-                    Err("the subscriber's task has ended".to_owned()),
-                );
+                self.report_soon(key, subscriber, Err("the subscriber's task has ended".to_owned()));
             }
         }
     }
@@ -148,31 +128,14 @@ impl Delivery {
 impl Queue {
     fn spawn(notifier: Notifier, backoff: Backoff, results: mpsc::Sender<Input>) -> Queue {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let worker = Worker {
-            notifier: notifier.clone(),
-            backoff,
-            results,
-            pending: Vec::new(),
-        };
-        Queue {
-            notifier,
-            sender,
-            task: tokio::spawn(worker.run(receiver)),
-        }
+        let worker = Worker { notifier: notifier.clone(), backoff, results, pending: Vec::new() };
+        Queue { notifier, sender, task: tokio::spawn(worker.run(receiver)) }
     }
 
     /// A full queue cannot be told, so it is begun anew: its subscriber has not answered for long.
-    fn reconfigured(
-        mut self,
-        notifier: Notifier,
-        backoff: Backoff,
-        results: &mpsc::Sender<Input>,
-    ) -> Queue {
+    fn reconfigured(mut self, notifier: Notifier, backoff: Backoff, results: &mpsc::Sender<Input>) -> Queue {
         self.notifier = notifier.clone();
-        match self
-            .sender
-            .try_send(Message::Become(Box::new(notifier.clone())))
-        {
+        match self.sender.try_send(Message::Become(Box::new(notifier.clone()))) {
             Ok(()) => self,
             Err(_) => Queue::spawn(notifier, backoff, results.clone()),
         }
@@ -221,23 +184,12 @@ impl Worker {
     async fn begin(&mut self, notification: Box<Notification>, repeated: bool) {
         let now = Instant::now();
         let give_up_at = now + self.backoff.give_up_after;
-        self.attempt(Pending {
-            notification,
-            repeated,
-            attempts: 0,
-            due: now,
-            give_up_at,
-        })
-        .await;
+        self.attempt(Pending { notification, repeated, attempts: 0, due: now, give_up_at }).await;
     }
 
     async fn retry_due(&mut self) {
         let now = Instant::now();
-        let due = self
-            .pending
-            .iter()
-            .enumerate()
-            .filter(|(_, pending)| pending.due <= now);
+        let due = self.pending.iter().enumerate().filter(|(_, pending)| pending.due <= now);
         if let Some((index, _)) = due.min_by_key(|(_, pending)| pending.due) {
             let pending = self.pending.remove(index);
             self.attempt(pending).await;
@@ -261,10 +213,7 @@ impl Worker {
             return self.report(&pending, Err(detail)).await;
         }
         if pending.due >= pending.give_up_at {
-            let detail = format!(
-                "{}; given up after {} attempts",
-                error.detail, pending.attempts
-            );
+            let detail = format!("{}; given up after {} attempts", error.detail, pending.attempts);
             return self.report(&pending, Err(detail)).await;
         }
         tracing::warn!(
@@ -282,12 +231,7 @@ impl Worker {
     }
 
     async fn report(&self, pending: &Pending, result: Result<(), String>) {
-        let input = sent(
-            pending.notification.key.clone(),
-            self.notifier.name(),
-            pending.attempts,
-            result,
-        );
+        let input = sent(pending.notification.key.clone(), self.notifier.name(), pending.attempts, result);
         // The daemon that no longer listens sends it again when it starts, under the same key.
         let _ = self.results.send(input).await;
     }
@@ -301,12 +245,7 @@ async fn wait_until(due: Option<Instant>) {
 }
 
 fn sent(key: String, subscriber: &str, attempts: u32, result: Result<(), String>) -> Input {
-    Input::NotificationSent {
-        key,
-        subscriber: subscriber.to_owned(),
-        attempts,
-        result,
-    }
+    Input::NotificationSent { key, subscriber: subscriber.to_owned(), attempts, result }
 }
 
 #[cfg(test)]
@@ -316,9 +255,7 @@ mod tests {
     #[test]
     fn waits_double_up_to_a_bound() {
         let backoff = Backoff::default();
-        let seconds: Vec<u64> = (1..=11)
-            .map(|attempts| backoff.wait(attempts, None).as_secs())
-            .collect();
+        let seconds: Vec<u64> = (1..=11).map(|attempts| backoff.wait(attempts, None).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         assert_eq!(backoff.wait(u32::MAX, None), backoff.most);
         assert_eq!(backoff.wait(1, Some(Duration::from_secs(30))).as_secs(), 30);

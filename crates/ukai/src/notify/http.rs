@@ -75,11 +75,7 @@ impl Answer {
     pub fn excerpt(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
         let visible = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-        visible
-            .take(EXCERPT_CHARACTERS)
-            .collect::<String>()
-            .trim()
-            .to_owned()
+        visible.take(EXCERPT_CHARACTERS).collect::<String>().trim().to_owned()
     }
 }
 
@@ -99,40 +95,19 @@ impl HttpsClient {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots(&options.ca))
             .with_no_client_auth();
-        let dns = Client::new(ClientOptions {
-            extra_roots: options.ca.clone(),
-            ..ClientOptions::default()
-        });
+        let dns = Client::new(ClientOptions { extra_roots: options.ca.clone(), ..ClientOptions::default() });
         let tls = TlsConnector::from(Arc::new(config));
-        Ok(HttpsClient(Arc::new(Shared {
-            options,
-            dns,
-            tls,
-            last_good: Mutex::default(),
-        })))
+        Ok(HttpsClient(Arc::new(Shared { options, dns, tls, last_good: Mutex::default() })))
     }
 
-    pub async fn post(
-        &self,
-        url: &Url,
-        headers: Headers,
-        body: Bytes,
-    ) -> Result<Answer, NotifyError> {
+    pub async fn post(&self, url: &Url, headers: Headers, body: Bytes) -> Result<Answer, NotifyError> {
         match timeout(ATTEMPT_TIMEOUT, self.attempt(url, headers, body)).await {
             Ok(result) => result,
-            Err(_) => Err(retryable(format!(
-                "no answer within {} s",
-                ATTEMPT_TIMEOUT.as_secs()
-            ))),
+            Err(_) => Err(retryable(format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()))),
         }
     }
 
-    async fn attempt(
-        &self,
-        url: &Url,
-        headers: Headers,
-        body: Bytes,
-    ) -> Result<Answer, NotifyError> {
+    async fn attempt(&self, url: &Url, headers: Headers, body: Bytes) -> Result<Answer, NotifyError> {
         let request = request(url, headers, body)?;
         let stream = self.connect(url).await?;
         match stream {
@@ -142,25 +117,15 @@ impl HttpsClient {
     }
 
     async fn connect(&self, url: &Url) -> Result<Stream, NotifyError> {
-        let host = url
-            .host()
-            .ok_or_else(|| permanent("the subscriber's URL has no host"))?;
-        let port = url
-            .port_or_known_default()
-            .ok_or_else(|| permanent("the subscriber's URL has no port"))?;
+        let host = url.host().ok_or_else(|| permanent("the subscriber's URL has no host"))?;
+        let port = url.port_or_known_default().ok_or_else(|| permanent("the subscriber's URL has no port"))?;
         let is_tls = url.scheme() == "https";
         let name = match host {
             Host::Ipv4(address) => {
-                return self
-                    .open(address.into(), port, None, is_tls)
-                    .await
-                    .map_err(retryable);
+                return self.open(address.into(), port, None, is_tls).await.map_err(retryable);
             }
             Host::Ipv6(address) => {
-                return self
-                    .open(address.into(), port, None, is_tls)
-                    .await
-                    .map_err(retryable);
+                return self.open(address.into(), port, None, is_tls).await.map_err(retryable);
             }
             Host::Domain(name) => name,
         };
@@ -174,11 +139,7 @@ impl HttpsClient {
                     continue;
                 }
             };
-            for address in addresses
-                .into_iter()
-                .filter(|address| tried.insert(*address))
-                .take(ADDRESSES)
-            {
+            for address in addresses.into_iter().filter(|address| tried.insert(*address)).take(ADDRESSES) {
                 match self.open(address, port, Some(name), is_tls).await {
                     Ok(stream) => {
                         self.remember(name, address, is_tls);
@@ -220,40 +181,22 @@ impl HttpsClient {
         Err(failure)
     }
 
-    async fn open(
-        &self,
-        address: IpAddr,
-        port: u16,
-        name: Option<&str>,
-        is_tls: bool,
-    ) -> Result<Stream, String> {
+    async fn open(&self, address: IpAddr, port: u16, name: Option<&str>, is_tls: bool) -> Result<Stream, String> {
         let opening = async {
-            let tcp = TcpStream::connect(SocketAddr::new(address, port))
-                .await
-                .map_err(|error| error.to_string())?;
+            let tcp = TcpStream::connect(SocketAddr::new(address, port)).await.map_err(|error| error.to_string())?;
             if !is_tls {
                 return Ok(Stream::Plain(tcp));
             }
             let server = match name {
-                Some(name) => {
-                    ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?
-                }
+                Some(name) => ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?,
                 None => ServerName::IpAddress(address.into()),
             };
-            let tls = self
-                .0
-                .tls
-                .connect(server, tcp)
-                .await
-                .map_err(|error| error.to_string())?;
+            let tls = self.0.tls.connect(server, tcp).await.map_err(|error| error.to_string())?;
             Ok(Stream::Tls(Box::new(tls)))
         };
         let opened: Result<Stream, String> = match timeout(CONNECT_TIMEOUT, opening).await {
             Ok(opened) => opened,
-            Err(_) => Err(format!(
-                "no connection within {} s",
-                CONNECT_TIMEOUT.as_secs()
-            )),
+            Err(_) => Err(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())),
         };
         opened.map_err(|detail| format!("{address}: {detail}"))
     }
@@ -269,9 +212,7 @@ impl HttpsClient {
 
 impl Shared {
     fn last_good(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, IpAddr>> {
-        self.last_good
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.last_good.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -284,29 +225,16 @@ async fn by_system(name: &str) -> Result<Vec<IpAddr>, String> {
     match timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((name, 0))).await {
         Ok(Ok(found)) => Ok(found.map(|address| address.ip()).collect()),
         Ok(Err(error)) => Err(format!("the system resolves {name} to nothing: {error}")),
-        Err(_) => Err(format!(
-            "the system did not resolve {name} within {} s",
-            LOOKUP_TIMEOUT.as_secs()
-        )),
+        Err(_) => Err(format!("the system did not resolve {name} within {} s", LOOKUP_TIMEOUT.as_secs())),
     }
 }
 
 async fn ask_one(dns: &Client, upstream: &Upstream, name: &str) -> Result<Vec<IpAddr>, String> {
-    let options = AskOptions {
-        timeout: LOOKUP_TIMEOUT,
-        ..AskOptions::default()
-    };
+    let options = AskOptions { timeout: LOOKUP_TIMEOUT, ..AskOptions::default() };
     let question = |qtype| Question::new(name, qtype).map_err(|error| error.to_string());
     let (a, aaaa) = (question(RecordType::A)?, question(RecordType::AAAA)?);
-    let (a, aaaa) = tokio::join!(
-        dns.ask(upstream, &a, &options),
-        dns.ask(upstream, &aaaa, &options)
-    );
-    let addresses: Vec<IpAddr> = [&a, &aaaa]
-        .into_iter()
-        .flatten()
-        .flat_map(|reply| reply.addresses())
-        .collect();
+    let (a, aaaa) = tokio::join!(dns.ask(upstream, &a, &options), dns.ask(upstream, &aaaa, &options));
+    let addresses: Vec<IpAddr> = [&a, &aaaa].into_iter().flatten().flat_map(|reply| reply.addresses()).collect();
     match (addresses.is_empty(), a) {
         (false, _) => Ok(addresses),
         (true, Err(error)) => Err(format!("{upstream} on {name}: {error}")),
@@ -349,12 +277,8 @@ async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer,
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let failed = |error: hyper::Error| {
-        retryable(format!("the exchange with the subscriber failed: {error}"))
-    };
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(failed)?;
+    let failed = |error: hyper::Error| retryable(format!("the exchange with the subscriber failed: {error}"));
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let driving = tokio::spawn(connection);
     let answered = read_answer(sender.send_request(request).await.map_err(failed)).await;
     driving.abort();
@@ -371,11 +295,7 @@ async fn read_answer(
         Ok(collected) => collected.to_bytes(),
         Err(_) => Bytes::new(),
     };
-    Ok(Answer {
-        status: parts.status,
-        retry_after,
-        body,
-    })
+    Ok(Answer { status: parts.status, retry_after, body })
 }
 
 /// Seconds or a date (RFC 9110, 10.2.3).
@@ -389,19 +309,11 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
 }
 
 fn retryable(detail: impl Into<String>) -> NotifyError {
-    NotifyError {
-        retryable: true,
-        retry_after: None,
-        detail: detail.into(),
-    }
+    NotifyError { retryable: true, retry_after: None, detail: detail.into() }
 }
 
 fn permanent(detail: &str) -> NotifyError {
-    NotifyError {
-        retryable: false,
-        retry_after: None,
-        detail: detail.to_owned(),
-    }
+    NotifyError { retryable: false, retry_after: None, detail: detail.to_owned() }
 }
 
 #[cfg(test)]
@@ -412,11 +324,7 @@ mod tests {
     fn retry_after_is_seconds_or_a_date() {
         let of = |text: &'static str| retry_after(&HeaderValue::from_static(text));
         assert_eq!(of("120"), Some(Duration::from_secs(120)));
-        assert_eq!(
-            of("Sun, 06 Nov 1994 08:49:37 GMT"),
-            Some(Duration::ZERO),
-            "in the past"
-        );
+        assert_eq!(of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO), "in the past");
         assert_eq!(of("soon"), None);
     }
 }

@@ -55,24 +55,13 @@ pub struct NotifyError {
 }
 
 impl Notifier {
-    pub fn new(
-        subscriber: &config::Subscriber,
-        http: HttpsClient,
-    ) -> Result<Notifier, url::ParseError> {
+    pub fn new(subscriber: &config::Subscriber, http: HttpsClient) -> Result<Notifier, url::ParseError> {
         let kind = match &subscriber.kind {
-            config::SubscriberKind::Webhook { secret } => Kind::Webhook {
-                secret: secret.clone(),
-            },
+            config::SubscriberKind::Webhook { secret } => Kind::Webhook { secret: secret.clone() },
             config::SubscriberKind::Slack => Kind::Slack,
         };
         let url = Url::parse(subscriber.url.expose())?;
-        Ok(Notifier {
-            name: subscriber.name.clone(),
-            kind,
-            url,
-            peers: subscriber.peers.clone(),
-            http,
-        })
+        Ok(Notifier { name: subscriber.name.clone(), kind, url, peers: subscriber.peers.clone(), http })
     }
 
     pub fn name(&self) -> &str {
@@ -85,16 +74,10 @@ impl Notifier {
     }
 
     /// One attempt. `repeated`: the subscriber may have it already, under the same key.
-    pub async fn send(
-        &self,
-        notification: &Notification,
-        repeated: bool,
-    ) -> Result<(), NotifyError> {
+    pub async fn send(&self, notification: &Notification, repeated: bool) -> Result<(), NotifyError> {
         let sent_at = Timestamp::now();
         let (headers, body) = match &self.kind {
-            Kind::Webhook { secret } => {
-                webhook::compose(notification, repeated, sent_at, secret.as_ref())?
-            }
+            Kind::Webhook { secret } => webhook::compose(notification, repeated, sent_at, secret.as_ref())?,
             Kind::Slack => (Vec::new(), slack::compose(notification, repeated)),
         };
         let answer = self.http.post(&self.url, headers, body).await?;
@@ -116,9 +99,5 @@ fn judge(answer: http::Answer) -> Result<(), NotifyError> {
         true => format!("the subscriber answered {status}"),
         false => format!("the subscriber answered {status}: {said}"),
     };
-    Err(NotifyError {
-        retryable,
-        retry_after: answer.retry_after,
-        detail,
-    })
+    Err(NotifyError { retryable, retry_after: answer.retry_after, detail })
 }

@@ -12,21 +12,11 @@ const SECTION_CHARACTERS: usize = 3000;
 const FALLBACK_CHARACTERS: usize = 300;
 
 pub fn compose(notification: &Notification, repeated: bool) -> Bytes {
-    let Notification {
-        subject,
-        text,
-        peer,
-        incident,
-        page,
-        ..
-    } = notification;
+    let Notification { subject, text, peer, incident, page, .. } = notification;
     let mark = if repeated { " (repeated)" } else { "" };
     let sign = if *page { ":rotating_light: " } else { "" };
     // The text comes to at most its bound less what stands around it.
-    let head = format!(
-        "{sign}*{}*{mark}\n",
-        cut(&escaped(subject), FALLBACK_CHARACTERS)
-    );
+    let head = format!("{sign}*{}*{mark}\n", cut(&escaped(subject), FALLBACK_CHARACTERS));
     let body = cut(&escaped(text), SECTION_CHARACTERS - head.chars().count());
     let about = match incident {
         Some(incident) => format!("{} · {}", escaped(peer), escaped(incident)),
@@ -44,9 +34,7 @@ pub fn compose(notification: &Notification, repeated: bool) -> Bytes {
 
 /// The three characters that Slack asks to escape; the rest of a peer's text cannot start a link or a mention then.
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// At most this many characters, never half an escape.
@@ -55,10 +43,7 @@ fn cut(text: &str, most: usize) -> String {
         return text.to_owned();
     }
     let mut kept: String = text.chars().take(most.saturating_sub(1)).collect();
-    if let Some(start) = kept
-        .rfind('&')
-        .filter(|start| !kept[*start..].contains(';'))
-    {
+    if let Some(start) = kept.rfind('&').filter(|start| !kept[*start..].contains(';')) {
         kept.truncate(start);
     }
     kept.push('…');
@@ -77,58 +62,28 @@ mod tests {
         let message = composed("api: resolver stale", "192.0.2.1 → 192.0.2.2", false);
         assert_eq!(message["text"], ":rotating_light: api: resolver stale");
         let section = message["blocks"][0]["text"]["text"].as_str().unwrap();
-        assert_eq!(
-            section,
-            ":rotating_light: *api: resolver stale*\n192.0.2.1 → 192.0.2.2"
-        );
+        assert_eq!(section, ":rotating_light: *api: resolver stale*\n192.0.2.1 → 192.0.2.2");
         assert_eq!(message["blocks"][1]["elements"][0]["text"], "api · i-1");
-        assert!(
-            composed("s", "t", true)["text"]
-                .as_str()
-                .unwrap()
-                .ends_with("(repeated)")
-        );
+        assert!(composed("s", "t", true)["text"].as_str().unwrap().ends_with("(repeated)"));
     }
 
     #[test]
     fn a_peers_text_cannot_mention_or_link() {
         let message = composed("<!channel>", "<https://evil.test|click> & more", false).to_string();
-        assert!(
-            !message.contains("<!channel>") && !message.contains("<https"),
-            "{message}"
-        );
-        assert!(
-            message.contains("&lt;https://evil.test|click&gt; &amp; more"),
-            "{message}"
-        );
+        assert!(!message.contains("<!channel>") && !message.contains("<https"), "{message}");
+        assert!(message.contains("&lt;https://evil.test|click&gt; &amp; more"), "{message}");
     }
 
     #[test]
     fn a_section_is_bounded_and_no_escape_is_cut() {
         for length in 2900..3100 {
-            let message = composed(
-                "subject",
-                &format!("{}{}", "x".repeat(length - 2800), "&".repeat(2800)),
-                false,
-            );
-            let section = message["blocks"][0]["text"]["text"]
-                .as_str()
-                .unwrap()
-                .to_owned();
+            let message = composed("subject", &format!("{}{}", "x".repeat(length - 2800), "&".repeat(2800)), false);
+            let section = message["blocks"][0]["text"]["text"].as_str().unwrap().to_owned();
             assert!(section.chars().count() <= SECTION_CHARACTERS, "{length}");
-            assert!(
-                section.ends_with("&amp;…"),
-                "{length}: {}",
-                &section[section.len() - 20..]
-            );
+            assert!(section.ends_with("&amp;…"), "{length}: {}", &section[section.len() - 20..]);
         }
         let long = composed(&"s".repeat(5000), "text", true);
-        assert!(
-            long["blocks"][0]["text"]["text"]
-                .as_str()
-                .unwrap()
-                .ends_with("text")
-        );
+        assert!(long["blocks"][0]["text"]["text"].as_str().unwrap().ends_with("text"));
     }
 
     fn composed(subject: &str, text: &str, repeated: bool) -> Value {

@@ -33,80 +33,46 @@ async fn a_webhook_is_signed_and_keyed() {
     assert_eq!(got.header("idempotency-key"), Some("k-1"));
     assert_eq!(got.header("user-agent"), Some(ukai_probe::USER_AGENT));
     let body: Value = serde_json::from_slice(&got.body).unwrap();
-    assert_eq!(
-        (&body["key"], &body["kind"], &body["page"]),
-        (&"k-1".into(), &"opened".into(), &true.into())
-    );
-    assert_eq!(
-        (&body["incident"], &body["repeated"]),
-        (&"i-1".into(), &false.into())
-    );
+    assert_eq!((&body["key"], &body["kind"], &body["page"]), (&"k-1".into(), &"opened".into(), &true.into()));
+    assert_eq!((&body["incident"], &body["repeated"]), (&"i-1".into(), &false.into()));
     let signature = got.header("ukai-signature").unwrap();
-    let (t, v1) = signature
-        .strip_prefix("t=")
-        .unwrap()
-        .split_once(",v1=")
-        .unwrap();
+    let (t, v1) = signature.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
     use hmac::{Hmac, Mac};
     let mut mac = Hmac::<Sha256>::new_from_slice(b"hunter2").unwrap();
     mac.update(format!("{t}.").as_bytes());
     mac.update(&got.body);
-    let hex: String = mac
-        .finalize()
-        .into_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(v1, hex);
 }
 
 #[tokio::test]
 async fn slack_gets_blocks() {
     let mut receiver = Receiver::start(vec![ok()], None).await;
-    let subscriber = Subscriber {
-        kind: SubscriberKind::Slack,
-        ..subscriber(&receiver.url("127.0.0.1"), None)
-    };
+    let subscriber = Subscriber { kind: SubscriberKind::Slack, ..subscriber(&receiver.url("127.0.0.1"), None) };
     Notifier::new(&subscriber, client(HttpsOptions::default()))
         .unwrap()
         .send(&notification("k-1"), true)
         .await
         .unwrap();
     let body: Value = serde_json::from_slice(&receiver.next().await.body).unwrap();
-    assert!(
-        body["text"].as_str().unwrap().contains("(repeated)"),
-        "{body}"
-    );
+    assert!(body["text"].as_str().unwrap().contains("(repeated)"), "{body}");
     assert_eq!(body["blocks"][0]["type"], "section");
 }
 
 #[tokio::test]
 async fn answers_are_judged() {
-    let too_many =
-        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nslow"
-            .to_owned();
+    let too_many = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nslow".to_owned();
     let gone = "HTTP/1.1 410 Gone\r\nContent-Length: 11\r\n\r\nno_\u{1b}service".to_owned();
-    let moved = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n"
-        .to_owned();
-    let endless = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n{}",
-        "x".repeat(1 << 20)
-    );
+    let moved = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n".to_owned();
+    let endless = format!("HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n{}", "x".repeat(1 << 20));
     let junk = "SSH-2.0-OpenSSH\r\n\r\n".to_owned();
     let receiver = Receiver::start(vec![too_many, gone, moved, endless, junk], None).await;
     let notifier = webhook(&receiver, None);
     let told = notification("k-1");
     let error = notifier.send(&told, false).await.unwrap_err();
-    assert_eq!(
-        (error.retryable, error.retry_after),
-        (true, Some(Duration::from_secs(7))),
-        "{error}"
-    );
+    assert_eq!((error.retryable, error.retry_after), (true, Some(Duration::from_secs(7))), "{error}");
     let error = notifier.send(&told, false).await.unwrap_err();
-    assert!(
-        !error.retryable && error.detail.contains("410 Gone: no_ service"),
-        "{error}"
-    );
+    assert!(!error.retryable && error.detail.contains("410 Gone: no_ service"), "{error}");
     let error = notifier.send(&told, false).await.unwrap_err();
     assert!(!error.retryable, "a redirect is not followed: {error}");
     notifier.send(&told, false).await.unwrap();
@@ -148,11 +114,7 @@ async fn the_last_good_address_is_remembered_under_tls() {
     let ca = Authority::new();
     let mut receiver = Receiver::start(vec![ok(), ok()], Some(&ca)).await;
     let (server, upstream) = stoppable_name_server(Ipv4Addr::LOCALHOST).await;
-    let options = HttpsOptions {
-        resolver: vec![upstream],
-        independent: Vec::new(),
-        ca: vec![ca.certificate.clone()],
-    };
+    let options = HttpsOptions { resolver: vec![upstream], independent: Vec::new(), ca: vec![ca.certificate.clone()] };
     let notifier = Notifier::new(&subscriber(&receiver.url(HOST), None), client(options)).unwrap();
     notifier.send(&notification("k-1"), false).await.unwrap();
     server.abort();
@@ -172,14 +134,8 @@ async fn a_stranger_gets_no_page() {
         ca: vec![ours.certificate.clone()],
     };
     let notifier = Notifier::new(&subscriber(&receiver.url(HOST), None), client(options)).unwrap();
-    let error = notifier
-        .send(&notification("k-1"), false)
-        .await
-        .unwrap_err();
-    assert!(
-        error.retryable && error.detail.contains("certificate"),
-        "{error}"
-    );
+    let error = notifier.send(&notification("k-1"), false).await.unwrap_err();
+    assert!(error.retryable && error.detail.contains("certificate"), "{error}");
 }
 
 #[tokio::test]
@@ -192,10 +148,7 @@ async fn every_attempt_has_the_same_key_and_says_that_it_is_repeated() {
     for repeated in [false, true, true] {
         let got = receiver.next().await;
         let body: Value = serde_json::from_slice(&got.body).unwrap();
-        assert_eq!(
-            (got.header("idempotency-key"), &body["repeated"]),
-            (Some("k-1"), &Value::from(repeated))
-        );
+        assert_eq!((got.header("idempotency-key"), &body["repeated"]), (Some("k-1"), &Value::from(repeated)));
     }
     let first = result(&mut inputs).await;
     assert_eq!((first.0.as_str(), first.1), ("k-1", 1));
@@ -205,14 +158,8 @@ async fn every_attempt_has_the_same_key_and_says_that_it_is_repeated() {
 
 #[tokio::test]
 async fn a_refusal_for_good_is_final() {
-    let mut receiver = Receiver::start(
-        vec![
-            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
-            ok(),
-        ],
-        None,
-    )
-    .await;
+    let mut receiver =
+        Receiver::start(vec!["HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(), ok()], None).await;
     let (results, mut inputs) = mpsc::channel(16);
     let delivery = Delivery::spawn(vec![webhook(&receiver, None)], QUICK, results);
     delivery.send("hook", notification("k-1"), false);
@@ -228,10 +175,7 @@ async fn a_refusal_for_good_is_final() {
 #[tokio::test]
 async fn delivery_gives_up_in_the_end() {
     let (results, mut inputs) = mpsc::channel(16);
-    let backoff = Backoff {
-        give_up_after: Duration::from_millis(1),
-        ..QUICK
-    };
+    let backoff = Backoff { give_up_after: Duration::from_millis(1), ..QUICK };
     let delivery = Delivery::spawn(vec![dead_webhook("hook").await], backoff, results);
     delivery.send("hook", notification("k-1"), false);
     let (_, attempts, outcome) = result(&mut inputs).await;
@@ -244,20 +188,13 @@ async fn a_dead_subscriber_delays_nobody() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook", silent.local_addr().unwrap());
     let dead = Notifier::new(
-        &Subscriber {
-            name: "dead".to_owned(),
-            ..subscriber(&url, None)
-        },
+        &Subscriber { name: "dead".to_owned(), ..subscriber(&url, None) },
         client(HttpsOptions::default()),
     )
     .unwrap();
     let receiver = Receiver::start((0..20).map(|_| ok()).collect(), None).await;
     let (results, mut inputs) = mpsc::channel(16);
-    let delivery = Delivery::spawn(
-        vec![dead, webhook(&receiver, None)],
-        Backoff::default(),
-        results,
-    );
+    let delivery = Delivery::spawn(vec![dead, webhook(&receiver, None)], Backoff::default(), results);
     for number in 0..20 {
         let told = notification(&format!("k-{number}"));
         delivery.send("dead", told.clone(), false);
@@ -265,10 +202,7 @@ async fn a_dead_subscriber_delays_nobody() {
     }
     for number in 0..20 {
         // Only the living one has results: the other's first attempt still waits.
-        assert_eq!(
-            result(&mut inputs).await,
-            (format!("k-{number}"), 1, Ok(()))
-        );
+        assert_eq!(result(&mut inputs).await, (format!("k-{number}"), 1, Ok(())));
     }
     drop(silent);
 }
@@ -290,12 +224,7 @@ async fn a_full_queue_and_an_unknown_subscriber_are_reported() {
     for _ in 0..2 {
         outcomes.push(result(&mut inputs).await.2.unwrap_err());
     }
-    assert!(
-        outcomes
-            .iter()
-            .any(|outcome| outcome.contains("no such subscriber")),
-        "{outcomes:?}"
-    );
+    assert!(outcomes.iter().any(|outcome| outcome.contains("no such subscriber")), "{outcomes:?}");
 }
 
 #[tokio::test]
@@ -310,40 +239,20 @@ async fn a_reload_keeps_what_waits() {
     assert_eq!(result(&mut inputs).await.2, Ok(()));
     delivery.reconfigure(Vec::new());
     delivery.send("hook", notification("k-2"), false);
-    assert!(
-        result(&mut inputs)
-            .await
-            .2
-            .unwrap_err()
-            .contains("no such subscriber")
-    );
+    assert!(result(&mut inputs).await.2.unwrap_err().contains("no such subscriber"));
 }
 
 #[tokio::test]
 async fn a_subscriber_hears_of_its_peers_only() {
     let mut receiver = Receiver::start(vec![ok()], None).await;
-    let some = Notifier {
-        peers: ["other".to_owned()].into(),
-        ..webhook(&receiver, None)
-    };
+    let some = Notifier { peers: ["other".to_owned()].into(), ..webhook(&receiver, None) };
     assert!(some.hears_of("other") && webhook(&receiver, None).hears_of("api"));
     let (results, mut inputs) = mpsc::channel(16);
     let delivery = Delivery::spawn(vec![some], QUICK, results);
     delivery.send("hook", notification("k-1"), false);
     assert_eq!(result(&mut inputs).await, ("k-1".to_owned(), 0, Ok(())));
-    delivery.send(
-        "hook",
-        Notification {
-            peer: "other".to_owned(),
-            ..notification("k-2")
-        },
-        false,
-    );
-    assert_eq!(
-        receiver.next().await.header("idempotency-key"),
-        Some("k-2"),
-        "and nothing came before it"
-    );
+    delivery.send("hook", Notification { peer: "other".to_owned(), ..notification("k-2") }, false);
+    assert_eq!(receiver.next().await.header("idempotency-key"), Some("k-2"), "and nothing came before it");
 }
 
 fn notification(key: &str) -> Notification {
@@ -361,9 +270,7 @@ fn notification(key: &str) -> Notification {
 fn subscriber(url: &str, secret: Option<&str>) -> Subscriber {
     Subscriber {
         name: "hook".to_owned(),
-        kind: SubscriberKind::Webhook {
-            secret: secret.map(Secret::new),
-        },
+        kind: SubscriberKind::Webhook { secret: secret.map(Secret::new) },
         url: Secret::new(url),
         peers: BTreeSet::new(),
     }
@@ -374,11 +281,7 @@ fn client(options: HttpsOptions) -> HttpsClient {
 }
 
 fn webhook(receiver: &Receiver, secret: Option<&str>) -> Notifier {
-    Notifier::new(
-        &subscriber(&receiver.url("127.0.0.1"), secret),
-        client(HttpsOptions::default()),
-    )
-    .unwrap()
+    Notifier::new(&subscriber(&receiver.url("127.0.0.1"), secret), client(HttpsOptions::default())).unwrap()
 }
 
 /// Its port was free a moment ago, and is bound again so that nobody else gets it, but never listens.
@@ -387,21 +290,13 @@ async fn dead_webhook(name: &str) -> Notifier {
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}/", socket.local_addr().unwrap());
     std::mem::forget(socket);
-    let subscriber = Subscriber {
-        name: name.to_owned(),
-        ..subscriber(&url, None)
-    };
+    let subscriber = Subscriber { name: name.to_owned(), ..subscriber(&url, None) };
     Notifier::new(&subscriber, client(HttpsOptions::default())).unwrap()
 }
 
 async fn result(inputs: &mut mpsc::Receiver<Input>) -> (String, u32, Result<(), String>) {
     match inputs.recv().await.unwrap() {
-        Input::NotificationSent {
-            key,
-            attempts,
-            result,
-            ..
-        } => (key, attempts, result),
+        Input::NotificationSent { key, attempts, result, .. } => (key, attempts, result),
         other => panic!("{other:?}"),
     }
 }
@@ -417,10 +312,7 @@ struct Got {
 
 impl Got {
     fn header(&self, name: &str) -> Option<&str> {
-        self.head
-            .iter()
-            .find(|(found, _)| found == name)
-            .map(|(_, value)| value.as_str())
+        self.head.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -450,19 +342,12 @@ impl Receiver {
                 }
             }
         });
-        Receiver {
-            address,
-            is_tls,
-            got,
-        }
+        Receiver { address, is_tls, got }
     }
 
     fn url(&self, host: &str) -> String {
         let scheme = if self.is_tls { "https" } else { "http" };
-        format!(
-            "{scheme}://{host}:{}/hook?token=hunter2",
-            self.address.port()
-        )
+        format!("{scheme}://{host}:{}/hook?token=hunter2", self.address.port())
     }
 
     async fn next(&mut self) -> Got {
@@ -470,11 +355,7 @@ impl Receiver {
     }
 }
 
-async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    answer: &str,
-    sender: &mpsc::Sender<Got>,
-) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str, sender: &mpsc::Sender<Got>) {
     let mut reader = BufReader::new(stream);
     let mut head = Vec::new();
     let mut line = String::new();
@@ -488,10 +369,7 @@ async fn serve(
         };
         head.push((name.to_ascii_lowercase(), value.to_owned()));
     }
-    let mut got = Got {
-        head,
-        body: Vec::new(),
-    };
+    let mut got = Got { head, body: Vec::new() };
     got.body = vec![0; got.header("content-length").unwrap().parse().unwrap()];
     reader.read_exact(&mut got.body).await.unwrap();
     sender.send(got).await.unwrap();
@@ -510,10 +388,7 @@ struct Authority {
 impl Authority {
     fn new() -> Authority {
         let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
-        Authority {
-            certificate: made.cert.der().clone(),
-            key: made.signing_key.serialize_der(),
-        }
+        Authority { certificate: made.cert.der().clone(), key: made.signing_key.serialize_der() }
     }
 
     fn acceptor(&self) -> TlsAcceptor {
@@ -522,10 +397,7 @@ impl Authority {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(
-                vec![self.certificate.clone()],
-                PrivatePkcs8KeyDer::from(self.key.clone()).into(),
-            )
+            .with_single_cert(vec![self.certificate.clone()], PrivatePkcs8KeyDer::from(self.key.clone()).into())
             .unwrap();
         TlsAcceptor::from(Arc::new(config))
     }
@@ -546,9 +418,7 @@ async fn name_server(address: Ipv4Addr) -> ukai_dns::Upstream {
     stoppable_name_server(address).await.1
 }
 
-async fn stoppable_name_server(
-    address: Ipv4Addr,
-) -> (tokio::task::JoinHandle<()>, ukai_dns::Upstream) {
+async fn stoppable_name_server(address: Ipv4Addr) -> (tokio::task::JoinHandle<()>, ukai_dns::Upstream) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let upstream = ukai_dns::Upstream::Udp(socket.local_addr().unwrap());
     let serving = tokio::spawn(async move {

@@ -45,15 +45,7 @@ pub fn compose(
     sent_at: Timestamp,
     secret: Option<&Secret>,
 ) -> Result<(Headers, Bytes), NotifyError> {
-    let Notification {
-        key,
-        incident,
-        peer,
-        kind,
-        page,
-        subject,
-        text,
-    } = notification;
+    let Notification { key, incident, peer, kind, page, subject, text } = notification;
     let message = Message {
         key,
         kind: *kind,
@@ -66,21 +58,17 @@ pub fn compose(
         repeated,
     };
     let body = serde_json::to_vec(&message).map_err(|error| permanent(error.to_string()))?;
-    let header =
-        |text: &str| HeaderValue::try_from(text).map_err(|error| permanent(error.to_string()));
+    let header = |text: &str| HeaderValue::try_from(text).map_err(|error| permanent(error.to_string()));
     let mut headers = vec![(IDEMPOTENCY_KEY, header(key)?)];
     if let Some(secret) = secret {
-        headers.push((
-            SIGNATURE,
-            header(&signature(secret, sent_at.as_second(), &body)?)?,
-        ));
+        headers.push((SIGNATURE, header(&signature(secret, sent_at.as_second(), &body)?)?));
     }
     Ok((headers, Bytes::from(body)))
 }
 
 fn signature(secret: &Secret, unix: i64, body: &[u8]) -> Result<String, NotifyError> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes())
-        .map_err(|error| permanent(error.to_string()))?;
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).map_err(|error| permanent(error.to_string()))?;
     mac.update(format!("{unix}.").as_bytes());
     mac.update(body);
     let digest = mac.finalize().into_bytes();
@@ -89,11 +77,7 @@ fn signature(secret: &Secret, unix: i64, body: &[u8]) -> Result<String, NotifyEr
 }
 
 fn permanent(detail: String) -> NotifyError {
-    NotifyError {
-        retryable: false,
-        retry_after: None,
-        detail,
-    }
+    NotifyError { retryable: false, retry_after: None, detail }
 }
 
 #[cfg(test)]
@@ -104,9 +88,6 @@ mod tests {
     #[test]
     fn the_signature_is_what_others_compute() {
         let signed = signature(&Secret::new("hunter2"), 1_800_000_000, b"{\"a\":1}").unwrap();
-        assert_eq!(
-            signed,
-            "t=1800000000,v1=b454ca5418b33f280fa7e66ff1206e7c72bab5bc10d681cb0875a1bfdf9be7dd"
-        );
+        assert_eq!(signed, "t=1800000000,v1=b454ca5418b33f280fa7e66ff1206e7c72bab5bc10d681cb0875a1bfdf9be7dd");
     }
 }

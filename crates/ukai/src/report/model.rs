@@ -196,10 +196,6 @@ impl Report {
         report.summary = summary(&report);
         Some(report)
     }
-
-    pub fn is_closed(&self) -> bool {
-        self.closed.is_some()
-    }
 }
 
 /// The events of one incident, in order.

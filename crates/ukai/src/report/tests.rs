@@ -84,7 +84,7 @@ fn what_was_not_seen_is_not_guessed() {
             NOT_OBSERVED
         ]
     );
-    assert!(!report.is_closed());
+    assert_eq!(report.closed, None);
     assert!(render_html(&report).contains("<h2>Latency per stage</h2>\n<p>not observed</p>"));
     assert!(render_markdown(&report).contains("the application did not report its calls"));
 }

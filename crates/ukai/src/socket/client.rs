@@ -68,11 +68,7 @@ impl SocketClient {
         };
         let stream = connected.map_err(|error| not_connected(path, error))?;
         let (reader, writer) = stream.into_split();
-        Ok(SocketClient {
-            reader: BufReader::new(reader),
-            writer,
-            last_id: 0,
-        })
+        Ok(SocketClient { reader: BufReader::new(reader), writer, last_id: 0 })
     }
 
     pub async fn call(&mut self, op: Op) -> Result<Value, CallError> {
@@ -82,28 +78,21 @@ impl SocketClient {
             Ok(Err(error)) => Err(error),
             Ok(Ok(Content::Ok(value))) => Ok(value),
             Ok(Ok(Content::Error(sentence))) => Err(CallError::Refused(sentence)),
-            Ok(Ok(Content::Event(_) | Content::End(_))) => Err(CallError::Protocol(
-                "an event where a value was expected".to_owned(),
-            )),
+            Ok(Ok(Content::Event(_) | Content::End(_))) => {
+                Err(CallError::Protocol("an event where a value was expected".to_owned()))
+            }
         }
     }
 
     /// Events after `from`; with `follow` the stream ends only with the daemon.
     pub async fn events(mut self, from: Position, follow: bool) -> Result<Events, CallError> {
         self.send(Op::Events { from, follow }).await?;
-        Ok(Events {
-            client: self,
-            follow,
-        })
+        Ok(Events { client: self, follow })
     }
 
     async fn send(&mut self, op: Op) -> Result<(), CallError> {
         self.last_id += 1;
-        let line = encode(&Asked {
-            id: self.last_id,
-            op,
-        })
-        .map_err(|error| CallError::Protocol(error.to_string()))?;
+        let line = encode(&Asked { id: self.last_id, op }).map_err(|error| CallError::Protocol(error.to_string()))?;
         match timeout(CALL_TIMEOUT, self.writer.write_all(&line)).await {
             // The daemon may have said why it hung up: that is still to be read.
             Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -124,15 +113,11 @@ impl SocketClient {
             }
             Err(LineError::Io(error)) => return Err(error.into()),
         };
-        let line: Line = serde_json::from_slice(&line)
-            .map_err(|error| CallError::Protocol(error.to_string()))?;
+        let line: Line = serde_json::from_slice(&line).map_err(|error| CallError::Protocol(error.to_string()))?;
         match line.content {
             // Id 0: the daemon could not tell which request it refuses.
             content if line.id == self.last_id || line.id == 0 => Ok(content),
-            _ => Err(CallError::Protocol(format!(
-                "an answer to request {}",
-                line.id
-            ))),
+            _ => Err(CallError::Protocol(format!("an answer to request {}", line.id))),
         }
     }
 }
@@ -143,17 +128,13 @@ impl Events {
         let received = if self.follow {
             self.client.receive().await
         } else {
-            timeout(CALL_TIMEOUT, self.client.receive())
-                .await
-                .unwrap_or(Err(CallError::Timeout))
+            timeout(CALL_TIMEOUT, self.client.receive()).await.unwrap_or(Err(CallError::Timeout))
         };
         match received? {
             Content::Event(event) => Ok(Some(*event)),
             Content::End(_) => Ok(None),
             Content::Error(sentence) => Err(CallError::Refused(sentence)),
-            Content::Ok(_) => Err(CallError::Protocol(
-                "a value where an event was expected".to_owned(),
-            )),
+            Content::Ok(_) => Err(CallError::Protocol("a value where an event was expected".to_owned())),
         }
     }
 }
@@ -163,14 +144,8 @@ fn not_connected(path: &Path, error: io::Error) -> ConnectError {
     match error.kind() {
         io::ErrorKind::NotFound => ConnectError::NotRunning(path),
         io::ErrorKind::ConnectionRefused => ConnectError::Stale(path),
-        io::ErrorKind::PermissionDenied => ConnectError::Permission {
-            group: group_of(&path),
-            path,
-        },
-        _ => ConnectError::Io {
-            path,
-            source: error,
-        },
+        io::ErrorKind::PermissionDenied => ConnectError::Permission { group: group_of(&path), path },
+        _ => ConnectError::Io { path, source: error },
     }
 }
 

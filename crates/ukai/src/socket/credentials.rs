@@ -26,25 +26,17 @@ pub fn group_id(group: &str) -> io::Result<u32> {
         return Ok(gid);
     }
     let file = fs::read_to_string(Path::new(GROUP))?;
-    numbered(&file, group).ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("there is no group {group:?} in {GROUP}"),
-        )
-    })
+    numbered(&file, group)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no group {group:?} in {GROUP}")))
 }
 
 /// Both files are `name:password:number:…` a line (passwd(5), group(5)).
 fn named(file: &str, number: u32) -> Option<String> {
-    entries(file)
-        .find(|(_, found)| *found == number)
-        .map(|(name, _)| name.to_owned())
+    entries(file).find(|(_, found)| *found == number).map(|(name, _)| name.to_owned())
 }
 
 fn numbered(file: &str, name: &str) -> Option<u32> {
-    entries(file)
-        .find(|(found, _)| *found == name)
-        .map(|(_, number)| number)
+    entries(file).find(|(found, _)| *found == name).map(|(_, number)| number)
 }
 
 fn entries(file: &str) -> impl Iterator<Item = (&str, u32)> {
@@ -65,21 +57,13 @@ mod tests {
     fn names_and_numbers_are_found() {
         assert_eq!(named(FILE, 990).as_deref(), Some("ukai"));
         assert_eq!(numbered(FILE, "root"), Some(0));
-        assert_eq!(
-            (named(FILE, 7), numbered(FILE, "name"), numbered(FILE, "")),
-            (None, None, None)
-        );
+        assert_eq!((named(FILE, 7), numbered(FILE, "name"), numbered(FILE, "")), (None, None, None));
     }
 
     #[test]
     fn a_number_is_its_own_group_and_an_unknown_name_is_an_error() {
         assert_eq!(group_id("990").unwrap(), 990);
-        assert!(
-            group_id("no-such-group")
-                .unwrap_err()
-                .to_string()
-                .contains("no-such-group")
-        );
+        assert!(group_id("no-such-group").unwrap_err().to_string().contains("no-such-group"));
     }
 
     #[test]

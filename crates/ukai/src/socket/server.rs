@@ -14,9 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use ukai_core::event::{Actor, Recorded};
 
-use super::{
-    Asked, Content, LINE_BYTES, Line, LineError, Op, Positioned, credentials, encode, read_line,
-};
+use super::{Asked, Content, LINE_BYTES, Line, LineError, Op, Positioned, credentials, encode, read_line};
 use crate::log::Position;
 
 /// A few people and a few scripts; what is beyond is told to come back.
@@ -74,10 +72,7 @@ impl SocketServer {
     /// The socket appears at its path with its mode and group already set: nobody ever meets it wider open.
     pub async fn bind(path: &Path, group: Option<&str>) -> Result<SocketServer, BindError> {
         make_way(path).await?;
-        let failed = |source| BindError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| BindError::Io { path: path.to_owned(), source };
         let fresh = path.with_extension(format!("{}.new", std::process::id()));
         let _ = fs::remove_file(&fresh);
         let listener = UnixListener::bind(&fresh).map_err(failed)?;
@@ -89,10 +84,7 @@ impl SocketServer {
             let _ = fs::remove_file(&fresh);
             return Err(error);
         }
-        Ok(SocketServer {
-            listener,
-            path: path.to_owned(),
-        })
+        Ok(SocketServer { listener, path: path.to_owned() })
     }
 
     /// Serves until `requests` is closed.
@@ -134,10 +126,7 @@ impl Drop for SocketServer {
 
 /// A socket that nobody listens on is what a killed daemon leaves; renaming replaces it.
 async fn make_way(path: &Path) -> Result<(), BindError> {
-    let failed = |source| BindError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| BindError::Io { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(error)),
@@ -154,21 +143,13 @@ fn give(path: &Path, group: Option<&str>) -> Result<(), BindError> {
     let Some(group) = group else { return Ok(()) };
     credentials::group_id(group)
         .and_then(|gid| chown(path, None, Some(gid)))
-        .map_err(|source| BindError::Group {
-            group: group.to_owned(),
-            source,
-        })
+        .map_err(|source| BindError::Group { group: group.to_owned(), source })
 }
 
 /// Not worth waiting for: the line fits into an empty socket buffer.
 fn turn_away(stream: UnixStream) {
-    let error = Content::Error(format!(
-        "{CONNECTIONS} connections are open already; try again in a moment"
-    ));
-    if let Ok(line) = encode(&Line {
-        id: 0,
-        content: error,
-    }) {
+    let error = Content::Error(format!("{CONNECTIONS} connections are open already; try again in a moment"));
+    if let Ok(line) = encode(&Line { id: 0, content: error }) {
         let _ = stream.try_write(&line);
     }
 }
@@ -178,11 +159,7 @@ async fn serve(stream: UnixStream, requests: mpsc::Sender<Request>) {
         return;
     };
     let uid = credentials.uid();
-    let actor = Actor {
-        uid: Some(uid),
-        name: credentials::user_name(uid),
-        via: "cli".to_owned(),
-    };
+    let actor = Actor { uid: Some(uid), name: credentials::user_name(uid), via: "cli".to_owned() };
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {
@@ -199,10 +176,7 @@ async fn serve(stream: UnixStream, requests: mpsc::Sender<Request>) {
             Ok(asked) => asked,
             Err(error) => {
                 let sentence = format!("the request is not understood: {error}");
-                if write(&mut writer, id_of(&line), Content::Error(sentence))
-                    .await
-                    .is_err()
-                {
+                if write(&mut writer, id_of(&line), Content::Error(sentence)).await.is_err() {
                     return;
                 }
                 continue;
@@ -223,9 +197,7 @@ async fn serve(stream: UnixStream, requests: mpsc::Sender<Request>) {
 /// The id of a line that is JSON, but no request, so that the client can tell what was refused.
 fn id_of(line: &[u8]) -> u64 {
     let value: Option<serde_json::Value> = serde_json::from_slice(line).ok();
-    value
-        .and_then(|value| value.get("id")?.as_u64())
-        .unwrap_or_default()
+    value.and_then(|value| value.get("id")?.as_u64()).unwrap_or_default()
 }
 
 /// Returns when the other side is gone; a request that comes early waits in the buffer.
@@ -253,21 +225,13 @@ async fn answer(
         Ok(Err(_)) => return write(writer, id, Content::Error(STOPPING.to_owned())).await,
         Err(_) => return write(writer, id, Content::Error(BUSY.to_owned())).await,
     }
-    if streams {
-        stream_events(writer, id, receiver).await
-    } else {
-        single(writer, id, &mut receiver).await
-    }
+    if streams { stream_events(writer, id, receiver).await } else { single(writer, id, &mut receiver).await }
 }
 
 const STOPPING: &str = "the daemon is stopping; try again when it runs";
 const BUSY: &str = "the daemon did not answer in time; it may be waiting for its disk: see its log";
 
-async fn single(
-    writer: &mut OwnedWriteHalf,
-    id: u64,
-    receiver: &mut mpsc::Receiver<Answer>,
-) -> io::Result<()> {
+async fn single(writer: &mut OwnedWriteHalf, id: u64, receiver: &mut mpsc::Receiver<Answer>) -> io::Result<()> {
     let content = match timeout(ANSWER_TIMEOUT, receiver.recv()).await {
         Ok(Some(answer)) => content(answer),
         Ok(None) => Content::Error(STOPPING.to_owned()),
@@ -276,11 +240,7 @@ async fn single(
     write(writer, id, content).await
 }
 
-async fn stream_events(
-    writer: &mut OwnedWriteHalf,
-    id: u64,
-    mut receiver: mpsc::Receiver<Answer>,
-) -> io::Result<()> {
+async fn stream_events(writer: &mut OwnedWriteHalf, id: u64, mut receiver: mpsc::Receiver<Answer>) -> io::Result<()> {
     while let Some(answer) = receiver.recv().await {
         let content = content(answer);
         let is_last = matches!(content, Content::Error(_));
@@ -296,10 +256,7 @@ fn content(answer: Answer) -> Content {
     match answer {
         Answer::Value(value) => Content::Ok(value),
         Answer::Refused(sentence) => Content::Error(sentence),
-        Answer::Event(position, recorded) => Content::Event(Box::new(Positioned {
-            position,
-            recorded: *recorded,
-        })),
+        Answer::Event(position, recorded) => Content::Event(Box::new(Positioned { position, recorded: *recorded })),
     }
 }
 
@@ -307,10 +264,7 @@ async fn write(writer: &mut OwnedWriteHalf, id: u64, content: Content) -> io::Re
     let mut line = encode(&Line { id, content })?;
     if line.len() > LINE_BYTES {
         let sentence = format!("the answer is longer than {LINE_BYTES} bytes; ask for less");
-        line = encode(&Line {
-            id,
-            content: Content::Error(sentence),
-        })?;
+        line = encode(&Line { id, content: Content::Error(sentence) })?;
     }
     match timeout(WRITE_TIMEOUT, writer.write_all(&line)).await {
         Ok(written) => written,

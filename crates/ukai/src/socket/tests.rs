@@ -22,50 +22,25 @@ async fn a_request_reaches_the_daemon_with_the_callers_uid() {
     assert_eq!(answer["actor"]["uid"], own);
     assert_eq!(answer["actor"]["name"], credentials::user_name(own));
     assert_eq!(answer["actor"]["via"], "cli");
-    let command = Command::Freeze {
-        why: "testing".to_owned(),
-    };
-    let answer = client
-        .call(Op::Command {
-            command: command.clone(),
-        })
-        .await
-        .unwrap();
-    assert_eq!(
-        answer["op"],
-        serde_json::to_value(Op::Command { command }).unwrap()
-    );
+    let command = Command::Freeze { why: "testing".to_owned() };
+    let answer = client.call(Op::Command { command: command.clone() }).await.unwrap();
+    assert_eq!(answer["op"], serde_json::to_value(Op::Command { command }).unwrap());
 }
 
 #[tokio::test]
 async fn every_operation_survives_the_wire() {
     let commands = [
-        Command::Approve {
-            id: "o-1".into(),
-            hash: "abc".into(),
-            why: "w".into(),
-        },
-        Command::Pin {
-            peer: "api".into(),
-            addresses: ["127.0.0.1".parse().unwrap()].into(),
-            why: "w".into(),
-        },
+        Command::Approve { id: "o-1".into(), hash: "abc".into(), why: "w".into() },
+        Command::Pin { peer: "api".into(), addresses: ["127.0.0.1".parse().unwrap()].into(), why: "w".into() },
     ];
     let ops = [
         Op::Ping,
         Op::Status,
         Op::Incidents,
         Op::Overrides,
-        Op::Plan {
-            override_id: "o-1".into(),
-        },
-        Op::Events {
-            from: 3,
-            follow: true,
-        },
-        Op::Report {
-            incident: "i-1".into(),
-        },
+        Op::Plan { override_id: "o-1".into() },
+        Op::Events { from: 3, follow: true },
+        Op::Report { incident: "i-1".into() },
         Op::Reload,
     ];
     let commands = commands.into_iter().map(|command| Op::Command { command });
@@ -79,11 +54,7 @@ async fn every_operation_survives_the_wire() {
 #[tokio::test]
 async fn a_refusal_is_the_daemons_sentence() {
     let daemon = Daemon::start(|request: Request| async move {
-        request
-            .answers
-            .send(Answer::Refused("frozen by root".to_owned()))
-            .await
-            .unwrap();
+        request.answers.send(Answer::Refused("frozen by root".to_owned())).await.unwrap();
     })
     .await;
     let error = daemon.client().await.call(Op::Reload).await.unwrap_err();
@@ -93,33 +64,17 @@ async fn a_refusal_is_the_daemons_sentence() {
 #[tokio::test]
 async fn events_stream_until_the_daemon_ends_them() {
     let daemon = Daemon::start(|request: Request| async move {
-        let Op::Events {
-            from,
-            follow: false,
-        } = request.op
-        else {
-            panic!("{:?}", request.op)
-        };
+        let Op::Events { from, follow: false } = request.op else { panic!("{:?}", request.op) };
         // More than the channel holds, so that the stream waits for its reader.
         for position in from + 1..=from + 500 {
-            request
-                .answers
-                .send(Answer::Event(position, Box::new(recorded(position))))
-                .await
-                .unwrap();
+            request.answers.send(Answer::Event(position, Box::new(recorded(position)))).await.unwrap();
         }
     })
     .await;
     let mut events = daemon.client().await.events(41, false).await.unwrap();
     for position in 42..=541 {
         let event = events.next().await.unwrap().unwrap();
-        assert_eq!(
-            event,
-            Positioned {
-                position,
-                recorded: recorded(position)
-            }
-        );
+        assert_eq!(event, Positioned { position, recorded: recorded(position) });
     }
     assert_eq!(events.next().await.unwrap(), None);
 }
@@ -130,11 +85,7 @@ async fn a_follower_that_hangs_up_is_noticed() {
     let daemon = Daemon::start(move |request: Request| {
         let gone = gone.clone();
         async move {
-            request
-                .answers
-                .send(Answer::Event(1, Box::new(recorded(1))))
-                .await
-                .unwrap();
+            request.answers.send(Answer::Event(1, Box::new(recorded(1)))).await.unwrap();
             request.answers.closed().await;
             gone.send(()).await.unwrap();
         }
@@ -157,36 +108,20 @@ async fn a_daemon_that_drops_a_request_is_stopping() {
 async fn what_is_no_request_is_answered_and_the_next_is_served() {
     let daemon = Daemon::start(echo).await;
     let mut stream = UnixStream::connect(&daemon.path).await.unwrap();
-    for (line, id) in [
-        ("{]", 0),
-        (r#"{"id":5,"op":"dance"}"#, 5),
-        (r#"{"op":"ping"}"#, 0),
-    ] {
-        stream
-            .write_all(format!("{line}\n").as_bytes())
-            .await
-            .unwrap();
+    for (line, id) in [("{]", 0), (r#"{"id":5,"op":"dance"}"#, 5), (r#"{"op":"ping"}"#, 0)] {
+        stream.write_all(format!("{line}\n").as_bytes()).await.unwrap();
         let answer = read_json(&mut stream).await;
         assert_eq!(answer["id"], id, "{line}");
-        assert!(
-            answer["error"].as_str().unwrap().contains("not understood"),
-            "{answer}"
-        );
+        assert!(answer["error"].as_str().unwrap().contains("not understood"), "{answer}");
     }
-    stream
-        .write_all(b"{\"id\":6,\"op\":\"ping\"}\n")
-        .await
-        .unwrap();
+    stream.write_all(b"{\"id\":6,\"op\":\"ping\"}\n").await.unwrap();
     assert_eq!(read_json(&mut stream).await["ok"]["op"]["op"], "ping");
 }
 
 #[tokio::test]
 async fn an_endless_line_is_cut_off() {
     let daemon = Daemon::start(echo).await;
-    let (mut reader, mut writer) = UnixStream::connect(&daemon.path)
-        .await
-        .unwrap()
-        .into_split();
+    let (mut reader, mut writer) = UnixStream::connect(&daemon.path).await.unwrap().into_split();
     let writing = tokio::spawn(async move {
         let chunk = vec![b'x'; 64 * 1024];
         for _ in 0..1000 {
@@ -198,10 +133,7 @@ async fn an_endless_line_is_cut_off() {
     });
     let mut all = Vec::new();
     let _ = reader.read_to_end(&mut all).await;
-    assert!(
-        writing.await.unwrap(),
-        "the server hung up before 64 MB were read"
-    );
+    assert!(writing.await.unwrap(), "the server hung up before 64 MB were read");
 }
 
 #[tokio::test]
@@ -228,39 +160,17 @@ async fn connections_are_bounded() {
 #[tokio::test]
 async fn the_socket_is_for_owner_and_group() {
     let daemon = Daemon::start(echo).await;
-    assert_eq!(
-        std::fs::metadata(&daemon.path)
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777,
-        0o660
-    );
-    let left: Vec<_> = std::fs::read_dir(daemon.path.parent().unwrap())
-        .unwrap()
-        .collect();
+    assert_eq!(std::fs::metadata(&daemon.path).unwrap().permissions().mode() & 0o777, 0o660);
+    let left: Vec<_> = std::fs::read_dir(daemon.path.parent().unwrap()).unwrap().collect();
     assert_eq!(left.len(), 1, "no other name is left behind");
 
     let dir = tempfile::tempdir().unwrap();
     let own = rustix::process::getegid().as_raw().to_string();
-    let server = SocketServer::bind(&dir.path().join("s"), Some(&own))
-        .await
-        .unwrap();
-    assert_eq!(
-        std::fs::metadata(dir.path().join("s"))
-            .unwrap()
-            .gid()
-            .to_string(),
-        own
-    );
+    let server = SocketServer::bind(&dir.path().join("s"), Some(&own)).await.unwrap();
+    assert_eq!(std::fs::metadata(dir.path().join("s")).unwrap().gid().to_string(), own);
     drop(server);
-    assert!(
-        !dir.path().join("s").exists(),
-        "the file goes with the server"
-    );
-    let refused = SocketServer::bind(&dir.path().join("s"), Some("no-such-group"))
-        .await
-        .unwrap_err();
+    assert!(!dir.path().join("s").exists(), "the file goes with the server");
+    let refused = SocketServer::bind(&dir.path().join("s"), Some("no-such-group")).await.unwrap_err();
     assert!(matches!(refused, BindError::Group { .. }), "{refused}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -270,29 +180,18 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    assert!(matches!(
-        SocketClient::connect(&path).await,
-        Err(ConnectError::Stale(_))
-    ));
+    assert!(matches!(SocketClient::connect(&path).await, Err(ConnectError::Stale(_))));
     let server = SocketServer::bind(&path, None).await.unwrap();
-    assert!(matches!(
-        SocketServer::bind(&path, None).await,
-        Err(BindError::InUse(_))
-    ));
+    assert!(matches!(SocketServer::bind(&path, None).await, Err(BindError::InUse(_))));
     drop(server);
     std::fs::write(&path, "a file").unwrap();
-    assert!(matches!(
-        SocketServer::bind(&path, None).await,
-        Err(BindError::NotASocket(_))
-    ));
+    assert!(matches!(SocketServer::bind(&path, None).await, Err(BindError::NotASocket(_))));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file");
 }
 
 #[tokio::test]
 async fn without_a_daemon_the_error_says_how_to_start_one() {
-    let error = SocketClient::connect(Path::new("/nonexistent/ukai.sock"))
-        .await
-        .unwrap_err();
+    let error = SocketClient::connect(Path::new("/nonexistent/ukai.sock")).await.unwrap_err();
     assert!(error.to_string().contains("ukai run"), "{error}");
 }
 
@@ -331,12 +230,7 @@ async fn echo(request: Request) {
 
 fn recorded(position: Position) -> Recorded {
     let at = Timestamp::from_second(1_800_000_000).unwrap();
-    Recorded {
-        at,
-        event: Event::Troubled {
-            what: format!("trouble {position}"),
-        },
-    }
+    Recorded { at, event: Event::Troubled { what: format!("trouble {position}") } }
 }
 
 async fn read_json(stream: &mut UnixStream) -> serde_json::Value {

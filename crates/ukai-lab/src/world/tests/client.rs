@@ -41,9 +41,7 @@ pub struct Answer {
 pub async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
     match timeout(PATIENCE, TcpStream::connect(address)).await {
         Err(_) => Err(Failure::ConnectTimeout),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            Err(Failure::Refused)
-        }
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Err(Failure::Refused),
         Ok(Err(_)) => Err(Failure::Reset),
         Ok(Ok(stream)) => Ok(stream),
     }
@@ -54,21 +52,11 @@ pub async fn get(world: &World, label: &str) -> Result<Answer, Failure> {
     request(world, label, world.url().host_str().unwrap(), "curl/8", "").await
 }
 
-pub async fn request(
-    world: &World,
-    label: &str,
-    name: &str,
-    agent: &str,
-    header: &str,
-) -> Result<Answer, Failure> {
-    let address = SocketAddr::new(
-        world.address_of(label).unwrap(),
-        world.url().port().unwrap(),
-    );
+pub async fn request(world: &World, label: &str, name: &str, agent: &str, header: &str) -> Result<Answer, Failure> {
+    let address = SocketAddr::new(world.address_of(label).unwrap(), world.url().port().unwrap());
     let stream = connect(address).await?;
-    let head = format!(
-        "GET /health HTTP/1.1\r\nHost: {name}\r\nUser-Agent: {agent}\r\nConnection: close\r\n{header}\r\n"
-    );
+    let head =
+        format!("GET /health HTTP/1.1\r\nHost: {name}\r\nUser-Agent: {agent}\r\nConnection: close\r\n{header}\r\n");
     if world.url().scheme() == "http" {
         return exchange(stream, &head).await;
     }
@@ -86,12 +74,7 @@ pub async fn handshake(world: &World, stream: TcpStream, name: &str) -> Result<T
     handshake_with(world, stream, name, &[]).await
 }
 
-pub async fn handshake_with(
-    world: &World,
-    stream: TcpStream,
-    name: &str,
-    alpn: &[&str],
-) -> Result<TlsStream, Failure> {
+pub async fn handshake_with(world: &World, stream: TcpStream, name: &str, alpn: &[&str]) -> Result<TlsStream, Failure> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(world.ca_file()).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
@@ -107,22 +90,14 @@ pub async fn handshake_with(
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     match timeout(PATIENCE, connector.connect(name, stream)).await {
         Err(_) => Err(Failure::TlsTimeout),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionReset => {
-            Err(Failure::Reset)
-        }
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionReset => Err(Failure::Reset),
         Ok(Err(error)) => Err(Failure::Tls(error.to_string())),
         Ok(Ok(stream)) => Ok(stream),
     }
 }
 
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    head: &str,
-) -> Result<Answer, Failure> {
-    stream
-        .write_all(head.as_bytes())
-        .await
-        .map_err(|_| Failure::Reset)?;
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, head: &str) -> Result<Answer, Failure> {
+    stream.write_all(head.as_bytes()).await.map_err(|_| Failure::Reset)?;
     let mut bytes = Vec::new();
     let whole = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
     let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -134,25 +109,13 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         return Err(Failure::Cut(text));
     };
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "))
-        .and_then(|length| length.parse().ok());
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("content-length: ")).and_then(|length| length.parse().ok());
     if length.is_some_and(|length: usize| length != body.len()) {
         return Err(Failure::Cut(text));
     }
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok())
-        .unwrap();
-    Ok(Answer {
-        status,
-        head: head.to_owned(),
-        body: body.to_owned(),
-        key: None,
-        issuer: Vec::new(),
-    })
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+    Ok(Answer { status, head: head.to_owned(), body: body.to_owned(), key: None, issuer: Vec::new() })
 }
 
 pub fn question(name: &str, kind: RecordType) -> Message {
@@ -168,15 +131,9 @@ pub fn question(name: &str, kind: RecordType) -> Message {
 /// `None` when nothing comes back.
 pub async fn udp(server: SocketAddr, message: &Message) -> Option<Message> {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    socket
-        .send_to(&message.to_vec().unwrap(), server)
-        .await
-        .unwrap();
+    socket.send_to(&message.to_vec().unwrap(), server).await.unwrap();
     let mut buffer = vec![0; 65_535];
-    let (length, from) = timeout(PATIENCE, socket.recv_from(&mut buffer))
-        .await
-        .ok()?
-        .ok()?;
+    let (length, from) = timeout(PATIENCE, socket.recv_from(&mut buffer)).await.ok()?.ok()?;
     assert_eq!(from, server);
     let answer = Message::from_vec(&buffer[..length]).unwrap();
     assert_eq!(answer.metadata.id, message.metadata.id);
@@ -188,10 +145,7 @@ pub async fn tcp(server: SocketAddr, message: &Message) -> Result<Message, Failu
     framed(stream, message).await
 }
 
-pub async fn framed<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    message: &Message,
-) -> Result<Message, Failure> {
+pub async fn framed<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, message: &Message) -> Result<Message, Failure> {
     let wire = message.to_vec().unwrap();
     let mut bytes = u16::try_from(wire.len()).unwrap().to_be_bytes().to_vec();
     bytes.extend(wire);
@@ -202,10 +156,7 @@ pub async fn framed<S: AsyncRead + AsyncWrite + Unpin>(
         stream.read_exact(&mut wire).await?;
         Ok::<_, std::io::Error>(wire)
     });
-    let wire = answer
-        .await
-        .map_err(|_| Failure::HttpTimeout)?
-        .map_err(|_| Failure::Cut(String::new()))?;
+    let wire = answer.await.map_err(|_| Failure::HttpTimeout)?.map_err(|_| Failure::Cut(String::new()))?;
     Ok(Message::from_vec(&wire).unwrap())
 }
 
@@ -223,10 +174,8 @@ pub fn addresses(message: &Message) -> Vec<IpAddr> {
 
 /// The labels that an answer's addresses belong to, in order.
 pub fn labels(world: &World, message: &Message) -> Vec<String> {
-    let mut labels: Vec<String> = addresses(message)
-        .into_iter()
-        .map(|address| world.label_of(address).unwrap())
-        .collect();
+    let mut labels: Vec<String> =
+        addresses(message).into_iter().map(|address| world.label_of(address).unwrap()).collect();
     labels.sort();
     labels
 }

@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 
+use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -15,20 +16,13 @@ async fn met(behaviour: &str) -> Result<Answer, Failure> {
 #[tokio::test]
 async fn a_healthy_host_serves_the_expected_body_over_trusted_tls() {
     let answer = met("serve").await.unwrap();
-    assert_eq!(
-        (answer.status, answer.body.as_str()),
-        (200, "{\"status\":\"ok\"}")
-    );
+    assert_eq!((answer.status, answer.body.as_str()), (200, "{\"status\":\"ok\"}"));
     assert!(answer.head.contains("\r\ndate: "));
 }
 
 #[tokio::test]
 async fn the_healthy_answer_is_what_the_scenario_expects() {
-    let world = start(&scenario(
-        "expect = { status = 203, body = \"all good\" }",
-        "hosts.old-1 = \"serve\"",
-    ))
-    .await;
+    let world = start(&scenario("expect = { status = 203, body = \"all good\" }", "hosts.old-1 = \"serve\"")).await;
     let answer = get(&world, "old-1").await.unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (203, "all good"));
 }
@@ -47,21 +41,12 @@ async fn a_host_can_fail_at_tls() {
         other => panic!("{other:?}"),
     };
     assert_eq!(met("tls-stall").await.unwrap_err(), Failure::TlsTimeout);
-    assert_eq!(
-        met("stall-after-200-bytes").await.unwrap_err(),
-        Failure::TlsTimeout
-    );
-    says(
-        met("tls-wrong-name").await.unwrap_err(),
-        "not valid for name",
-    );
+    assert_eq!(met("stall-after-200-bytes").await.unwrap_err(), Failure::TlsTimeout);
+    says(met("tls-wrong-name").await.unwrap_err(), "not valid for name");
     says(met("tls-expired").await.unwrap_err(), "expired");
     says(met("tls-not-yet-valid").await.unwrap_err(), "not valid yet");
     says(met("tls-self-signed").await.unwrap_err(), "UnknownIssuer");
-    says(
-        met("tls-default-cert").await.unwrap_err(),
-        "not valid for name",
-    );
+    says(met("tls-default-cert").await.unwrap_err(), "not valid for name");
     says(met("tls-old-version").await.unwrap_err(), "ProtocolVersion");
 }
 
@@ -76,19 +61,14 @@ async fn a_host_can_fail_at_http() {
     assert!(matches!(met("flaky-1").await.unwrap_err(), Failure::Cut(_)));
     assert!(met("flaky-0").await.is_ok());
     match met("cut-body").await.unwrap_err() {
-        Failure::Cut(text) => assert!(
-            text.contains("content-length: 4096") && text.ends_with("{\"sta"),
-            "{text}"
-        ),
+        Failure::Cut(text) => assert!(text.contains("content-length: 4096") && text.ends_with("{\"sta"), "{text}"),
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test]
 async fn the_key_is_the_same_in_peace_and_another_for_a_stranger() {
-    let mut world =
-        world("hosts.old-1 = \"serve\"\nhosts.new-1 = \"serve\"\nhosts.evil-1 = \"tls-new-key\"")
-            .await;
+    let mut world = world("hosts.old-1 = \"serve\"\nhosts.new-1 = \"serve\"\nhosts.evil-1 = \"tls-new-key\"").await;
     let key = |answer: Answer| spki(&answer.key.unwrap());
     let (old, new, evil) = (
         key(get(&world, "old-1").await.unwrap()),
@@ -109,10 +89,7 @@ async fn the_key_is_the_same_in_peace_and_another_for_a_stranger() {
 /// The public key, found by the P-256 algorithm identifier that stands before it.
 fn spki(certificate: &[u8]) -> Vec<u8> {
     let prime256v1 = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-    let at = certificate
-        .windows(prime256v1.len())
-        .position(|window| window == prime256v1)
-        .unwrap();
+    let at = certificate.windows(prime256v1.len()).position(|window| window == prime256v1).unwrap();
     certificate[at..at + prime256v1.len() + 68].to_vec()
 }
 
@@ -127,29 +104,20 @@ async fn a_black_hole_opens_and_closes_while_the_world_runs() {
         assert!(get(&world, "old-1").await.is_ok());
         fault(&mut world, "hosts.old-1 = \"blackhole\"").await;
         for _ in 0..3 {
-            assert_eq!(
-                get(&world, "old-1").await.unwrap_err(),
-                Failure::ConnectTimeout
-            );
+            assert_eq!(get(&world, "old-1").await.unwrap_err(), Failure::ConnectTimeout);
         }
         fault(&mut world, "hosts.old-1 = \"refuse\"").await;
         assert_eq!(get(&world, "old-1").await.unwrap_err(), Failure::Refused);
         fault(&mut world, "hosts.old-1 = \"serve\"").await;
     }
     let log = &world.requests()["old-1"];
-    assert_eq!(
-        log.requests, 3,
-        "the fillers of the accept queue are not clients: {log:?}"
-    );
+    assert_eq!(log.requests, 3, "the fillers of the accept queue are not clients: {log:?}");
 }
 
 #[tokio::test]
 async fn a_standing_connection_goes_silent_in_a_black_hole_and_comes_back() {
     let mut world = world("hosts.old-1 = \"serve\"").await;
-    let address = SocketAddr::new(
-        world.address_of("old-1").unwrap(),
-        world.url().port().unwrap(),
-    );
+    let address = SocketAddr::new(world.address_of("old-1").unwrap(), world.url().port().unwrap());
     let stream = connect(address).await.unwrap();
     let mut stream = handshake(&world, stream, "api.peer.test").await.unwrap();
     let request = b"GET /health HTTP/1.1\r\nHost: api.peer.test\r\n\r\n";
@@ -160,23 +128,15 @@ async fn a_standing_connection_goes_silent_in_a_black_hole_and_comes_back() {
     stream.write_all(request).await.unwrap();
     assert!(timeout(PATIENCE, stream.read(&mut buffer)).await.is_err());
     fault(&mut world, "hosts.old-1 = \"serve\"").await;
-    let length = timeout(PATIENCE, stream.read(&mut buffer))
-        .await
-        .unwrap()
-        .unwrap();
+    let length = timeout(PATIENCE, stream.read(&mut buffer)).await.unwrap().unwrap();
     assert!(buffer[..length].starts_with(b"HTTP/1.1 200"));
 }
 
 #[tokio::test]
 async fn an_aged_connection_is_cut_and_a_fresh_one_served() {
     let world = world("hosts.old-1 = \"goaway\"").await;
-    let address = SocketAddr::new(
-        world.address_of("old-1").unwrap(),
-        world.url().port().unwrap(),
-    );
-    let mut stream = handshake(&world, connect(address).await.unwrap(), "api.peer.test")
-        .await
-        .unwrap();
+    let address = SocketAddr::new(world.address_of("old-1").unwrap(), world.url().port().unwrap());
+    let mut stream = handshake(&world, connect(address).await.unwrap(), "api.peer.test").await.unwrap();
     let request = b"GET /health HTTP/1.1\r\nHost: api.peer.test\r\n\r\n";
     let mut buffer = [0; 4_096];
     stream.write_all(request).await.unwrap();
@@ -187,32 +147,22 @@ async fn an_aged_connection_is_cut_and_a_fresh_one_served() {
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_to_those_who_ask_for_it_until_they_are_told_to_go_away() {
-    let mut world = world("hosts.old-1 = \"serve\"").await;
-    let address = SocketAddr::new(
-        world.address_of("old-1").unwrap(),
-        world.url().port().unwrap(),
-    );
-    let stream = handshake_with(
-        &world,
-        connect(address).await.unwrap(),
-        "api.peer.test",
-        &["h2"],
-    )
-    .await
-    .unwrap();
+async fn http_2_is_spoken_to_those_who_ask_and_an_aged_connection_says_goaway() {
+    let world = world("hosts.old-1 = \"goaway\"").await;
+    let address = SocketAddr::new(world.address_of("old-1").unwrap(), world.url().port().unwrap());
+    let stream = handshake_with(&world, connect(address).await.unwrap(), "api.peer.test", &["h2"]).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
     let io = hyper_util::rt::TokioIo::new(stream);
     let (mut requests, connection) =
-        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io)
-            .await
-            .unwrap();
+        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io).await.unwrap();
     let driver = tokio::spawn(connection);
-    let request = hyper::Request::get(world.url().as_str())
-        .body(http_body_util::Empty::<bytes::Bytes>::new())
-        .unwrap();
-    assert_eq!(requests.send_request(request).await.unwrap().status(), 200);
-    driver.abort();
+    let request = hyper::Request::get(world.url().as_str()).body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    let first = requests.send_request(request.clone()).await.unwrap();
+    assert_eq!(first.status(), 200);
+    first.into_body().collect().await.unwrap();
+    let ended = timeout(PATIENCE, driver).await;
+    assert!(ended.is_ok(), "the connection goes once what was begun is done");
+    assert!(requests.send_request(request).await.is_err());
 }
 
 #[tokio::test]
@@ -227,30 +177,16 @@ async fn an_endpoint_with_a_secret_answers_401_without_it_and_the_log_tells_who_
     let world = start(&scenario("auth = true", "hosts.old-1 = \"serve\"")).await;
     assert_eq!(get(&world, "old-1").await.unwrap().status, 401);
     let header = format!("Authorization: {}\r\n", world.secret());
-    let answer = request(&world, "old-1", "api.peer.test", "ukai/0.1", &header)
-        .await
-        .unwrap();
+    let answer = request(&world, "old-1", "api.peer.test", "ukai/0.1", &header).await.unwrap();
     assert_eq!(answer.status, 200);
-    request(&world, "old-1", "api.peer.test", "drill-app/1", "")
-        .await
-        .unwrap();
+    request(&world, "old-1", "api.peer.test", "drill-app/1", "").await.unwrap();
     let log = &world.requests()["old-1"];
-    assert_eq!(
-        (log.accepts, log.handshakes, log.requests, log.secrets),
-        (3, 3, 3, 1)
-    );
-    let who: Vec<(Caller, bool, Option<u16>)> = log
-        .calls
-        .iter()
-        .map(|call| (call.who, call.secret, call.status))
-        .collect();
+    assert_eq!((log.accepts, log.handshakes, log.requests, log.secrets), (3, 3, 3, 1));
+    let who: Vec<(Caller, bool, Option<u16>)> =
+        log.calls.iter().map(|call| (call.who, call.secret, call.status)).collect();
     assert_eq!(
         who,
-        [
-            (Caller::Other, false, Some(401)),
-            (Caller::Prober, true, Some(200)),
-            (Caller::App, false, Some(401))
-        ]
+        [(Caller::Other, false, Some(401)), (Caller::Prober, true, Some(200)), (Caller::App, false, Some(401))]
     );
     assert_eq!(log.requests_by(Caller::App), 1);
 }
@@ -261,11 +197,7 @@ async fn a_shifted_clock_shows_in_dates_and_certificates() {
     let key = spki(&get(&world, "old-1").await.unwrap().key.unwrap());
     fault(&mut world, "clock = \"+2h\"").await;
     for site in ["old-1", "control-2"] {
-        let name = if site == "old-1" {
-            "api.peer.test"
-        } else {
-            "control-2.test"
-        };
+        let name = if site == "old-1" { "api.peer.test" } else { "control-2.test" };
         match request(&world, site, name, "curl/8", "").await.unwrap_err() {
             Failure::Tls(error) => assert!(error.contains("not valid yet"), "{error}"),
             other => panic!("{other:?}"),
@@ -274,14 +206,8 @@ async fn a_shifted_clock_shows_in_dates_and_certificates() {
     fault(&mut world, "clock = \"+20m\"").await;
     let answer = get(&world, "old-1").await.unwrap();
     assert_eq!(spki(&answer.key.unwrap()), key);
-    let date = answer
-        .head
-        .lines()
-        .find_map(|line| line.strip_prefix("date: "))
-        .unwrap();
-    let date = jiff::fmt::rfc2822::DateTimeParser::new()
-        .parse_timestamp(date)
-        .unwrap();
+    let date = answer.head.lines().find_map(|line| line.strip_prefix("date: ")).unwrap();
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).unwrap();
     let ahead = date.duration_since(jiff::Timestamp::now()).as_secs();
     assert!((1_100..=1_200).contains(&ahead), "{ahead}");
 }
@@ -289,17 +215,10 @@ async fn a_shifted_clock_shows_in_dates_and_certificates() {
 #[tokio::test]
 async fn controls_fail_by_address_or_are_intercepted_or_are_not_there() {
     let mut world = world("hosts.old-1 = \"serve\"").await;
-    let control =
-        async |world: &_| request(world, "control-1", "control-1.test", "curl/8", "").await;
-    assert!(contains(
-        &control(&world).await.unwrap().issuer,
-        b"Lab Web CA"
-    ));
+    let control = async |world: &_| request(world, "control-1", "control-1.test", "curl/8", "").await;
+    assert!(contains(&control(&world).await.unwrap().issuer, b"Lab Web CA"));
     fault(&mut world, "controls = \"intercepted\"").await;
-    assert!(contains(
-        &control(&world).await.unwrap().issuer,
-        b"Corporate Proxy CA"
-    ));
+    assert!(contains(&control(&world).await.unwrap().issuer, b"Corporate Proxy CA"));
     fault(&mut world, "controls = \"addresses-fail\"").await;
     assert_eq!(control(&world).await.unwrap_err(), Failure::ConnectTimeout);
     fault(&mut world, "controls = \"none\"").await;
@@ -312,21 +231,11 @@ async fn egress_can_be_cut_or_held_to_a_list() {
     let mut world = world("hosts.old-1 = \"serve\"\nhosts.new-1 = \"serve\"").await;
     fault(&mut world, "egress = { allow = [\"old-1\"] }").await;
     assert!(get(&world, "old-1").await.is_ok());
-    assert_eq!(
-        get(&world, "new-1").await.unwrap_err(),
-        Failure::ConnectTimeout
-    );
-    assert!(
-        request(&world, "control-3", "control-3.test", "curl/8", "")
-            .await
-            .is_ok()
-    );
+    assert_eq!(get(&world, "new-1").await.unwrap_err(), Failure::ConnectTimeout);
+    assert!(request(&world, "control-3", "control-3.test", "curl/8", "").await.is_ok());
     fault(&mut world, "egress = \"cut\"").await;
     for site in ["old-1", "new-1", "control-1"] {
-        assert_eq!(
-            get(&world, site).await.unwrap_err(),
-            Failure::ConnectTimeout
-        );
+        assert_eq!(get(&world, site).await.unwrap_err(), Failure::ConnectTimeout);
     }
     fault(&mut world, "egress = \"ok\"").await;
     assert!(get(&world, "new-1").await.is_ok());
@@ -350,9 +259,6 @@ async fn hosts_stand_in_the_network_that_the_scenario_says() {
     assert!(world.address_of("six").unwrap().is_ipv6());
     for label in ["old-1", "far-1", "in-1", "six"] {
         assert_eq!(get(&world, label).await.unwrap().status, 200);
-        assert_eq!(
-            world.label_of(world.address_of(label).unwrap()).as_deref(),
-            Some(label)
-        );
+        assert_eq!(world.label_of(world.address_of(label).unwrap()).as_deref(), Some(label));
     }
 }

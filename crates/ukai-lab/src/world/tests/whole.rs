@@ -16,11 +16,7 @@ async fn calls(options: app::AppOptions, count: usize) -> Vec<CallReport> {
     let mut calls = Vec::new();
     let ended = app::run(options, |report| {
         calls.push(report.clone());
-        if calls.len() < count {
-            Ok(())
-        } else {
-            Err(std::io::ErrorKind::BrokenPipe.into())
-        }
+        if calls.len() < count { Ok(()) } else { Err(std::io::ErrorKind::BrokenPipe.into()) }
     });
     assert!(ended.await.is_err());
     calls
@@ -28,16 +24,13 @@ async fn calls(options: app::AppOptions, count: usize) -> Vec<CallReport> {
 
 /// As the daemon's server would stand there; the lab's own resolver does for the application.
 fn options(world: &World) -> app::AppOptions {
-    app::AppOptions {
-        dns: world.resolver(),
-        every_ms: 20,
-        ..world.app_options()
-    }
+    app::AppOptions { dns: world.resolver(), every_ms: 20, ..world.app_options() }
 }
 
 #[tokio::test]
 async fn worlds_stand_side_by_side() {
-    let text = "authoritative = { A = [\"old-1\"], AAAA = [\"six\"] }\nhosts.old-1 = \"serve\"\nhosts.six = { v6 = true }";
+    let text =
+        "authoritative = { A = [\"old-1\"], AAAA = [\"six\"] }\nhosts.old-1 = \"serve\"\nhosts.six = { v6 = true }";
     let mut worlds = Vec::new();
     for _ in 0..8 {
         worlds.push(world(text).await);
@@ -46,18 +39,10 @@ async fn worlds_stand_side_by_side() {
     let mut slots = std::collections::BTreeSet::new();
     for (number, world) in worlds.iter().enumerate() {
         assert!(slots.insert(world.slot()));
-        assert_eq!(
-            get(world, "old-1").await.unwrap().status,
-            if number == 3 { 500 } else { 200 }
-        );
+        assert_eq!(get(world, "old-1").await.unwrap().status, if number == 3 { 500 } else { 200 });
         assert_eq!(get(world, "six").await.unwrap().status, 200);
         assert_eq!(
-            labels(
-                world,
-                &udp(world.resolver(), &question("api.peer.test.", RecordType::A))
-                    .await
-                    .unwrap()
-            ),
+            labels(world, &udp(world.resolver(), &question("api.peer.test.", RecordType::A)).await.unwrap()),
             ["old-1"]
         );
         assert_eq!(world.requests()["old-1"].requests, 1);
@@ -73,12 +58,10 @@ fn a_slot_is_held_until_it_is_dropped() {
 
 #[tokio::test]
 async fn the_application_calls_through_the_resolver_and_says_how_far_it_came() {
-    let mut world = world("authoritative = { A = [\"old-1\"], ttl = 0 }\nhosts.old-1 = \"serve\"\nhosts.new-1 = \"serve\"").await;
+    let mut world =
+        world("authoritative = { A = [\"old-1\"], ttl = 0 }\nhosts.old-1 = \"serve\"\nhosts.new-1 = \"serve\"").await;
     let good = calls(options(&world), 2).await;
-    assert!(
-        good.iter()
-            .all(|call| call.ok && call.stage == Stage::Ok && call.status == Some(200))
-    );
+    assert!(good.iter().all(|call| call.ok && call.stage == Stage::Ok && call.status == Some(200)));
     assert_eq!(good[0].address, world.address_of("old-1"));
     assert_eq!(world.requests()["old-1"].requests_by(Caller::App), 2);
     for (lines, stage) in [
@@ -95,28 +78,19 @@ async fn the_application_calls_through_the_resolver_and_says_how_far_it_came() {
         assert!(!bad.ok && bad.error.is_some(), "{lines}: {bad:?}");
         assert_eq!(bad.stage, stage, "{lines}: {bad:?}");
     }
-    fault(
-        &mut world,
-        "resolver = \"honest\"\nauthoritative = { A = [\"new-1\"] }",
-    )
-    .await;
+    fault(&mut world, "resolver = \"honest\"\nauthoritative = { A = [\"new-1\"] }").await;
     let healed = calls(options(&world), 1).await.remove(0);
     assert!(healed.ok && healed.address == world.address_of("new-1"));
 }
 
 #[tokio::test]
 async fn a_pinned_application_keeps_its_address_and_its_connection() {
-    let mut world = world("authoritative = { A = [\"old-1\"], ttl = 0 }\nhosts.old-1 = \"serve\"\nhosts.new-1 = \"serve\"").await;
-    let pinned = app::AppOptions {
-        pool: Pool::Pinned,
-        ..options(&world)
-    };
+    let mut world =
+        world("authoritative = { A = [\"old-1\"], ttl = 0 }\nhosts.old-1 = \"serve\"\nhosts.new-1 = \"serve\"").await;
+    let pinned = app::AppOptions { pool: Pool::Pinned, ..options(&world) };
     assert!(calls(pinned.clone(), 3).await.iter().all(|call| call.ok));
     assert_eq!(world.requests()["old-1"].accepts, 1);
-    let moved = super::change(
-        &world,
-        "authoritative = { A = [\"new-1\"] }\nhosts.old-1 = \"refuse\"",
-    );
+    let moved = super::change(&world, "authoritative = { A = [\"new-1\"] }\nhosts.old-1 = \"refuse\"");
     let old = world.address_of("old-1");
     let (first, seen) = tokio::sync::oneshot::channel();
     let mut first = Some(first);
@@ -125,8 +99,7 @@ async fn a_pinned_application_keeps_its_address_and_its_connection() {
         if let Some(first) = first.take() {
             let _ = first.send(report.ok);
         }
-        stop.send(report.clone())
-            .map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+        stop.send(report.clone()).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
     }));
     assert!(seen.await.unwrap());
     world.apply(&moved).await.unwrap();
@@ -144,68 +117,41 @@ async fn a_pinned_application_keeps_its_address_and_its_connection() {
 
 #[tokio::test]
 async fn the_application_signs_its_calls_when_it_is_told_to() {
-    let text = format!(
-        "{}[app]\nsign = true\n",
-        scenario(
-            "",
-            "authoritative = { A = [\"old-1\"] }\nhosts.old-1 = \"serve\""
-        )
-    );
+    let text =
+        format!("{}[app]\nsign = true\n", scenario("", "authoritative = { A = [\"old-1\"] }\nhosts.old-1 = \"serve\""));
     let world = start(&text).await;
-    let listener = tokio::net::TcpListener::bind(world.application_listener())
-        .await
-        .unwrap();
+    let listener = tokio::net::TcpListener::bind(world.application_listener()).await.unwrap();
     let heard = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut bytes = Vec::new();
         while !String::from_utf8_lossy(&bytes).contains("\"peer\"") {
             assert!(stream.read_buf(&mut bytes).await.unwrap() > 0);
         }
-        stream
-            .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         String::from_utf8(bytes).unwrap()
     });
     let report = calls(options(&world), 1);
-    let two = calls(
-        app::AppOptions {
-            every_ms: 50,
-            ..options(&world)
-        },
-        2,
-    );
+    let two = calls(app::AppOptions { every_ms: 50, ..options(&world) }, 2);
     let _ = (report.await, two.await);
     let heard = heard.await.unwrap();
     let token = std::fs::read_to_string(world.token_file()).unwrap();
     assert!(heard.starts_with("POST /v1/application/calls HTTP/1.1\r\n"));
     assert!(heard.contains(&format!("authorization: Bearer {token}\r\n")));
-    assert!(
-        heard.contains("\"host\":\"api.peer.test\"") && heard.contains("\"ok\":true"),
-        "{heard}"
-    );
+    assert!(heard.contains("\"host\":\"api.peer.test\"") && heard.contains("\"ok\":true"), "{heard}");
 }
 
 #[tokio::test]
 async fn the_webhook_keeps_what_comes() {
     let world = world("hosts.old-1 = \"serve\"").await;
-    let mut stream = TcpStream::connect(world.live.layout.webhook())
-        .await
-        .unwrap();
-    let message = "POST /hook HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+    let mut stream = TcpStream::connect(world.live.layout.webhook()).await.unwrap();
+    let message =
+        "POST /hook HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
     stream.write_all(message.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"));
     let heard = world.notifications();
-    assert_eq!(
-        (
-            heard.len(),
-            heard[0].body.as_str(),
-            heard[0].headers["idempotency-key"].as_str()
-        ),
-        (1, "{}", "k1")
-    );
+    assert_eq!((heard.len(), heard[0].body.as_str(), heard[0].headers["idempotency-key"].as_str()), (1, "{}", "k1"));
 }
 
 #[tokio::test]
@@ -214,10 +160,7 @@ async fn the_time_server_tells_the_worlds_time() {
     let before = sntp(world.time_server()).await;
     fault(&mut world, "clock = \"+2h\"").await;
     let after = sntp(world.time_server()).await;
-    assert!(
-        (7_100..=7_300).contains(&(after - before)),
-        "{before} {after}"
-    );
+    assert!((7_100..=7_300).contains(&(after - before)), "{before} {after}");
 }
 
 async fn sntp(server: SocketAddr) -> i64 {
@@ -227,27 +170,16 @@ async fn sntp(server: SocketAddr) -> i64 {
     socket.send_to(&packet, server).await.unwrap();
     let mut answer = [0; 48];
     assert_eq!(socket.recv(&mut answer).await.unwrap(), 48);
-    i64::from(u32::from_be_bytes([
-        answer[40], answer[41], answer[42], answer[43],
-    ]))
+    i64::from(u32::from_be_bytes([answer[40], answer[41], answer[42], answer[43]]))
 }
 
 #[tokio::test]
 async fn the_daemon_is_configured_with_what_the_scenario_gives_and_no_more() {
     let world = world("authoritative = { A = [\"old-1\"] }\nhosts.old-1 = \"serve\"").await;
-    let config: toml::Table = world
-        .daemon_config(std::path::Path::new("/tmp/a \"b\""))
-        .parse()
-        .unwrap();
+    let config: toml::Table = world.daemon_config(std::path::Path::new("/tmp/a \"b\"")).parse().unwrap();
     assert_eq!(config["data_dir"].as_str(), Some("/tmp/a \"b\""));
-    assert_eq!(
-        config["resolver"][0].as_str(),
-        Some(world.resolver().to_string().as_str())
-    );
-    assert_eq!(
-        config["dns"]["listen"][0].as_str(),
-        Some(world.embedded_dns().to_string().as_str())
-    );
+    assert_eq!(config["resolver"][0].as_str(), Some(world.resolver().to_string().as_str()));
+    assert_eq!(config["dns"]["listen"][0].as_str(), Some(world.embedded_dns().to_string().as_str()));
     assert_eq!(config["allow_addresses"].as_array().map(Vec::len), Some(1));
     assert_eq!(config["control"].as_array().map(Vec::len), Some(3));
     let peer = config["peer"][0].as_table().unwrap();
@@ -263,25 +195,13 @@ async fn the_daemon_is_configured_with_what_the_scenario_gives_and_no_more() {
         )
     );
     let world = start(&text).await;
-    let config: toml::Table = world
-        .daemon_config(std::path::Path::new("/d"))
-        .parse()
-        .unwrap();
+    let config: toml::Table = world.daemon_config(std::path::Path::new("/d")).parse().unwrap();
     let peer = config["peer"][0].as_table().unwrap();
     assert_eq!(peer["urls"].as_array().map(Vec::len), Some(2));
-    assert_eq!(
-        (peer["interval"].as_str(), peer["lease"].as_str()),
-        (Some("500ms"), Some("900s"))
-    );
-    assert_eq!(
-        (peer["level"].as_str(), peer["approvals"].as_integer()),
-        (Some("approve"), Some(2))
-    );
+    assert_eq!((peer["interval"].as_str(), peer["lease"].as_str()), (Some("500ms"), Some("900s")));
+    assert_eq!((peer["level"].as_str(), peer["approvals"].as_integer()), (Some("approve"), Some(2)));
     assert_eq!(peer["expect"]["body_contains"].as_str(), Some("o\"k"));
-    assert_eq!(
-        peer["headers"]["Authorization"]["env"].as_str(),
-        Some("UKAI_DRILL_SECRET")
-    );
+    assert_eq!(peer["headers"]["Authorization"]["env"].as_str(), Some("UKAI_DRILL_SECRET"));
     assert_eq!(config["allow_addresses"][1].as_str(), Some("::1/128"));
     assert!(config.contains_key("application") && !config.contains_key("control"));
 }
@@ -291,12 +211,7 @@ async fn history_holds_the_week_that_was_well() {
     let world = world("authoritative = { A = [\"h-1\", \"h-2\", \"h-3\"], ttl = 20, rotate = true }\nhosts.h-1 = \"serve\"\nhosts.h-2 = \"serve\"\nhosts.h-3 = \"serve\"").await;
     let history = world.history();
     assert_eq!(history["identities"][0]["issuer"], "CN=Lab Peer CA");
-    assert_eq!(
-        history["identities"][0]["addresses"]
-            .as_array()
-            .map(Vec::len),
-        Some(3)
-    );
+    assert_eq!(history["identities"][0]["addresses"].as_array().map(Vec::len), Some(3));
     let sets: std::collections::BTreeSet<String> = history["answers"]
         .as_array()
         .unwrap()
@@ -305,14 +220,13 @@ async fn history_holds_the_week_that_was_well() {
         .map(|answer| answer["addresses"].to_string())
         .collect();
     assert_eq!(sets.len(), 3);
+    assert_eq!(history["answers"].as_array().map(Vec::len), Some(12));
     assert_eq!(history["delegation"]["parent_ns"][0], "ns-1.peer.test");
     assert_eq!(history["controls"].as_array().map(Vec::len), Some(3));
     // SHA-256 of {"status":"ok"}
     assert_eq!(
         history["body_sha256"],
-        crate::certs::hex(&<sha2::Sha256 as sha2::Digest>::digest(
-            "{\"status\":\"ok\"}"
-        ))
+        crate::certs::hex(&<sha2::Sha256 as sha2::Digest>::digest("{\"status\":\"ok\"}"))
     );
     assert!(world.describe().iter().any(|line| line.contains("h-2")));
 }
