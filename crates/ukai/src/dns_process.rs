@@ -176,7 +176,11 @@ impl DnsProcess {
             }
             if Instant::now() >= deadline {
                 child.start_kill()?;
-                bail!("the DNS process did not come up within {} s: {}", START_BOUND.as_secs(), tail(&log_file, starts_at));
+                bail!(
+                    "the DNS process did not come up within {} s: {}",
+                    START_BOUND.as_secs(),
+                    tail(&log_file, starts_at)
+                );
             }
             tokio::time::sleep(START_POLL).await;
         }
@@ -216,7 +220,15 @@ fn server_config(config: &Config, state_dir: &StateDir) -> anyhow::Result<Option
         .peers
         .iter()
         .map(|peer| peer.host.as_str())
-        .chain(config.controls.iter().map(|control| control.endpoint.host()).collect::<Vec<_>>().iter().map(String::as_str))
+        .chain(
+            config
+                .controls
+                .iter()
+                .map(|control| control.endpoint.host())
+                .collect::<Vec<_>>()
+                .iter()
+                .map(String::as_str),
+        )
         .filter(|host| host.parse::<std::net::IpAddr>().is_err())
         .map(|host| host.parse::<Name>().with_context(|| format!("{host} is not a name that can be served")))
         .collect::<anyhow::Result<_>>()?;
@@ -292,7 +304,8 @@ mod tests {
 
     #[test]
     fn other_addresses_need_a_restart_and_port_zero_does_not() {
-        let config = |listen: &str| ServerConfig::new(vec![listen.parse().unwrap()], Vec::new(), "a".into(), "b".into());
+        let config =
+            |listen: &str| ServerConfig::new(vec![listen.parse().unwrap()], Vec::new(), "a".into(), "b".into());
         let served = config("127.0.0.1:5300");
         let status = Status {
             overrides: Vec::new(),

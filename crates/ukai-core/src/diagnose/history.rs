@@ -1,6 +1,6 @@
 //! What normal looked like: learned in peace, the measure of everything in an incident.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -26,6 +26,9 @@ pub struct History {
     pub controls: BTreeSet<String>,
     /// Issuers that the controls showed in peace, as `control issuer`.
     pub control_issuers: BTreeSet<String>,
+    /// HTTP status that each endpoint gave in peace to somebody without secrets, where it needs them.
+    #[serde(default)]
+    pub unauthenticated: BTreeMap<String, u16>,
 }
 
 /// Somebody who proved to be the peer.
@@ -108,6 +111,12 @@ impl History {
                 self.answers.push(seen);
             }
         }
+    }
+
+    /// Since when the authority has given this address without a break, as far as was seen.
+    pub fn authority_gives_since(&self, address: IpAddr) -> Option<Timestamp> {
+        let seen = self.answers.iter().rev().filter(|answer| answer.source == Source::Authority);
+        seen.take_while(|answer| answer.addresses.contains(&address)).map(|answer| answer.first_seen).last()
     }
 
     /// The last set that the authority was seen to give.

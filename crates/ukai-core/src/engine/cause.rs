@@ -25,6 +25,8 @@ use crate::plan::{Plan, Refusal, Selection, draw_up, is_overridable, select};
 const GATHER_AGAIN_S: [i64; 5] = [10, 30, 60, 120, 300];
 /// Calls of the application that go with the evidence.
 const CALLS_WITH_EVIDENCE: usize = 10;
+/// How long a new identity must be what everybody leads to before it counts as the peer's.
+const NEW_IDENTITY_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// A set seen again is written to the history at most this often.
 const LEARNED_AGAIN: SignedDuration = SignedDuration::from_hours(1);
 
@@ -456,28 +458,48 @@ fn learn(reading: &Reading) -> Option<History> {
             }
         }
     }
-    let unanimous = matches!(&reading.authority, Authority::Agreed(_))
-        && evidence.canary != Canary::Intercepted(String::new())
-        && !matches!(evidence.canary, Canary::Intercepted(_))
-        && reading.delegation_changed().is_none();
     learn_delegation(reading, &mut history);
     learn_answers(reading, &mut history);
     for address in &reading.proved {
         let Some(identity) = reading.identity(*address) else { continue };
-        let vouched = match reading.continuity(*address) {
-            Continuity::Continuous(_) | Continuity::NoHistory => true,
-            // A new key is learned only where nobody disagrees and it came in peace.
-            Continuity::Broken { .. } => {
-                unanimous && reading.independents.as_ref().is_some_and(|set| set.contains(address))
-            }
-            Continuity::NoIdentity => false,
-        };
         let led_to = reading.our_set.contains(address) || reading.authority_set.contains(address);
-        if vouched && led_to {
+        if led_to && is_vouched(reading, &history, *address) {
             history.learn_identity(&identity.key_sha256, &identity.issuer, *address);
+            learn_unauthenticated(reading, &mut history, *address);
         }
     }
     is_news(before, &history).then_some(history)
+}
+
+/// Who may be remembered as the peer. A new identity is learned only after every server has led to it for a day:
+/// hijacks last hours, and one that was learned would be continuous ever after.
+fn is_vouched(reading: &Reading, history: &History, address: IpAddr) -> bool {
+    match reading.continuity(address) {
+        Continuity::Continuous(_) | Continuity::NoHistory => true,
+        Continuity::NoIdentity => false,
+        Continuity::Broken { .. } => {
+            let now = reading.evidence().started_at;
+            let stable = history
+                .authority_gives_since(address)
+                .is_some_and(|since| now.duration_since(since) >= NEW_IDENTITY_AFTER);
+            stable
+                && matches!(&reading.authority, Authority::Agreed(set) if set.contains(&address))
+                && reading.independents.as_ref().is_some_and(|set| set.contains(&address))
+                && reading.evidence().canary == Canary::Clean
+                && reading.delegation_changed().is_none()
+        }
+    }
+}
+
+fn learn_unauthenticated(reading: &Reading, history: &mut History, address: IpAddr) {
+    if !reading.case.peer.needs_secret {
+        return;
+    }
+    for proof in reading.candidate(address).into_iter().flat_map(|candidate| &candidate.proofs) {
+        if let Some(http) = &proof.result.http {
+            history.unauthenticated.insert(proof.endpoint.clone(), http.status);
+        }
+    }
 }
 
 fn learn_delegation(reading: &Reading, history: &mut History) {
@@ -512,6 +534,7 @@ fn is_news(before: &History, after: &History) -> bool {
         || before.controls != after.controls
         || before.control_issuers != after.control_issuers
         || before.since != after.since
+        || before.unauthenticated != after.unauthenticated
         || before.answers.len() != after.answers.len()
     {
         return true;

@@ -101,6 +101,11 @@ pub const GUARDS: &[Guard] = &[
         judge: proof,
     },
     Guard {
+        name: "unauthenticated_answer",
+        doc: "An endpoint that needs secrets answers a candidate's probe, which has none, as it did in peace.",
+        judge: unauthenticated_answer,
+    },
+    Guard {
         name: "verified_tls",
         doc: "Without verified TLS there is no identity: only a pin that an operator gave.",
         judge: verified_tls,
@@ -338,6 +343,31 @@ fn proof(proposal: &Proposal) -> Ruling {
             .and_then(|candidate| candidate.first_failure())
             .map_or("it was not probed often enough".to_owned(), |failure| failure.detail.clone());
         return Ruling::Refuse(format!("{address} did not prove itself: {why}"));
+    }
+    Ruling::Pass
+}
+
+fn unauthenticated_answer(proposal: &Proposal) -> Ruling {
+    let reading = proposal.reading;
+    if !reading.case.peer.needs_secret {
+        return Ruling::Pass;
+    }
+    for address in &proposal.selection.addresses {
+        for proof in reading.candidate(*address).into_iter().flat_map(|candidate| &candidate.proofs) {
+            let Some(before) = reading.case.history.unauthenticated.get(&proof.endpoint) else {
+                return Ruling::Person(format!(
+                    "{} needs a secret, and what it answers without one was never seen in peace",
+                    proof.endpoint
+                ));
+            };
+            let now = proof.result.http.as_ref().map(|http| http.status);
+            if now != Some(*before) {
+                return Ruling::Refuse(format!(
+                    "without the secret {address} answers {}, and the peer answered {before} in peace",
+                    now.map_or("nothing".to_owned(), |status| status.to_string())
+                ));
+            }
+        }
     }
     Ruling::Pass
 }

@@ -346,6 +346,7 @@ pub fn history() -> History {
         delegation: Some(SeenDelegation { zone: "peer.example".into(), parent_ns: names(), child_ns: names() }),
         controls: controls().into_iter().collect(),
         control_issuers: controls().into_iter().map(|control| format!("{control} CN=Web CA")).collect(),
+        unauthenticated: BTreeMap::new(),
     }
 }
 

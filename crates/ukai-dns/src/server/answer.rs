@@ -105,7 +105,7 @@ impl Answerer {
         }
         if let Some(answer) = self.forwarder.cached(&Key::of(&query)) {
             self.count(|counters| &counters.hits);
-            return answer.respond(Instant::now(), reply);
+            return answer.respond(Instant::now(), settings.ttl_cap(&query.name), reply);
         }
         if !query.recursion_desired {
             return self.refuse(reply, Some(ExtendedError::NOT_AUTHORITATIVE));
@@ -116,7 +116,8 @@ impl Answerer {
 
     pub async fn forward(&self, query: &Query, limit: Limit) -> Vec<u8> {
         let answer = self.forwarder.fetch(Key::of(query)).await;
-        answer.respond(Instant::now(), |response| query.answer(response, limit.octets(query)))
+        let cap = self.settings().ttl_cap(&query.name);
+        answer.respond(Instant::now(), cap, |response| query.answer(response, limit.octets(query)))
     }
 
     /// For a query that there is no room for.

@@ -103,12 +103,12 @@ impl Answer {
         }
     }
 
-    /// Hands the answer, as it is at `now`, to `compose`.
-    pub fn respond<T>(&self, now: Instant, compose: impl FnOnce(&Response<'_>) -> T) -> T {
+    /// Hands the answer, as it is at `now` and with no time to live above `cap`, to `compose`.
+    pub fn respond<T>(&self, now: Instant, cap: u32, compose: impl FnOnce(&Response<'_>) -> T) -> T {
         let age = u32::try_from(now.saturating_duration_since(self.stored).as_secs()).unwrap_or(u32::MAX);
         let mut body = self.body.clone();
         for &at in &self.ttl_offsets {
-            set_ttl(&mut body, at, ttl_at(&self.body, at).saturating_sub(age));
+            set_ttl(&mut body, at, ttl_at(&self.body, at).saturating_sub(age).min(cap));
         }
         compose(&Response {
             rcode: self.rcode,

@@ -63,6 +63,9 @@ impl ServerConfig {
     }
 }
 
+/// That of an override: a watched name changes hands no slower with one than without.
+pub const WATCHED_TTL_MAX_S: u32 = 10;
+
 /// What can change while the server runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +80,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// No answer for a watched name stays in a client for longer than this, so that an override, and the end of one,
+    /// takes effect within seconds also where a client has a cache of its own. Our own cache keeps the peer's TTL.
+    pub(crate) fn ttl_cap(&self, name: &Name) -> u32 {
+        if self.watched.contains(name) { WATCHED_TTL_MAX_S } else { u32::MAX }
+    }
+
     pub(crate) fn allows(&self, client: IpAddr) -> bool {
         let client = client.to_canonical();
         self.allow_clients.iter().any(|network| network.contains(&client))

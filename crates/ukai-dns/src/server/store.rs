@@ -141,7 +141,8 @@ impl Store {
             return Ok(None);
         };
         let standing = &self.leases[index].record;
-        if generation.is_some_and(|generation| generation != standing.generation) {
+        // Whoever clears a generation knows of every one before it; a newer one was set by somebody else.
+        if generation.is_some_and(|generation| generation < standing.generation) {
             return Err(conflict(standing).into());
         }
         let lease = self.leases.remove(index);

@@ -239,3 +239,18 @@ async fn upstreams_speak_tcp_as_well() {
     let server = Running::start(config).await;
     assert_eq!(addresses(&server.ask("www.example.com", RecordType::A).await), ["192.0.2.1"]);
 }
+
+/// A client with a cache of its own must not hold on to what an override is about to replace.
+#[tokio::test]
+async fn a_watched_name_is_never_given_for_long() {
+    let peer = Peer::start(|query, _| Some(answer(query))).await;
+    let dir = directory();
+    let server = Running::start(config(dir.path(), &[peer.address])).await;
+    for _ in 0..2 {
+        let watched = server.ask("api.peer.test", RecordType::A).await;
+        assert!(watched.answers[0].ttl <= 10, "{watched:?}");
+    }
+    assert_eq!(peer.queries(), 1, "our own cache keeps the peer's time to live");
+    let other = server.ask("www.peer.test", RecordType::A).await;
+    assert!(other.answers[0].ttl > 10);
+}

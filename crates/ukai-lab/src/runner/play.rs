@@ -32,6 +32,10 @@ const SETTLE: Ms = 8_000;
 const HARD_END: Ms = 75_000;
 /// Once everything is judged, how long the report of a healed incident is waited for.
 const REPORT_WITHIN: Ms = 6_000;
+/// Without a turn for so long, nothing more is coming: what does not hold by then does not hold.
+const GIVE_UP: Ms = 3 * SETTLE;
+/// Nor is it given up before that many probes could have been made: slow peers are watched slowly.
+const GIVE_UP_PROBES: u32 = 8;
 /// How often it is looked whether everything is as before, after the last heal.
 const LOOK_EVERY: Ms = 700;
 const TICK: Duration = Duration::from_millis(100);
@@ -477,8 +481,11 @@ impl<'a> Play<'a> {
         }
         let pending = self.agenda.iter().any(|(_, step)| matches!(step, Step::Fault(_) | Step::Heal(_)));
         let checks: Vec<Check> = judge::judge(self.scenario, &self.seen);
-        if pending || checks.iter().any(|check| !check.held) {
+        if pending {
             return false;
+        }
+        if checks.iter().any(|check| !check.held) {
+            return now >= self.given_up_at();
         }
         match self.seen.last_heal {
             None => now >= self.settled_at(),
@@ -487,8 +494,18 @@ impl<'a> Play<'a> {
     }
 
     fn settled_at(&self) -> Ms {
-        let last_fault = self.seen.last_fault.unwrap_or(0);
-        last_fault.max(self.seen.last_turn()) + SETTLE
+        self.last_change() + SETTLE
+    }
+
+    fn given_up_at(&self) -> Ms {
+        let probes = self.scenario.peer.interval.map_or(HARD_END, |interval| ms(interval * GIVE_UP_PROBES));
+        self.last_change() + GIVE_UP.max(probes)
+    }
+
+    /// Of the world, or of the daemon's mind.
+    fn last_change(&self) -> Ms {
+        let world = self.seen.last_fault.max(self.seen.last_heal).unwrap_or(0);
+        world.max(self.seen.last_turn())
     }
 
     /// A healed incident is closed and reported; for that the drill waits a little, and does not judge it.

@@ -101,7 +101,7 @@ mod tests {
         std::fs::create_dir(directory.path().join("dns")).unwrap();
         let file = directory.path().join("dns").join(OVERRIDES_FILE);
         std::fs::write(&file, r#"{"version":1,"overrides":[{"id":"o-1"}]}"#).unwrap();
-        assert_eq!(files(directory.path(), DEPTH), [file.clone()]);
+        assert_eq!(files(directory.path(), DEPTH), std::slice::from_ref(&file));
         assert_eq!(stored(&file).unwrap(), 1);
         std::fs::write(&file, "{").unwrap();
         assert!(stored(&file).is_err());

@@ -20,7 +20,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// `zero` is when the peer was first seen healthy; before that, times are negative.
+    /// `zero` is when the peer was first seen healthy; until then every time is 0.
     pub(super) fn at(now: Ms, zero: Option<Ms>, event: DrillEvent) -> Told {
         let t = match zero {
             Some(zero) => (now as f64 - zero as f64) / 1000.0,

@@ -151,6 +151,14 @@ fn duration(time: Duration) -> String {
     if millis.is_multiple_of(1_000) { format!("\"{}s\"", millis / 1_000) } else { format!("\"{millis}ms\"") }
 }
 
+/// What each endpoint answered in peace to somebody without the secret.
+fn unauthenticated(world: &World) -> serde_json::Value {
+    if !world.scenario.peer.auth {
+        return json!({});
+    }
+    world.urls().iter().map(|url| (url.to_string(), json!(401))).collect::<serde_json::Map<_, _>>().into()
+}
+
 pub(super) fn history(world: &World) -> serde_json::Value {
     let until = Timestamp::now();
     let since = until.checked_sub(HISTORY).unwrap_or(until);
@@ -175,6 +183,7 @@ pub(super) fn history(world: &World) -> serde_json::Value {
         "answers": answers(world, &state, since, until),
         "delegation": { "zone": world.live.names.home, "parent_ns": servers, "child_ns": servers },
         "controls": control_urls(world),
+        "unauthenticated": unauthenticated(world),
         "body_sha256": hex(&Sha256::digest(&world.live.healthy.1)),
     })
 }

@@ -39,7 +39,7 @@ impl Place {
             return Ok(self.resolver.clone());
         }
         let system = SystemResolver::read(Path::new(RESOLV_CONF))
-            .map_err(|error| Failed::new(USAGE, format!("{error}; give a resolver with --resolver")))?;
+            .map_err(|error| Failed::with(USAGE, format!("{error}; give a resolver with --resolver")))?;
         Ok(system.servers)
     }
 
@@ -51,15 +51,16 @@ impl Place {
     pub fn prober(&self, chosen: &[IpAddr]) -> anyhow::Result<Prober> {
         let mut allow = self.allow.clone();
         allow.extend(chosen.iter().map(|address| IpNet::from(*address)));
-        let options = ProberOptions { extra_roots: self.ca_pem()?.into_iter().collect(), allow, ..ProberOptions::default() };
-        Prober::new(options).map_err(|error| Failed::new(USAGE, format!("{}: {error}", self.ca_shown())))
+        let options =
+            ProberOptions { extra_roots: self.ca_pem()?.into_iter().collect(), allow, ..ProberOptions::default() };
+        Prober::new(options).map_err(|error| Failed::with(USAGE, format!("{}: {error}", self.ca_shown())))
     }
 
     fn ca_pem(&self) -> anyhow::Result<Option<Vec<u8>>> {
         let Some(path) = &self.ca else { return Ok(None) };
         read_bounded(path, CA_FILE_MAX)
             .with_context(|| format!("the CA file {} cannot be read", path.display()))
-            .map_err(|error| Failed::new(USAGE, format!("{error:#}; --ca wants a PEM file")))
+            .map_err(|error| Failed::with(USAGE, format!("{error:#}; --ca wants a PEM file")))
             .map(Some)
     }
 
@@ -74,8 +75,8 @@ pub fn certificates(place: &Place) -> anyhow::Result<Vec<CertificateDer<'static>
     let read = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     match read {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(Failed::new(USAGE, format!("{} holds no certificate; --ca wants a PEM file", place.ca_shown()))),
-        Err(error) => Err(Failed::new(USAGE, format!("{} is not a PEM file: {error:?}", place.ca_shown()))),
+        Ok(_) => Err(Failed::with(USAGE, format!("{} holds no certificate; --ca wants a PEM file", place.ca_shown()))),
+        Err(error) => Err(Failed::with(USAGE, format!("{} is not a PEM file: {error:?}", place.ca_shown()))),
     }
 }
 

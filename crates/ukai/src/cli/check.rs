@@ -41,15 +41,14 @@ struct Checked<'a> {
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let endpoint = Endpoint::parse(&args.url)
-        .map_err(|error| Failed::new(USAGE, format!("this URL cannot be checked: {error}")))?;
+        .map_err(|error| Failed::with(USAGE, format!("this URL cannot be checked: {error}")))?;
     let prober = args.place.prober(&args.address)?;
     let resolution = resolution(&args, &endpoint).await?;
     let path = if args.address.is_empty() { Path::Bypass } else { Path::Chosen };
     let host = endpoint.host();
     let round = Round { peer: &host, path, started_at: Timestamp::now(), resolution };
-    let observation = prober
-        .probe_all(round, &endpoint, &Expectation::default(), &Request::default(), &Timeouts::default())
-        .await;
+    let observation =
+        prober.probe_all(round, &endpoint, &Expectation::default(), &Request::default(), &Timeouts::default()).await;
     let healthy = !observation.any_failed();
     if args.json {
         let checked = Checked {
@@ -105,7 +104,11 @@ fn print(endpoint: &Endpoint, observation: &Observation) {
         anstream::println!("  the resolver adds: {error}");
     }
     if resolution.addresses_total > resolution.addresses.len() {
-        anstream::println!("  {} addresses, of which {} were probed", resolution.addresses_total, resolution.addresses.len());
+        anstream::println!(
+            "  {} addresses, of which {} were probed",
+            resolution.addresses_total,
+            resolution.addresses.len()
+        );
     }
     if !observation.results.is_empty() {
         anstream::println!();
@@ -118,7 +121,10 @@ fn print(endpoint: &Endpoint, observation: &Observation) {
         facts(result);
     }
     if observation.results.iter().any(was_not_allowed) {
-        anstream::println!("{}", Painted(Tone::Faint, "to contact it all the same, give it with --address, or its network with --allow"));
+        anstream::println!(
+            "{}",
+            Painted(Tone::Faint, "to contact it all the same, give it with --address, or its network with --allow")
+        );
     }
     let proxies = proxy_environment();
     if !proxies.is_empty() {
@@ -157,8 +163,13 @@ fn stages(results: &[AddressResult]) -> Table {
 fn facts(result: &AddressResult) {
     if let Some(identity) = &result.identity {
         let trusted = if identity.verified { "verified" } else { "not verified" };
-        let protocol = [identity.version.as_deref(), identity.alpn.as_deref()].into_iter().flatten().collect::<Vec<_>>();
-        anstream::println!("  certificate  {} ({trusted}), chain of {}", names(&identity.names, identity.names_total), identity.chain_length);
+        let protocol =
+            [identity.version.as_deref(), identity.alpn.as_deref()].into_iter().flatten().collect::<Vec<_>>();
+        anstream::println!(
+            "  certificate  {} ({trusted}), chain of {}",
+            names(&identity.names, identity.names_total),
+            identity.chain_length
+        );
         anstream::println!("  issuer       {}", identity.issuer);
         anstream::println!("  valid        {:.0} to {:.0}", identity.not_before, identity.not_after);
         anstream::println!("  key          sha256 {}", identity.key_sha256);

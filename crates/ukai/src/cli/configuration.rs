@@ -34,8 +34,8 @@ pub enum Command {
 }
 
 pub fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
-    let text = template(&args.url)
-        .map_err(|error| Failed::new(USAGE, format!("this URL cannot be watched: {error}")))?;
+    let text =
+        template(&args.url).map_err(|error| Failed::with(USAGE, format!("this URL cannot be watched: {error}")))?;
     if args.output.as_os_str() == "-" {
         print!("{text}");
         return Ok(ExitCode::from(DONE));
@@ -43,8 +43,9 @@ pub fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
     let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o640).open(&args.output) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let message = format!("{} exists and is left as it is; choose another with --output", args.output.display());
-            return Err(Failed::new(USAGE, message));
+            let message =
+                format!("{} exists and is left as it is; choose another with --output", args.output.display());
+            return Err(Failed::with(USAGE, message));
         }
         Err(error) => return Err(error).with_context(|| format!("{} cannot be written", args.output.display())),
     };
@@ -57,11 +58,16 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Schema => println!("{}", serde_json::to_string_pretty(&json_schema())?),
         Command::Check { file } => {
-            let config = Config::load(&file).map_err(|error| Failed::new(USAGE, error.to_string()))?;
+            let config = Config::load(&file).map_err(|error| Failed::with(USAGE, error.to_string()))?;
             for warning in &config.warnings {
                 anstream::eprintln!("{} {warning}", Painted(Tone::Warning, "warning:"));
             }
-            anstream::println!("{} is in order: {} peer(s), {} control(s)", file.display(), config.peers.len(), config.controls.len());
+            anstream::println!(
+                "{} is in order: {} peer(s), {} control(s)",
+                file.display(),
+                config.peers.len(),
+                config.controls.len()
+            );
         }
     }
     Ok(ExitCode::from(DONE))

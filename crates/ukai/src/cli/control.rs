@@ -81,7 +81,10 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
     }
     if !status["frozen"].is_null() {
         let by = text(&status["frozen"]["by"]["name"]);
-        anstream::println!("{}", Painted(Tone::Warning, format_args!("frozen by {by}: no automatic change until `ukai thaw`")));
+        anstream::println!(
+            "{}",
+            Painted(Tone::Warning, format_args!("frozen by {by}: no automatic change until `ukai thaw`"))
+        );
     }
     let mut table = Table::with_header(&["peer", "host", "level", "alarms", "incident", "override", "verdict"]);
     for peer in status["peers"].as_array().into_iter().flatten() {
@@ -110,17 +113,17 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
 
 pub async fn incidents(args: IncidentsArgs) -> anyhow::Result<ExitCode> {
     let value = args.show.daemon.call(Op::Incidents).await?;
-    let incidents: Vec<Incident> = serde_json::from_value(value.clone()).context("the daemon's answer is not understood")?;
+    let incidents: Vec<Incident> =
+        serde_json::from_value(value.clone()).context("the daemon's answer is not understood")?;
     let Some(id) = &args.id else {
         if args.show.json {
             return json(&value);
         }
         return table_of(&incidents);
     };
-    let incident = incidents
-        .iter()
-        .find(|incident| &incident.id == id)
-        .ok_or_else(|| Failed::new(REFUSED, format!("there is no incident {id} among the recent ones; `ukai incidents` lists them")))?;
+    let incident = incidents.iter().find(|incident| &incident.id == id).ok_or_else(|| {
+        Failed::with(REFUSED, format!("there is no incident {id} among the recent ones; `ukai incidents` lists them"))
+    })?;
     if args.show.json {
         return json(&serde_json::to_value(incident)?);
     }
@@ -132,10 +135,18 @@ pub async fn incidents(args: IncidentsArgs) -> anyhow::Result<ExitCode> {
         incident.class.name(),
         incident.failing_since,
         incident.opened_at,
-        incident.closed_at.map(|at| format!("; closed {at:.0}: {}", incident.close_reason.as_deref().unwrap_or(""))).unwrap_or_default(),
+        incident
+            .closed_at
+            .map(|at| format!("; closed {at:.0}: {}", incident.close_reason.as_deref().unwrap_or("")))
+            .unwrap_or_default(),
     );
     for refusal in &incident.refusals {
-        anstream::println!("  {} {}: {}", Painted(Tone::Warning, "an override is refused by"), refusal.guard, refusal.reason);
+        anstream::println!(
+            "  {} {}: {}",
+            Painted(Tone::Warning, "an override is refused by"),
+            refusal.guard,
+            refusal.reason
+        );
     }
     if let Some(over) = &incident.r#override {
         anstream::println!("  override {over}; see `ukai plan {over}`");
@@ -203,7 +214,14 @@ pub async fn overrides(args: ShowArgs) -> anyhow::Result<ExitCode> {
         let now = served.get(&over.id).map_or_else(|| "no".to_owned(), |served| list(&served.addresses));
         table.row(
             tone,
-            vec![over.id.clone(), over.plan.host.clone(), over.phase.name().to_owned(), list(&over.addresses), until, now],
+            vec![
+                over.id.clone(),
+                over.plan.host.clone(),
+                over.phase.name().to_owned(),
+                list(&over.addresses),
+                until,
+                now,
+            ],
         );
     }
     for unknown in served.values().filter(|served| !overrides.iter().any(|over| over.id == served.id)) {
@@ -233,14 +251,23 @@ pub async fn plan(args: OneArgs) -> anyhow::Result<ExitCode> {
 /// The plan as somebody reads it who is about to say yes.
 pub fn print_plan(over: &Override) {
     let plan = &over.plan;
-    let row = |name: &str, text: String| anstream::println!("  {} {text}", Painted(Tone::Faint, format_args!("{name:<11}")));
+    let row =
+        |name: &str, text: String| anstream::println!("  {} {text}", Painted(Tone::Faint, format_args!("{name:<11}")));
     anstream::println!("{} for {}: {}", Painted(Tone::Strong, &over.id), plan.host, over.phase.name());
     row("incident", format!("{}, {}", plan.incident, plan.verdict));
     row("serve", format!("{} ({}, TTL {} s)", list(&plan.addresses), plan.mode.name(), plan.ttl_s));
     row("in place of", plan.existing.clone());
     row("types", plan.types.clone());
     row("sources", list(&plan.sources));
-    row("must prove", format!("keys {}; issuers {}; networks {}", list(&plan.anchors.keys), list(&plan.anchors.issuers), list(&plan.anchors.networks)));
+    row(
+        "must prove",
+        format!(
+            "keys {}; issuers {}; networks {}",
+            list(&plan.anchors.keys),
+            list(&plan.anchors.issuers),
+            list(&plan.anchors.networks)
+        ),
+    );
     row("lease", format!("{} s, reverted after {} good checks in a row", plan.lease_s, plan.revert_after));
     row("inverse", plan.inverse.clone());
     row("approvals", format!("{} of {}", over.approvals.len(), plan.approvals));

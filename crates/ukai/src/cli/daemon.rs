@@ -40,7 +40,7 @@ impl Daemon {
 
     pub async fn connect(&self) -> anyhow::Result<SocketClient> {
         let path = self.socket_path()?;
-        SocketClient::connect(&path).await.map_err(|error| Failed::new(NO_DAEMON, error.to_string()))
+        SocketClient::connect(&path).await.map_err(|error| Failed::with(NO_DAEMON, error.to_string()))
     }
 
     pub async fn call(&self, op: Op) -> anyhow::Result<Value> {
@@ -79,7 +79,7 @@ impl Daemon {
         };
         read()
             .with_context(|| format!("{} cannot be read", file.display()))
-            .map_err(|error| Failed::new(USAGE, format!("{error:#}")))
+            .map_err(|error| Failed::with(USAGE, format!("{error:#}")))
     }
 }
 
@@ -94,7 +94,7 @@ pub fn failed(error: CallError) -> anyhow::Error {
         CallError::Refused(_) => REFUSED,
         CallError::Closed | CallError::Timeout | CallError::Protocol(_) | CallError::Io(_) => BROKEN,
     };
-    Failed::new(code, error.to_string())
+    Failed::with(code, error.to_string())
 }
 
 #[cfg(test)]

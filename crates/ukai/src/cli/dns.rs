@@ -42,7 +42,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         // Fails only where we lead a process group already, and then there is no session to leave.
         let _ = rustix::process::setsid();
     }
-    let server = Server::start(config).await.map_err(|error| Failed::new(USAGE, error.to_string()))?;
+    let server = Server::start(config).await.map_err(|error| Failed::with(USAGE, error.to_string()))?;
     tracing::info!(listen = ?server.local_addresses(), process = std::process::id(), "the DNS server answers");
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;

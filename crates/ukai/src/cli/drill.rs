@@ -3,6 +3,7 @@
 mod narration;
 mod score;
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use ukai_lab::runner::{DrillOptions, DrillOutcome, Keep, Told, run_drill};
 use ukai_lab::scenario::Scenario;
 
 use super::ask::read_bounded;
-use super::paint::{Painted, Table, Tone};
+use super::paint::{Table, Tone};
 use super::{BROKEN, DONE, Failed, USAGE};
 use narration::Narration;
 
@@ -56,19 +57,19 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.list {
         return list(args.json);
     }
-    let stop = stop_on_signals()?;
+    let (stop, stopped) = stop_on_signals()?;
     let ukai = std::env::current_exe().context("cannot find out which program this is")?;
     let keep = match (args.keep, args.all) {
         (true, _) => Keep::Everything,
         (false, true) => Keep::Nothing,
         (false, false) => Keep::Reports,
     };
-    let options = DrillOptions { ukai, keep, stop };
+    let options = DrillOptions { ukai, keep, stop: stopped };
     let outcomes = if args.all {
         let scenarios = ENTRIES.iter().map(|entry| entry.parse().map_err(usage)).collect::<Result<Vec<_>, _>>()?;
         play_side_by_side(scenarios, &options, usize::from(args.jobs), args.json).await?
     } else {
-        play_in_turn(&chosen(&args.scenario)?, &options, args.json).await
+        play_in_turn(&chosen(&args.scenario)?, &options, &stop, args.json).await
     };
     let passed = outcomes.iter().all(|outcome| outcome.passed);
     Ok(ExitCode::from(if passed { DONE } else { BROKEN }))
@@ -109,26 +110,31 @@ fn chosen(written: &str) -> anyhow::Result<Vec<Scenario>> {
             None => "`ukai drill --list` lists what is built in".to_owned(),
         };
         let message = format!("{written} is neither a file nor the id of a built-in scenario; {hint}");
-        return Err(Failed::new(USAGE, message));
+        return Err(Failed::with(USAGE, message));
     }
-    let bytes = read_bounded(path, FILE_MAX).map_err(|error| Failed::new(USAGE, format!("{error:#}")))?;
-    let text = String::from_utf8(bytes).map_err(|_| Failed::new(USAGE, format!("{written} is not UTF-8 text")))?;
+    let bytes = read_bounded(path, FILE_MAX).map_err(|error| Failed::with(USAGE, format!("{error:#}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| Failed::with(USAGE, format!("{written} is not UTF-8 text")))?;
     Ok(vec![Scenario::parse(&text, written).map_err(usage)?])
 }
 
 fn usage(error: impl std::error::Error) -> anyhow::Error {
-    Failed::new(USAGE, error.to_string())
+    Failed::with(USAGE, error.to_string())
 }
 
-async fn play_in_turn(scenarios: &[Scenario], options: &DrillOptions, json: bool) -> Vec<DrillOutcome> {
+async fn play_in_turn(
+    scenarios: &[Scenario],
+    options: &DrillOptions,
+    stop: &watch::Sender<bool>,
+    json: bool,
+) -> Vec<DrillOutcome> {
     let mut outcomes = Vec::new();
     for scenario in scenarios {
         let mut narration = Narration::default();
         let mut tell = |told: Told| {
-            if json {
-                print_json(&told);
-            } else {
-                narration.tell(&told);
+            let read = if json { print_json(&told) } else { narration.tell(&told) };
+            if read.is_err() {
+                // Nobody reads any more, as after `ukai drill | head`.
+                stop.send_replace(true);
             }
         };
         outcomes.push(run_drill(scenario, options, &mut tell).await);
@@ -187,26 +193,26 @@ fn progress(drills: usize, hidden: bool) -> ProgressBar {
     bar
 }
 
-fn print_json(told: &Told) {
-    match serde_json::to_string(told) {
-        Ok(line) => println!("{line}"),
-        Err(error) => anstream::eprintln!("{}", Painted(Tone::Bad, error)),
-    }
+fn print_json(told: &Told) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, told)?;
+    out.write_all(b"\n")?;
+    out.flush()
 }
 
 /// Ctrl-C and SIGTERM end a drill in good order: nothing of it may go on running.
-fn stop_on_signals() -> anyhow::Result<watch::Receiver<bool>> {
+fn stop_on_signals() -> anyhow::Result<(Arc<watch::Sender<bool>>, watch::Receiver<bool>)> {
     let (stop, stopped) = watch::channel(false);
+    let stop = Arc::new(stop);
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let stopper = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        stop.send_replace(true);
-        // The channel stays open: a drill that starts later must see it too.
-        stop.closed().await;
+        stopper.send_replace(true);
     });
-    Ok(stopped)
+    Ok((stop, stopped))
 }

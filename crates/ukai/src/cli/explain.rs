@@ -121,11 +121,11 @@ fn judge(saved: &Saved) -> Verdict {
 
 fn load(file: &Path) -> anyhow::Result<Saved> {
     let bytes = read_bounded(file, SAVED_MAX)
-        .map_err(|error| Failed::new(USAGE, format!("{} cannot be read: {error}", file.display())))?;
+        .map_err(|error| Failed::with(USAGE, format!("{} cannot be read: {error}", file.display())))?;
     let saved: Saved = serde_json::from_slice(&bytes)
-        .map_err(|error| Failed::new(USAGE, format!("{} is not evidence kept by --save: {error}", file.display())))?;
+        .map_err(|error| Failed::with(USAGE, format!("{} is not evidence kept by --save: {error}", file.display())))?;
     if saved.version != SAVED_VERSION {
-        return Err(Failed::new(
+        return Err(Failed::with(
             USAGE,
             format!("{} has version {}; this ukai reads version {SAVED_VERSION}", file.display(), saved.version),
         ));
@@ -154,7 +154,7 @@ async fn look(args: &Args) -> anyhow::Result<Saved> {
 fn config(args: &Args) -> anyhow::Result<Config> {
     let host = args.host.clone().unwrap_or_default();
     let url = if host.contains("://") { host.clone() } else { format!("https://{host}:{}{}", args.port, args.path) };
-    let usage = |message: String| Failed::new(USAGE, message);
+    let usage = |message: String| Failed::with(USAGE, message);
     let mut config = Config::from_urls(&[&url]).map_err(|error| usage(error.to_string()))?;
     if let Some(file) = &args.config {
         let written = Config::load(file).map_err(|error| usage(error.to_string()))?;

@@ -1,6 +1,6 @@
 //! `ukai history import`: what normal looked like, from a record of the past that an operator vouches for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,9 +10,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use ukai_core::diagnose::evidence::Source;
-use ukai_core::diagnose::history::{
-    ANSWERS_MAX, History, IDENTITIES_MAX, ProvenIdentity, SeenAnswer, SeenDelegation,
-};
+use ukai_core::diagnose::history::{ANSWERS_MAX, History, IDENTITIES_MAX, ProvenIdentity, SeenAnswer, SeenDelegation};
 use ukai_core::event::{Actor, Event, Recorded};
 use ukai_core::input::Command as EngineCommand;
 use ukai_core::peer::Level;
@@ -68,6 +66,9 @@ struct Written {
     /// Issuers that the controls showed, as `URL issuer`.
     #[serde(default)]
     control_issuers: BTreeSet<String>,
+    /// HTTP status that each endpoint gave to somebody without the secret that it needs.
+    #[serde(default)]
+    unauthenticated: BTreeMap<String, u16>,
     /// Kept by tools that write such files; nothing is concluded from it.
     #[serde(default, rename = "body_sha256")]
     _body_sha256: Option<String>,
@@ -111,7 +112,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let Command::Import(args) = command;
     let written = read(&args.file)
         .with_context(|| format!("{} cannot be imported", args.file.display()))
-        .map_err(|error| Failed::new(USAGE, format!("{error:#}")))?;
+        .map_err(|error| Failed::with(USAGE, format!("{error:#}")))?;
     let (peer, host) = (written.peer.clone(), written.host.clone());
     let history = history(written);
     let dir = args.daemon.data_dir()?;
@@ -137,7 +138,8 @@ fn read(file: &Path) -> anyhow::Result<Written> {
     ensure!(written.identities.len() <= IDENTITIES_MAX, "it has more than {IDENTITIES_MAX} identities");
     ensure!(written.answers.len() <= ANSWERS_MAX, "it has more than {ANSWERS_MAX} answers");
     for identity in &written.identities {
-        let is_hash = identity.key_sha256.len() == 64 && identity.key_sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_hash =
+            identity.key_sha256.len() == 64 && identity.key_sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
         ensure!(is_hash, "key_sha256 {:?} is not a SHA-256 in hexadecimal", identity.key_sha256);
     }
     Ok(written)
@@ -177,19 +179,20 @@ fn history(written: Written) -> History {
         }),
         controls: written.controls,
         control_issuers: written.control_issuers,
+        unauthenticated: written.unauthenticated,
     }
 }
 
 /// What the configuration allows for the peer; without one, nothing may be changed.
 fn level(daemon: &Daemon, peer: &str) -> anyhow::Result<Level> {
     let Some(file) = &daemon.config else { return Ok(Level::default()) };
-    let config = Config::load(file).map_err(|error| Failed::new(USAGE, error.to_string()))?;
+    let config = Config::load(file).map_err(|error| Failed::with(USAGE, error.to_string()))?;
     Ok(config.peer(peer).map(|peer| peer.level).unwrap_or_default())
 }
 
 /// No daemon runs: the log is ours for a moment.
 fn append(dir: &Path, peer: &str, host: &str, level: Level, history: History) -> anyhow::Result<String> {
-    let dir = DataDir::open(dir).map_err(|error| Failed::new(USAGE, error.to_string()))?;
+    let dir = DataDir::open(dir).map_err(|error| Failed::with(USAGE, error.to_string()))?;
     let mut log = Log::open(dir.path())?;
     let mut state = State::default();
     let mut after = 0;
@@ -204,7 +207,10 @@ fn append(dir: &Path, peer: &str, host: &str, level: Level, history: History) ->
     let mut events = Vec::new();
     match state.peers.get(peer) {
         Some(known) if known.host != host => {
-            return Err(Failed::new(USAGE, format!("the peer {peer} is {}, but the file is about {host}", known.host)));
+            return Err(Failed::with(
+                USAGE,
+                format!("the peer {peer} is {}, but the file is about {host}", known.host),
+            ));
         }
         Some(_) => {}
         None => events.push(Event::PeerWatched { peer: peer.to_owned(), host: host.to_owned(), level }),
@@ -261,9 +267,7 @@ mod tests {
     #[test]
     fn offline_the_log_takes_it_and_another_host_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let import = |host: &str| {
-            append(dir.path(), "api", host, Level::Approve, history(written(FILE).unwrap()))
-        };
+        let import = |host: &str| append(dir.path(), "api", host, Level::Approve, history(written(FILE).unwrap()));
         import("api.peer.test").unwrap();
         import("api.peer.test").unwrap();
         import("other.test").unwrap_err();

@@ -24,11 +24,14 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     let dir = daemon.data_dir()?;
     if let Some(process) = data_dir::holder(&dir) {
         let message = format!("the daemon runs (process {process}) and holds the log; use `ukai events --json`");
-        return Err(Failed::new(REFUSED, message));
+        return Err(Failed::with(REFUSED, message));
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
     let Exported { events, missing, cut } = export(&dir, &mut out)?;
     out.flush()?;
-    anstream::eprintln!("{events} events written, {missing} missing{}", if cut { ", and the rest cannot be read" } else { "" });
+    anstream::eprintln!(
+        "{events} events written, {missing} missing{}",
+        if cut { ", and the rest cannot be read" } else { "" }
+    );
     Ok(ExitCode::from(if missing == 0 && !cut { DONE } else { BROKEN }))
 }

@@ -64,7 +64,8 @@ pub fn print_verdict(verdict: &Verdict) {
         let judgement = Painted(judgement_tone(choice.judgement), judgement_name(choice.judgement));
         anstream::println!("  {judgement} {}: {}", choice.name, choice.reason);
         let undone = if choice.reversible { "can be undone" } else { "cannot be undone" };
-        let more = format!("effect: {}; risk: {}; takes {}; {undone}", choice.effect, choice.risk, choice.time_to_effect);
+        let more =
+            format!("effect: {}; risk: {}; takes {}; {undone}", choice.effect, choice.risk, choice.time_to_effect);
         anstream::println!("    {}", Painted(Tone::Faint, more));
     }
 }
@@ -73,9 +74,12 @@ fn heading(text: &str) {
     anstream::println!("\n{}", Painted(Tone::Strong, text));
 }
 
+/// Whose answers, from which server, by which transport, and whether validation was off.
+type Row<'a> = (Source, &'a str, &'a str, bool);
+
 /// One row per server and transport. The latest answer of each type is shown; what changed on the way is marked.
 fn answers(evidence: &Evidence) -> Table {
-    let mut rows: BTreeMap<(Source, &str, &str, bool), BTreeMap<&str, Vec<&Asked>>> = BTreeMap::new();
+    let mut rows: BTreeMap<Row, BTreeMap<&str, Vec<&Asked>>> = BTreeMap::new();
     for asked in &evidence.asked {
         let row = (asked.source, asked.server.as_str(), asked.transport.as_str(), asked.checking_disabled);
         rows.entry(row).or_default().entry(asked.record_type.as_str()).or_default().push(asked);
@@ -155,7 +159,10 @@ fn candidates(evidence: &Evidence) -> Table {
             None => (Tone::Good, "proves itself".to_owned()),
             Some(failure) => (Tone::Bad, format!("{}: {}", failure.stage.name(), failure.detail)),
         };
-        table.row(tone, vec![candidate.address.to_string(), given_by(candidate), candidate.proofs.len().to_string(), outcome]);
+        table.row(
+            tone,
+            vec![candidate.address.to_string(), given_by(candidate), candidate.proofs.len().to_string(), outcome],
+        );
     }
     table
 }

@@ -21,6 +21,7 @@ mod overrides;
 mod paint;
 mod run;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -45,7 +46,7 @@ pub struct Failed {
 }
 
 impl Failed {
-    pub fn new(code: u8, message: impl Into<String>) -> anyhow::Error {
+    pub fn with(code: u8, message: impl Into<String>) -> anyhow::Error {
         Failed { code, message: message.into() }.into()
     }
 }
@@ -115,9 +116,7 @@ enum Command {
     /// The embedded DNS server, a process of its own. `run` starts it where the configuration has a [dns] section.
     Dns(dns::Args),
     /// Print completions for a shell.
-    Completions {
-        shell: clap_complete::Shell,
-    },
+    Completions { shell: clap_complete::Shell },
     #[command(hide = true)]
     LabApp(lab_app::Args),
 }
@@ -187,7 +186,11 @@ fn log_to_stderr() {
         .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
         .from_env_lossy();
     // Only the first subscriber counts; a second command in one process does not happen.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .try_init();
 }
 
 #[cfg(test)]

@@ -54,14 +54,14 @@ pub fn lines(event: &Event) -> Vec<Line> {
         Event::HistoryImported { peer, by, .. } => {
             one("BASELINE", Tone::Plain, format!("{peer}: history imported by {}", by.name))
         }
-        Event::AddressSetChanged { peer, before, after, .. } => one(
-            "ADDRESSES",
-            Tone::Plain,
-            format!("{peer}: {} (before: {})", list(after), list(before)),
-        ),
-        Event::AlarmChanged { alarm, before, after, reason, .. } => {
-            one("ALARM", alarm_tone(*after), format!("{alarm}: {} → {}: {reason}", alarm_name(*before), alarm_name(*after)))
+        Event::AddressSetChanged { peer, before, after, .. } => {
+            one("ADDRESSES", Tone::Plain, format!("{peer}: {} (before: {})", list(after), list(before)))
         }
+        Event::AlarmChanged { alarm, before, after, reason, .. } => one(
+            "ALARM",
+            alarm_tone(*after),
+            format!("{alarm}: {} → {}: {reason}", alarm_name(*before), alarm_name(*after)),
+        ),
         Event::IncidentOpened { incident, peer, stage, class, summary, page, .. } => {
             let paged = if *page { ", paged" } else { "" };
             one(
@@ -106,10 +106,18 @@ fn overridden(event: &Event) -> Vec<Line> {
         Event::OverrideProposed { id, plan, hash, level, .. } => proposed(id, plan, hash, level.name()),
         Event::OverrideRefused { incident, refusals, .. } => refused(incident, refusals),
         Event::OverrideApproved { id, by, why, .. } => {
-            vec![Line { label: "APPROVAL", tone: Tone::Good, text: format!("{id} approved by {}{}", person(by), because(why)) }]
+            vec![Line {
+                label: "APPROVAL",
+                tone: Tone::Good,
+                text: format!("{id} approved by {}{}", person(by), because(why)),
+            }]
         }
         Event::OverrideRejected { id, by, why } => {
-            vec![Line { label: "APPROVAL", tone: Tone::Warning, text: format!("{id} rejected by {}{}", person(by), because(why)) }]
+            vec![Line {
+                label: "APPROVAL",
+                tone: Tone::Warning,
+                text: format!("{id} rejected by {}{}", person(by), because(why)),
+            }]
         }
         Event::OverrideVoided { id, reason } => one(Tone::Warning, format!("{id} voided: {reason}")),
         Event::ApplyStarted { id, addresses, expires_at, .. } => {
@@ -120,9 +128,14 @@ fn overridden(event: &Event) -> Vec<Line> {
         Event::OverrideServed { id, proof, .. } => one(Tone::Good, format!("{id} served: {proof}")),
         Event::OverrideConfirmed { id, call } => one(
             Tone::Good,
-            format!("{id} confirmed: the application's own call succeeded{}", call.address.map(|address| format!(" at {address}")).unwrap_or_default()),
+            format!(
+                "{id} confirmed: the application's own call succeeded{}",
+                call.address.map(|address| format!(" at {address}")).unwrap_or_default()
+            ),
         ),
-        Event::FollowStarted { id, addresses, .. } => one(Tone::Plain, format!("{id} follows the peer to {}", list(addresses))),
+        Event::FollowStarted { id, addresses, .. } => {
+            one(Tone::Plain, format!("{id} follows the peer to {}", list(addresses)))
+        }
         Event::LeaseWarned { id, left_s } => one(Tone::Warning, format!("{id}: {left_s} s of the lease are left")),
         Event::LeaseExtended { id, expires_at, by, why } => {
             one(Tone::Plain, format!("{id} extended until {expires_at:.0} by {}{}", person(by), because(why)))

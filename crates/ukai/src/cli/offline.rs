@@ -21,8 +21,11 @@ use super::{DONE, Failed, REFUSED};
 pub async fn revert_all(args: &WhyArgs) -> anyhow::Result<ExitCode> {
     let dir = args.daemon.data_dir()?;
     if let Some(process) = data_dir::holder(&dir) {
-        let message = format!("the daemon of {} runs (process {process}); use `ukai revert --all` without --offline", dir.display());
-        return Err(Failed::new(REFUSED, message));
+        let message = format!(
+            "the daemon of {} runs (process {process}); use `ukai revert --all` without --offline",
+            dir.display()
+        );
+        return Err(Failed::with(REFUSED, message));
     }
     let state_dir = StateDir::of(&dir);
     let why = if args.why.is_empty() { "reverted offline".to_owned() } else { args.why.clone() };
@@ -91,5 +94,6 @@ fn write_down(dir: &std::path::Path, overrides: &[OverrideRecord], why: &str) ->
     if deeds.is_empty() {
         return Ok(());
     }
-    record(dir, &deeds).with_context(|| format!("who did it cannot be written to {}, so nothing was done", dir.display()))
+    record(dir, &deeds)
+        .with_context(|| format!("who did it cannot be written to {}, so nothing was done", dir.display()))
 }

@@ -107,7 +107,7 @@ pub async fn approve(args: ApproveArgs) -> anyhow::Result<ExitCode> {
 fn ask(id: &str, hash: &str) -> anyhow::Result<()> {
     if !std::io::stdin().is_terminal() {
         let message = format!("this is no terminal to ask on; approve with --hash {hash}, or with --yes");
-        return Err(Failed::new(USAGE, message));
+        return Err(Failed::with(USAGE, message));
     }
     eprint!("Apply {id}? Type yes: ");
     std::io::stderr().flush()?;
@@ -116,7 +116,7 @@ fn ask(id: &str, hash: &str) -> anyhow::Result<()> {
     if line.trim().eq_ignore_ascii_case("yes") {
         return Ok(());
     }
-    Err(Failed::new(REFUSED, "not approved"))
+    Err(Failed::with(REFUSED, "not approved"))
 }
 
 pub async fn reject(args: DecideArgs) -> anyhow::Result<ExitCode> {
@@ -141,7 +141,7 @@ pub async fn extend(args: ExtendArgs) -> anyhow::Result<ExitCode> {
         .parse::<jiff::SignedDuration>()
         .ok()
         .and_then(|lease| u64::try_from(lease.as_secs()).ok())
-        .ok_or_else(|| Failed::new(USAGE, "--lease wants a duration such as 90m or 4h"))?;
+        .ok_or_else(|| Failed::with(USAGE, "--lease wants a duration such as 90m or 4h"))?;
     let why = args.common.why.clone();
     tell(&args.common, Command::Extend { id: args.id, lease_s: lease, why }).await
 }

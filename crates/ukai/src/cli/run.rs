@@ -25,7 +25,7 @@ pub struct Args {
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.config.is_none() && args.urls.is_empty() {
-        return Err(Failed::new(
+        return Err(Failed::with(
             USAGE,
             "there is nothing to watch: give a URL (ukai run https://HOST/PATH) or a configuration (ukai run --config ukai.toml)",
         ));

@@ -65,7 +65,8 @@ fn notifiers(config: &Config) -> anyhow::Result<Vec<Notifier>> {
         .subscribers
         .iter()
         .map(|subscriber| {
-            Notifier::new(subscriber, http.clone()).with_context(|| format!("the URL of {:?} cannot be used", subscriber.name))
+            Notifier::new(subscriber, http.clone())
+                .with_context(|| format!("the URL of {:?} cannot be used", subscriber.name))
         })
         .collect()
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use ukai_core::event::Recorded;
 use ukai_core::observe::{AddressResult, Failure, Observation, Resolution};
+use ukai_core::state::State;
 
 use crate::log::{AppendError, Log, LogError, Position, READ_LIMIT, Sample, Samples};
 
@@ -38,24 +39,39 @@ enum Job {
     Append { expected: Position, events: Vec<Recorded>, done: oneshot::Sender<Result<Position, AppendError>> },
     Read { after: Position, done: oneshot::Sender<Result<Vec<(Position, Recorded)>, LogError>> },
     AddSamples { observations: Vec<Observation>, now: Timestamp },
+    Checkpoint { state: String, before: Timestamp },
+    Close { done: oneshot::Sender<()> },
     ReadSamples { peer: String, from: Timestamp, to: Timestamp, done: oneshot::Sender<Vec<Sample>> },
 }
 
+/// What the log holds, as the engine takes it up.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The fold of everything up to the checkpoint.
+    pub state: State,
+    /// The events after it.
+    pub recorded: Vec<Recorded>,
+    pub checkpoint: Position,
+    pub position: Position,
+    /// When the last event happened.
+    pub last_at: Option<Timestamp>,
+}
+
 impl Journal {
-    /// Opens the files; everything that the log holds is read and handed over.
-    pub fn open(data_dir: &Path) -> anyhow::Result<(Journal, Vec<(Position, Recorded)>)> {
+    /// Opens the files; what the log holds is read and handed over.
+    pub fn open(data_dir: &Path) -> anyhow::Result<(Journal, Known)> {
         let log = Log::open(data_dir)?;
         let samples = Samples::open(data_dir)?;
         if let Some(aside) = &samples.moved_aside {
             tracing::warn!(path = %aside.display(), "the samples were damaged and have been moved aside; charts start anew");
         }
-        let recorded = read_all(&log)?;
+        let known = known(&log)?;
         let (jobs, queue) = blocking::sync_channel(QUEUE);
         thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || work(log, samples, &queue))
             .context("the thread of the event log could not be started")?;
-        Ok((Journal { jobs }, recorded))
+        Ok((Journal { jobs }, known))
     }
 
     /// When this returns, the events survive a power failure.
@@ -83,6 +99,15 @@ impl Journal {
         }
     }
 
+    /// Lets the log forget what it no longer needs. A checkpoint that fails is made again later: nothing rests on it yet.
+    pub fn checkpoint(&self, state: &State, before: Timestamp) -> Result<(), serde_json::Error> {
+        let state = serde_json::to_string(state)?;
+        if self.jobs.try_send(Job::Checkpoint { state, before }).is_err() {
+            tracing::debug!("the checkpoint waits for a faster disk");
+        }
+        Ok(())
+    }
+
     /// Losing samples costs a chart: nobody waits for them, and what the queue cannot hold is dropped.
     pub fn add_samples(&self, observations: Vec<Observation>, now: Timestamp) {
         if self.jobs.try_send(Job::AddSamples { observations, now }).is_err() {
@@ -95,6 +120,16 @@ impl Journal {
         self.send(Job::ReadSamples { peer: peer.to_owned(), from, to, done }).await?;
         let samples = result.await.map_err(|_| JournalError::Gone)?;
         Ok(samples.into_iter().map(|sample| observation(peer, sample)).collect())
+    }
+
+    /// Closes the files, so that everything is in them and nothing beside them; whoever still holds a handle finds the
+    /// thread gone.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.send(Job::Close { done }).await.is_ok() {
+            // An error means that the thread had ended before.
+            let _ = closed.await;
+        }
     }
 
     async fn send(&self, job: Job) -> Result<(), JournalError> {
@@ -131,6 +166,15 @@ fn work(mut log: Log, mut samples: Samples, queue: &blocking::Receiver<Job>) {
                     tracing::debug!(%error, "samples were not kept");
                 }
             }
+            Job::Checkpoint { state, before } => match log.checkpoint(&state).and_then(|()| log.prune(before)) {
+                Ok(removed) => tracing::debug!(removed, "a checkpoint was made"),
+                Err(error) => tracing::warn!(%error, "no checkpoint was made"),
+            },
+            Job::Close { done } => {
+                drop((log, samples));
+                let _ = done.send(());
+                return;
+            }
             Job::ReadSamples { peer, from, to, done } => {
                 let read = samples.read(&peer, from, to).unwrap_or_else(|error| {
                     tracing::warn!(%error, "the report has no latencies");
@@ -155,23 +199,36 @@ fn append(log: &mut Log, expected: Position, events: &[Recorded]) -> Result<Posi
     }
 }
 
-fn read_all(log: &Log) -> Result<Vec<(Position, Recorded)>, LogError> {
-    let (mut all, mut after) = (Vec::new(), 0);
+fn known(log: &Log) -> anyhow::Result<Known> {
+    let mut known = Known { position: log.position(), last_at: log.last_at()?, ..Known::default() };
+    if let Some(checkpoint) = log.latest_checkpoint()? {
+        match serde_json::from_str(&checkpoint.state) {
+            Ok(state) => {
+                known.state = state;
+                known.checkpoint = checkpoint.position;
+            }
+            // A checkpoint is only a short cut while the events that it covers are still there.
+            Err(_) if log.read_from(0, 1)?.first().is_some_and(|(position, _)| *position == 1) => {}
+            Err(error) => {
+                return Err(error)
+                    .context("the checkpoint of the event log cannot be read, and the events before it are gone");
+            }
+        }
+    }
+    let mut after = known.checkpoint;
     loop {
         let page = log.read_from(after, READ_LIMIT)?;
-        let Some((last, _)) = page.last() else { return Ok(all) };
+        let Some((last, _)) = page.last() else { return Ok(known) };
         after = *last;
-        all.extend(page);
+        known.recorded.extend(page.into_iter().map(|(_, recorded)| recorded));
     }
 }
 
 /// A sample as the report charts it: one address at one time.
 fn observation(peer: &str, sample: Sample) -> Observation {
     let failure = sample.failure.map(|(stage, class)| Failure { stage, class, detail: String::new() });
-    let mut resolution = Resolution {
-        elapsed_us: sample.timings.resolve_us.unwrap_or_default(),
-        ..Resolution::default()
-    };
+    let mut resolution =
+        Resolution { elapsed_us: sample.timings.resolve_us.unwrap_or_default(), ..Resolution::default() };
     let mut results = Vec::new();
     match sample.address {
         None => resolution.failure = failure,
@@ -214,14 +271,37 @@ mod tests {
     #[tokio::test]
     async fn what_was_appended_is_read_back_by_the_next() {
         let dir = tempfile::tempdir().unwrap();
-        let (journal, recorded) = Journal::open(dir.path()).unwrap();
-        assert!(recorded.is_empty());
+        let (journal, known) = Journal::open(dir.path()).unwrap();
+        assert_eq!((known.position, known.recorded.len()), (0, 0));
         let position = journal.append(0, vec![started(1), started(2)]).await.unwrap();
         assert_eq!(position, 2);
         assert_eq!(journal.read(1).await.unwrap(), [(2, started(2))]);
         assert_eq!(journal.read_all().await.unwrap(), [started(1), started(2)]);
         let conflict = journal.append(0, vec![started(3)]).await.unwrap_err();
         assert!(matches!(conflict, JournalError::Append(AppendError::Conflict { found: 2, .. })), "{conflict}");
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_and_what_follows_make_the_same_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let frozen = |second: i64, why: &str| Recorded {
+            at: Timestamp::from_second(second).unwrap(),
+            event: Event::Frozen {
+                by: ukai_core::event::Actor { uid: Some(1), name: "mika".into(), via: "cli".into() },
+                why: why.into(),
+            },
+        };
+        let (journal, _) = Journal::open(dir.path()).unwrap();
+        journal.append(0, vec![frozen(1, "first")]).await.unwrap();
+        let state = State::fold(&[frozen(1, "first")]);
+        journal.checkpoint(&state, Timestamp::from_second(9).unwrap()).unwrap();
+        journal.append(1, vec![frozen(2, "second")]).await.unwrap();
+        journal.close().await;
+        let opened = Journal::open(dir.path());
+        let (_, known) = opened.unwrap();
+        assert_eq!((known.checkpoint, known.position), (1, 2));
+        assert_eq!(known.recorded, [frozen(2, "second")]);
+        assert_eq!(known.state, state);
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use ukai_core::effect::{Effect, Reply};
@@ -61,6 +61,10 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 const SLEEP_MIN: Duration = Duration::from_millis(5);
 /// Taking over a configuration may start the DNS process anew.
 const RECONFIGURE_BOUND: Duration = Duration::from_secs(20);
+/// A checkpoint is made after so many events: a start then replays a second's work at most.
+const CHECKPOINT_EVERY: Position = 5_000;
+/// An SLA claim or an audit looks back a year; events of incidents that are over are kept a month longer.
+const EVENTS_KEPT: SignedDuration = SignedDuration::from_hours(400 * 24);
 /// Results taken in after the last change of a zone has ended.
 const LAST_INPUTS: usize = INPUTS;
 
@@ -69,6 +73,8 @@ struct Driver {
     clock: Clock,
     journal: Journal,
     position: Position,
+    /// The position of the last checkpoint.
+    checkpoint: Position,
     hands: Hands,
     source: Source,
     config: Config,
@@ -169,7 +175,8 @@ impl Driver {
     async fn take(&mut self, input: Input) -> anyhow::Result<Option<Stop>> {
         let reading = self.clock.now();
         if let Some(jump) = reading.jumped {
-            let what = format!("the wall clock jumped by {} s; leases and schedules go on by elapsed time", jump.as_secs());
+            let what =
+                format!("the wall clock jumped by {} s; leases and schedules go on by elapsed time", jump.as_secs());
             tracing::warn!("{what}");
             let step = self.engine.handle(reading.now, Input::Troubled { what });
             if let Some(stop) = self.settle(step, reading.now).await? {
@@ -183,6 +190,11 @@ impl Driver {
     async fn settle(&mut self, step: Step, now: Timestamp) -> anyhow::Result<Option<Stop>> {
         if let Some(stop) = self.make_durable(step.events).await? {
             return Ok(Some(stop));
+        }
+        if self.position - self.checkpoint >= CHECKPOINT_EVERY {
+            self.checkpoint = self.position;
+            let before = now.checked_sub(EVENTS_KEPT).unwrap_or(Timestamp::MIN);
+            self.journal.checkpoint(self.engine.state(), before)?;
         }
         for effect in step.effects {
             match effect {
@@ -208,8 +220,13 @@ impl Driver {
                     self.publish(&events);
                     return Ok(None);
                 }
-                Err(error @ (JournalError::Append(AppendError::Conflict { .. } | AppendError::Encode(_)) | JournalError::Gone)) => {
-                    bail!("the event log was written by somebody else or is gone, so ukai stops before it decides twice: {error}");
+                Err(
+                    error @ (JournalError::Append(AppendError::Conflict { .. } | AppendError::Encode(_))
+                    | JournalError::Gone),
+                ) => {
+                    bail!(
+                        "the event log was written by somebody else or is gone, so ukai stops before it decides twice: {error}"
+                    );
                 }
                 Err(error) => {
                     let sentence = error.to_string();
@@ -304,6 +321,7 @@ impl Driver {
         if self.trouble.is_none() {
             self.take_last_inputs().await?;
         }
+        self.journal.close().await;
         let stands = self.engine.state().overrides.values().any(|over| over.phase.may_stand());
         let Some(provider) = self.provider.take() else { return Ok(ExitCode::SUCCESS) };
         if stands || stop == Stop::Terminated {

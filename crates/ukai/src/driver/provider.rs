@@ -151,7 +151,9 @@ async fn look(process: &mut DnsProcess, told: &mut Told) -> Vec<Input> {
         Err(error) => {
             if !told.down {
                 told.down = true;
-                inputs.push(Input::Troubled { what: format!("the DNS process does not answer: {error}; it is started again") });
+                inputs.push(Input::Troubled {
+                    what: format!("the DNS process does not answer: {error}; it is started again"),
+                });
             }
             if let Err(error) = process.revive().await {
                 tracing::warn!(error = format!("{error:#}"), "the DNS process is still down");
@@ -176,9 +178,11 @@ async fn look(process: &mut DnsProcess, told: &mut Told) -> Vec<Input> {
 
 impl Told {
     fn ended(&mut self, ended: &Ended) -> Option<Input> {
-        self.ended
-            .insert(key(ended))
-            .then(|| Input::ProviderEnded { id: ended.id.clone(), why: ended.why.clone(), offline_by: None })
+        self.ended.insert(key(ended)).then(|| Input::ProviderEnded {
+            id: ended.id.clone(),
+            why: ended.why.clone(),
+            offline_by: None,
+        })
     }
 }
 

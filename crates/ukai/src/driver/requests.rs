@@ -27,7 +27,10 @@ impl Driver {
             Op::Command { command } => {
                 self.waiting.retain(|_, answers| !answers.is_closed());
                 if self.waiting.len() >= WAITING_MAX {
-                    answer(&answers, Answer::Refused("too many commands wait already; try again in a moment".to_owned()));
+                    answer(
+                        &answers,
+                        Answer::Refused("too many commands wait already; try again in a moment".to_owned()),
+                    );
                     return Ok(None);
                 }
                 self.commands += 1;
@@ -36,10 +39,13 @@ impl Driver {
             }
             Op::Reload => {
                 let (told, stop) = self.reload().await?;
-                answer(&answers, match told {
-                    Ok(()) => Answer::Value(json!({ "text": "the configuration was read again and is in force" })),
-                    Err(error) => Answer::Refused(format!("{error:#}; the running configuration stays in force")),
-                });
+                answer(
+                    &answers,
+                    match told {
+                        Ok(()) => Answer::Value(json!({ "text": "the configuration was read again and is in force" })),
+                        Err(error) => Answer::Refused(format!("{error:#}; the running configuration stays in force")),
+                    },
+                );
                 Ok(stop)
             }
             op => {
@@ -67,10 +73,13 @@ impl Driver {
             Op::Status => answer(&answers, value(&self.status(state))),
             Op::Incidents => answer(&answers, value(&incidents(state))),
             Op::Overrides => self.overrides(state, answers),
-            Op::Plan { override_id } => answer(&answers, match state.overrides.get(&override_id) {
-                Some(over) => value(over),
-                None => Answer::Refused(format!("there is no override {override_id}; `ukai overrides` lists them")),
-            }),
+            Op::Plan { override_id } => answer(
+                &answers,
+                match state.overrides.get(&override_id) {
+                    Some(over) => value(over),
+                    None => Answer::Refused(format!("there is no override {override_id}; `ukai overrides` lists them")),
+                },
+            ),
             Op::Events { from, follow } => {
                 tokio::spawn(stream(self.journal.clone(), self.positions.subscribe(), from, follow, answers));
             }
@@ -112,7 +121,8 @@ impl Driver {
 
     /// The engine's view beside the zone provider's own: what should stand, and what does.
     fn overrides(&self, state: &State, answers: mpsc::Sender<Answer>) {
-        let known = newest(state.overrides.values(), |over: &&Override| over.ended_at.is_none(), |over| over.proposed_at);
+        let known =
+            newest(state.overrides.values(), |over: &&Override| over.ended_at.is_none(), |over| over.proposed_at);
         let known = serde_json::to_value(known);
         let control = self.control.clone();
         tokio::spawn(async move {
@@ -123,24 +133,35 @@ impl Driver {
                     Err(error) => (None, Some(error.to_string())),
                 },
             };
-            answer(&answers, match known {
-                Ok(known) => Answer::Value(json!({ "overrides": known, "serving": serving, "trouble": trouble })),
-                Err(error) => Answer::Refused(format!("the overrides cannot be shown: {error}")),
-            });
+            answer(
+                &answers,
+                match known {
+                    Ok(known) => Answer::Value(json!({ "overrides": known, "serving": serving, "trouble": trouble })),
+                    Err(error) => Answer::Refused(format!("the overrides cannot be shown: {error}")),
+                },
+            );
         });
     }
 
     fn report(&self, state: &State, incident: String, answers: mpsc::Sender<Answer>) {
         let journal = self.journal.clone();
         let paths = state.reports.get(&incident).cloned().unwrap_or_default();
-        let span = state.incidents.get(&incident).map(|known| (known.peer.clone(), known.failing_since, known.closed_at));
+        let span =
+            state.incidents.get(&incident).map(|known| (known.peer.clone(), known.failing_since, known.closed_at));
         tokio::spawn(async move {
             let told = tell(&journal, &incident, span).await;
-            answer(&answers, match told {
-                Ok(Some(markdown)) => Answer::Value(json!({ "incident": incident, "markdown": markdown, "paths": paths })),
-                Ok(None) => Answer::Refused(format!("there is no incident {incident}; `ukai incidents` lists them")),
-                Err(error) => Answer::Refused(format!("the report cannot be made: {error:#}")),
-            });
+            answer(
+                &answers,
+                match told {
+                    Ok(Some(markdown)) => {
+                        Answer::Value(json!({ "incident": incident, "markdown": markdown, "paths": paths }))
+                    }
+                    Ok(None) => {
+                        Answer::Refused(format!("there is no incident {incident}; `ukai incidents` lists them"))
+                    }
+                    Err(error) => Answer::Refused(format!("the report cannot be made: {error:#}")),
+                },
+            );
         });
     }
 }

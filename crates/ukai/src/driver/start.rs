@@ -22,7 +22,7 @@ use crate::socket::server::{REQUESTS, SocketServer};
 
 use super::delivery::Subscribers;
 use super::hands::Hands;
-use super::journal::Journal;
+use super::journal::{Journal, Known};
 use super::verify::reachable;
 use super::{Driver, Edges, INPUTS, offline, provider};
 
@@ -40,7 +40,7 @@ impl Source {
             Some(file) => Config::load(file),
             None => Config::from_urls(&self.urls),
         };
-        let mut config = loaded.map_err(|error| Failed::new(USAGE, error.to_string()))?;
+        let mut config = loaded.map_err(|error| Failed::with(USAGE, error.to_string()))?;
         if let Some(dir) = &self.data_dir {
             move_data_dir(&mut config, dir.clone());
         }
@@ -91,17 +91,17 @@ pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     // Heard from the first moment: what is begun below must not be cut off half way.
-    let edge_signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
-    let data_dir = DataDir::open(&config.data_dir).map_err(|error| Failed::new(USAGE, error.to_string()))?;
-    let (journal, recorded) = Journal::open(data_dir.path())?;
+    let edge_signals =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    let data_dir = DataDir::open(&config.data_dir).map_err(|error| Failed::with(USAGE, error.to_string()))?;
+    let (journal, known) = Journal::open(data_dir.path())?;
     let process = DnsProcess::attach_or_start(&config, data_dir.path())
         .await
-        .map_err(|error| Failed::new(USAGE, format!("{error:#}")))?;
+        .map_err(|error| Failed::with(USAGE, format!("{error:#}")))?;
     let control = process.as_ref().map(|_| StateDir::of(data_dir.path()).control());
 
-    let position = recorded.last().map(|(position, _)| *position).unwrap_or_default();
-    let last_at = recorded.last().map(|(_, recorded)| recorded.at);
-    let engine = Engine::replay(recorded.into_iter().map(|(_, recorded)| recorded));
+    let Known { state, recorded, checkpoint, position, last_at } = known;
+    let engine = Engine::resume_from(state, recorded);
     let mut clock = Clock::open(data_dir.path(), last_at).context("the stored time cannot be read")?;
     let started_at = clock.now().now;
 
@@ -113,11 +113,11 @@ pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
     let (hosts, hosts_receiver) = watch::channel(config.hosts());
     let socket = SocketServer::bind(&config.socket.path, config.socket.group.as_deref())
         .await
-        .map_err(|error| Failed::new(USAGE, error.to_string()))?;
+        .map_err(|error| Failed::with(USAGE, error.to_string()))?;
     if let Some(application) = &config.application {
         let listener = ApplicationListener::bind(application.listen, application.token.clone(), hosts_receiver, calls)
             .await
-            .map_err(|error| Failed::new(USAGE, error.to_string()))?;
+            .map_err(|error| Failed::with(USAGE, error.to_string()))?;
         tokio::spawn(listener.run());
     }
     let begun = engine.state().undelivered.keys().cloned().collect();
@@ -131,10 +131,8 @@ pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
         config.report_dir.clone(),
     );
 
-    let mut first = vec![Input::Started {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        settings: Box::new(config.settings()),
-    }];
+    let mut first =
+        vec![Input::Started { version: env!("CARGO_PKG_VERSION").to_owned(), settings: Box::new(config.settings()) }];
     first.extend(offline::read(data_dir.path()).context("offline.jsonl cannot be read")?);
     tokio::spawn(socket.run(requests));
     let provider = process.map(|process| {
@@ -148,6 +146,7 @@ pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
         clock,
         journal,
         position,
+        checkpoint,
         hands,
         source,
         config,
@@ -160,13 +159,20 @@ pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
         trouble: None,
         narrate,
         started_at,
-        edges: Edges { inputs: inputs_receiver, requests: requests_receiver, calls: calls_receiver, terminate, interrupt, hangup },
+        edges: Edges {
+            inputs: inputs_receiver,
+            requests: requests_receiver,
+            calls: calls_receiver,
+            terminate,
+            interrupt,
+            hangup,
+        },
         _data_dir: data_dir,
     };
     let ended = driver.drive(first).await;
     ended.map_err(|error| match error.downcast_ref::<Failed>() {
         Some(_) => error,
-        None => Failed::new(BROKEN, format!("{error:#}")),
+        None => Failed::with(BROKEN, format!("{error:#}")),
     })
 }
 
@@ -176,11 +182,8 @@ mod tests {
 
     #[test]
     fn another_data_directory_takes_its_defaults_along() {
-        let source = Source {
-            file: None,
-            urls: vec!["https://api.peer.test/".into()],
-            data_dir: Some("/tmp/elsewhere".into()),
-        };
+        let source =
+            Source { file: None, urls: vec!["https://api.peer.test/".into()], data_dir: Some("/tmp/elsewhere".into()) };
         let config = source.load().unwrap();
         assert_eq!(config.data_dir, PathBuf::from("/tmp/elsewhere"));
         assert_eq!(config.socket.path, PathBuf::from("/tmp/elsewhere").join(SOCKET_NAME));

@@ -96,11 +96,8 @@ fn lost(problem: String) -> Way {
 
 /// Servers that the configuration names stand for the delegation; nothing is walked.
 fn named(subject: &Subject) -> Way {
-    let servers: Vec<Server> = subject
-        .authority
-        .iter()
-        .map(|address| Server { name: address.to_string(), address: *address })
-        .collect();
+    let servers: Vec<Server> =
+        subject.authority.iter().map(|address| Server { name: address.to_string(), address: *address }).collect();
     let names: BTreeSet<String> = servers.iter().map(|server| server.name.clone()).collect();
     let delegation = Delegation {
         zone: subject.host.clone(),

@@ -86,7 +86,9 @@ async fn prove(subject: &Subject, address: IpAddr, deadline: Instant) -> Vec<Pro
         if time > 0 {
             tokio::time::sleep(PROOF_SPACING).await;
         }
-        let round = join_all(subject.watched.iter().map(|watched| prove_once(&subject.prober, watched, address, deadline))).await;
+        let round =
+            join_all(subject.watched.iter().map(|watched| prove_once(&subject.prober, watched, address, deadline)))
+                .await;
         let failed = round.iter().any(|proof| !proof.result.is_success());
         proofs.extend(round);
         if failed {

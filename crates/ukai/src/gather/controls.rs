@@ -49,14 +49,9 @@ async fn probe_one(vantage: &Vantage, control: &Control, anchor: Anchor) -> Cont
 
 async fn reach(vantage: &Vantage, control: &Control, address: IpAddr) -> AddressResult {
     // Whatever it answers, it answered: a control proves the way there, not the page.
-    let expectation = Expectation {
-        status: StatusSet::parse(&["100-599"]).unwrap_or_default(),
-        ..Expectation::default()
-    };
-    vantage
-        .prober
-        .probe_address(&control.endpoint, address, &expectation, &Request::default(), &CONTROL_TIMEOUTS)
-        .await
+    let expectation =
+        Expectation { status: StatusSet::parse(&["100-599"]).unwrap_or_default(), ..Expectation::default() };
+    vantage.prober.probe_address(&control.endpoint, address, &expectation, &Request::default(), &CONTROL_TIMEOUTS).await
 }
 
 fn judge(

@@ -62,10 +62,8 @@ pub async fn gather(vantage: &Vantage, subject: &Subject, order: &Order) -> Evid
     if subject.is_literal() {
         also.extend(subject.host.parse::<IpAddr>());
     }
-    let (seen, candidates) = tokio::join!(
-        look(vantage, subject, &asker, found),
-        candidates::collect(subject, &also, deadline, finds),
-    );
+    let (seen, candidates) =
+        tokio::join!(look(vantage, subject, &asker, found), candidates::collect(subject, &also, deadline, finds),);
     Evidence {
         peer: subject.peer.clone(),
         host: subject.host.clone(),

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use ukai_core::diagnose::evidence::{
-    Answer, Asked, ExtendedError, Outcome, Rcode, Silence, Soa, Source,
-};
+use ukai_core::diagnose::evidence::{Answer, Asked, ExtendedError, Outcome, Rcode, Silence, Soa, Source};
 use ukai_dns::{AskError, AskOptions, Client, Question, RecordType, Reply, Transport, Upstream};
 use ukai_probe::escape::escape;
 

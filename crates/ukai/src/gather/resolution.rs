@@ -77,12 +77,7 @@ async fn ask_one(dns: &Client, resolver: &Upstream, host: &str, timeout: Duratio
 }
 
 /// Two families make one resolution: one that fails beside one that answers is no failure.
-fn merge(
-    resolver: &Upstream,
-    host: &str,
-    v4: Result<Reply, AskError>,
-    v6: Result<Reply, AskError>,
-) -> Resolution {
+fn merge(resolver: &Upstream, host: &str, v4: Result<Reply, AskError>, v6: Result<Reply, AskError>) -> Resolution {
     let mut merged = Resolution { resolver: resolver.to_string(), ..Resolution::default() };
     for reply in [&v4, &v6].into_iter().filter_map(|result| result.as_ref().ok()) {
         merged.addresses.extend(reply.addresses());
@@ -107,12 +102,7 @@ fn merge(
 }
 
 /// The failure that explains an empty resolution. NODATA explains it only where both families say so.
-fn worst(
-    resolver: &Upstream,
-    host: &str,
-    v4: &Result<Reply, AskError>,
-    v6: &Result<Reply, AskError>,
-) -> Failure {
+fn worst(resolver: &Upstream, host: &str, v4: &Result<Reply, AskError>, v6: &Result<Reply, AskError>) -> Failure {
     let classes = [classify(v4), classify(v6)];
     let class = classes
         .iter()

@@ -31,10 +31,7 @@ impl Scale {
             from = from.min(at.as_millisecond());
             to = to.max(at.as_millisecond());
         }
-        (from <= to).then(|| Scale {
-            from_ms: from,
-            width_ms: (to - from).max(1),
-        })
+        (from <= to).then(|| Scale { from_ms: from, width_ms: (to - from).max(1) })
     }
 
     fn x(&self, at: Timestamp) -> f64 {
@@ -63,8 +60,7 @@ pub fn timeline(report: &Report) -> String {
     let Some(scale) = Scale::over(report.timeline.iter().map(|row| row.at)) else {
         return String::new();
     };
-    let end =
-        Timestamp::from_millisecond(scale.from_ms + scale.width_ms).unwrap_or(report.opened.at);
+    let end = Timestamp::from_millisecond(scale.from_ms + scale.width_ms).unwrap_or(report.opened.at);
     let mut bars = vec![(
         "failing",
         "incident".to_owned(),
@@ -79,12 +75,7 @@ pub fn timeline(report: &Report) -> String {
     }
     let marks_y = 24.0 + bars.len() as f64 * 28.0;
     let height = marks_y + 64.0;
-    let mut svg = open(
-        "timeline",
-        "Time line of the incident",
-        &described(report),
-        height,
-    );
+    let mut svg = open("timeline", "Time line of the incident", &described(report), height);
     scale.axis(&mut svg, height - 24.0);
     for (row, (class, name, from, to)) in bars.iter().enumerate() {
         let (x, y) = (scale.x(*from), 16.0 + row as f64 * 28.0);
@@ -116,22 +107,12 @@ pub fn latency(latency: &Latency) -> String {
     let Some(scale) = Scale::over(latency.points.iter().map(|point| point.at)) else {
         return String::new();
     };
-    let slowest = latency
-        .points
-        .iter()
-        .flat_map(|point| point.stages_us)
-        .flatten()
-        .max()
-        .unwrap_or(1);
+    let slowest = latency.points.iter().flat_map(|point| point.stages_us).flatten().max().unwrap_or(1);
     let top = decades(slowest);
     let (height, floor) = (264.0, 232.0);
     let describe = format!(
         "The slowest probe of each stage over time; {} of {} steps held a failed probe.",
-        latency
-            .points
-            .iter()
-            .filter(|point| point.failed > 0)
-            .count(),
+        latency.points.iter().filter(|point| point.failed > 0).count(),
         latency.points.len()
     );
     let mut svg = open("latency", "Latency per stage", &describe, height);
@@ -149,21 +130,13 @@ pub fn latency(latency: &Latency) -> String {
     }
     for point in latency.points.iter().filter(|point| point.failed > 0) {
         let x = scale.x(point.at);
-        let _ = write!(
-            svg,
-            r#"<line class="failed" x1="{x:.1}" x2="{x:.1}" y1="{}" y2="{floor}"/>"#,
-            floor - 10.0
-        );
+        let _ = write!(svg, r#"<line class="failed" x1="{x:.1}" x2="{x:.1}" y1="{}" y2="{floor}"/>"#, floor - 10.0);
     }
     for (number, stage) in STAGES.iter().enumerate() {
         let path = stage_path(latency, number, &scale, top, floor);
         if !path.is_empty() {
-            let _ = write!(
-                svg,
-                r#"<path class="line {}" d="{path}"><title>{}</title></path>"#,
-                stage.name(),
-                stage.name()
-            );
+            let _ =
+                write!(svg, r#"<path class="line {}" d="{path}"><title>{}</title></path>"#, stage.name(), stage.name());
         }
     }
     svg.push_str("</svg>");

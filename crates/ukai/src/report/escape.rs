@@ -24,10 +24,7 @@ pub fn markdown(text: &str) -> String {
     let number = visible.bytes().take_while(u8::is_ascii_digit).count();
     let mut rest = visible.char_indices().peekable();
     while let Some((at, c)) = rest.next() {
-        let special = matches!(
-            c,
-            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '&' | '~'
-        );
+        let special = matches!(c, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '&' | '~');
         // `://` and `www.` become links by themselves in GitHub's Markdown.
         let link = c == '/' && rest.peek().is_some_and(|(_, next)| *next == '/')
             || c == '.' && out.to_ascii_lowercase().ends_with("www");
@@ -85,10 +82,7 @@ mod tests {
 
     #[test]
     fn markdown_stays_text() {
-        assert_eq!(
-            markdown("![a](https://evil.test) | b"),
-            "!\\[a\\](https:\\//evil.test) \\| b"
-        );
+        assert_eq!(markdown("![a](https://evil.test) | b"), "!\\[a\\](https:\\//evil.test) \\| b");
         assert_eq!(markdown("# head\n- item"), "\\# head - item");
         assert_eq!(markdown("see www.evil.test"), "see www\\.evil.test");
         assert_eq!(markdown("1. first"), "1\\. first");
@@ -104,10 +98,7 @@ mod tests {
 
     #[test]
     fn terminals_and_eyes_are_not_deceived() {
-        assert_eq!(
-            visible("\u{1b}[31mred\u{202e}txt"),
-            "\\u{1b}[31mred\\u{202e}txt"
-        );
+        assert_eq!(visible("\u{1b}[31mred\u{202e}txt"), "\\u{1b}[31mred\\u{202e}txt");
         assert_eq!(visible("two\r\nlines"), "two  lines");
         assert_eq!(visible("C1 \u{9b}31m"), "C1 \\u{9b}31m");
     }

@@ -16,10 +16,7 @@ const LATENCY_ROWS: usize = 24;
 pub fn render_html(report: &Report) -> String {
     let title = format!("Incident {}: {}", report.incident, report.peer);
     let mut body = format!("<h1>{}</h1>\n", text(&title));
-    body.push_str(&format!(
-        "<div class=\"summary\">{}</div>\n",
-        items(&report.summary, "Nothing is known.")
-    ));
+    body.push_str(&format!("<div class=\"summary\">{}</div>\n", items(&report.summary, "Nothing is known.")));
     body.push_str(&figures(report));
     body.push_str(&timeline(report));
     body.push_str(&latency(report));
@@ -65,11 +62,7 @@ fn figures(report: &Report) -> String {
 }
 
 fn timeline(report: &Report) -> String {
-    let rows = report
-        .timeline
-        .iter()
-        .map(|row| vec![when(row.at), cell(&row.text)])
-        .collect::<Vec<_>>();
+    let rows = report.timeline.iter().map(|row| vec![when(row.at), cell(&row.text)]).collect::<Vec<_>>();
     let cut = match report.timeline_cut {
         0 => String::new(),
         more => format!("<p class=\"quiet\">{more} later rows are in the log only.</p>\n"),
@@ -87,22 +80,15 @@ fn latency(report: &Report) -> String {
     if points.is_empty() {
         return format!("{}<p>{NOT_OBSERVED}</p>\n", heading("Latency per stage"));
     }
-    let key: String = STAGES
-        .iter()
-        .map(|stage| format!("<span class=\"{0}\"><i></i>{0}</span>", stage.name()))
-        .collect();
+    let key: String =
+        STAGES.iter().map(|stage| format!("<span class=\"{0}\"><i></i>{0}</span>", stage.name())).collect();
     let step = points.len().div_ceil(LATENCY_ROWS);
     let rows: Vec<Vec<String>> = points
         .iter()
         .step_by(step)
         .map(|point| {
             let mut row = vec![when(point.at)];
-            row.extend(
-                point
-                    .stages_us
-                    .iter()
-                    .map(|us| cell(&us.map_or(String::new(), micros))),
-            );
+            row.extend(point.stages_us.iter().map(|us| cell(&us.map_or(String::new(), micros))));
             row.push(cell(&format!("{} of {}", point.failed, point.probes)));
             row
         })
@@ -142,10 +128,7 @@ fn diagnosis(finding: &Finding) -> String {
 fn evidence(finding: &Finding) -> String {
     let gathered = finding.evidence_at.map_or(NOT_OBSERVED.to_owned(), utc);
     let mut out = heading("Evidence");
-    out.push_str(&format!(
-        "<p>Gathering <code>{}</code>, finished {gathered}.</p>\n",
-        text(&finding.gathering)
-    ));
+    out.push_str(&format!("<p>Gathering <code>{}</code>, finished {gathered}.</p>\n", text(&finding.gathering)));
     for sentence in finding.delegation.iter().chain(&finding.canary) {
         out.push_str(&format!("<p>{}</p>\n", text(sentence)));
     }
@@ -167,9 +150,7 @@ fn evidence(finding: &Finding) -> String {
             .to_vec()
         })
         .collect();
-    let head = [
-        "source", "server", "over", "type", "answer", "TTL", "flags", "ms",
-    ];
+    let head = ["source", "server", "over", "type", "answer", "TTL", "flags", "ms"];
     out.push_str(&table("Who answers what", &head, &matrix));
     out.push_str(&candidates(finding));
     out.push_str(&controls(finding));
@@ -195,14 +176,7 @@ fn candidates(finding: &Finding) -> String {
             ]
         })
         .collect();
-    let head = [
-        "address",
-        "learned from",
-        "proofs",
-        "outcome",
-        "issuer",
-        "key",
-    ];
+    let head = ["address", "learned from", "proofs", "outcome", "issuer", "key"];
     table("Candidates", &head, &rows)
 }
 
@@ -211,25 +185,13 @@ fn controls(finding: &Finding) -> String {
         .controls
         .iter()
         .map(|row| {
-            let offset = row
-                .clock_offset_s
-                .map_or(NOT_OBSERVED.to_owned(), |offset| format!("{offset} s"));
-            [
-                &row.control,
-                &row.name,
-                &row.address,
-                row.issuer.as_deref().unwrap_or(NOT_OBSERVED),
-                &offset,
-            ]
-            .map(cell)
-            .to_vec()
+            let offset = row.clock_offset_s.map_or(NOT_OBSERVED.to_owned(), |offset| format!("{offset} s"));
+            [&row.control, &row.name, &row.address, row.issuer.as_deref().unwrap_or(NOT_OBSERVED), &offset]
+                .map(cell)
+                .to_vec()
         })
         .collect();
-    table(
-        "Controls",
-        &["control", "name", "address", "issuer", "clock offset"],
-        &rows,
-    )
+    table("Controls", &["control", "name", "address", "issuer", "clock offset"], &rows)
 }
 
 fn options(finding: &Finding) -> String {
@@ -239,37 +201,19 @@ fn options(finding: &Finding) -> String {
         .iter()
         .map(|choice| {
             let class = match choice.judgement {
-                Judgement::Recommended | Judgement::Refused | Judgement::Useless => {
-                    judgement(choice.judgement)
-                }
+                Judgement::Recommended | Judgement::Refused | Judgement::Useless => judgement(choice.judgement),
                 Judgement::Possible => "",
             };
             let mut row = vec![
                 cell(&choice.name.replace('_', " ")),
                 format!("<td class=\"{class}\">{}</td>", judgement(choice.judgement)),
             ];
-            row.extend(
-                [
-                    &choice.reason,
-                    &choice.effect,
-                    &choice.risk,
-                    &choice.time_to_effect,
-                ]
-                .map(|part| cell(part)),
-            );
+            row.extend([&choice.reason, &choice.effect, &choice.risk, &choice.time_to_effect].map(|part| cell(part)));
             row.push(cell(if choice.reversible { "yes" } else { "no" }));
             row
         })
         .collect();
-    let head = [
-        "option",
-        "judgement",
-        "why",
-        "effect",
-        "risk",
-        "takes effect",
-        "can be undone",
-    ];
+    let head = ["option", "judgement", "why", "effect", "risk", "takes effect", "can be undone"];
     heading("Options weighed") + &table("Options weighed", &head, &rows)
 }
 
@@ -280,30 +224,16 @@ fn refusals(report: &Report) -> String {
     let rows: Vec<Vec<String>> = report
         .refusals
         .iter()
-        .map(|refusal| {
-            vec![
-                when(refusal.at),
-                cell(&refusal.guard),
-                cell(&refusal.reason),
-            ]
-        })
+        .map(|refusal| vec![when(refusal.at), cell(&refusal.guard), cell(&refusal.reason)])
         .collect();
-    heading("Guards that refused")
-        + &table("Guards that refused", &["when", "guard", "reason"], &rows)
+    heading("Guards that refused") + &table("Guards that refused", &["when", "guard", "reason"], &rows)
 }
 
 fn override_life(story: &OverrideStory) -> String {
     let plan = &story.plan;
-    let ended = story
-        .ended
-        .as_ref()
-        .map_or(NOT_OBSERVED.to_owned(), |ended| {
-            format!(
-                "{} ({})",
-                utc(ended.at),
-                ended.reason.name().replace('_', " ")
-            )
-        });
+    let ended = story.ended.as_ref().map_or(NOT_OBSERVED.to_owned(), |ended| {
+        format!("{} ({})", utc(ended.at), ended.reason.name().replace('_', " "))
+    });
     let rows: Vec<Vec<String>> = [
         ("name", plan.host.clone()),
         ("mode", plan.mode.name().to_owned()),
@@ -330,38 +260,19 @@ fn override_life(story: &OverrideStory) -> String {
         .decisions
         .iter()
         .map(|decision| {
-            let why = if decision.why.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", decision.why)
-            };
-            format!(
-                "{} {} {} it{why}",
-                utc(decision.at),
-                who(&decision.by),
-                decision.what
-            )
+            let why = if decision.why.is_empty() { String::new() } else { format!(": {}", decision.why) };
+            format!("{} {} {} it{why}", utc(decision.at), who(&decision.by), decision.what)
         })
         .collect();
-    let shown: Vec<String> = plan
-        .shown
-        .iter()
-        .map(|shown| format!("{}: {}", shown.guard, shown.reason))
-        .collect();
+    let shown: Vec<String> = plan.shown.iter().map(|shown| format!("{}: {}", shown.guard, shown.reason)).collect();
     let mut out = heading(&format!("Override {}", story.id));
     out.push_str(&table("The plan and its life", &["", ""], &rows));
     if let Some(reason) = &story.voided {
         out.push_str(&format!("<p>It became void: {}</p>\n", text(reason)));
     }
-    out.push_str(&format!(
-        "<h3>Who decided</h3>\n{}",
-        items(&decisions, "Nobody.")
-    ));
+    out.push_str(&format!("<h3>Who decided</h3>\n{}", items(&decisions, "Nobody.")));
     if !shown.is_empty() {
-        out.push_str(&format!(
-            "<h3>What the person was shown</h3>\n{}",
-            items(&shown, "Nothing.")
-        ));
+        out.push_str(&format!("<h3>What the person was shown</h3>\n{}", items(&shown, "Nothing.")));
     }
     out
 }
@@ -370,10 +281,7 @@ fn application(report: &Report) -> String {
     let application = &report.application;
     let mut lines = Vec::new();
     if application.calls > 0 {
-        lines.push(format!(
-            "{} calls reported, {} of them failed",
-            application.calls, application.failed
-        ));
+        lines.push(format!("{} calls reported, {} of them failed", application.calls, application.failed));
     }
     for (name, call) in [
         ("first failed", &application.first_failed),
@@ -381,21 +289,12 @@ fn application(report: &Report) -> String {
         ("confirmed the override", &application.confirming),
     ] {
         if let Some(call) = call {
-            let address = call
-                .address
-                .map_or(String::new(), |address| format!(" at {address}"));
-            let error = call
-                .error
-                .as_deref()
-                .map_or(String::new(), |error| format!(": {error}"));
+            let address = call.address.map_or(String::new(), |address| format!(" at {address}"));
+            let error = call.error.as_deref().map_or(String::new(), |error| format!(": {error}"));
             lines.push(format!("{name}: {}{address}{error}", utc(call.at)));
         }
     }
-    heading("The application's own calls")
-        + &items(
-            &lines,
-            "Not observed: the application did not report its calls.",
-        )
+    heading("The application's own calls") + &items(&lines, "Not observed: the application did not report its calls.")
 }
 
 fn notifications(report: &Report) -> String {
@@ -404,12 +303,7 @@ fn notifications(report: &Report) -> String {
         .iter()
         .map(|told| {
             let page = if told.page { "page" } else { "" };
-            vec![
-                when(told.at),
-                cell(&told.subject),
-                cell(page),
-                cell(&deliveries(told)),
-            ]
+            vec![when(told.at), cell(&told.subject), cell(page), cell(&deliveries(told))]
         })
         .collect();
     if rows.is_empty() {
@@ -426,10 +320,7 @@ fn items(items: &[String], nothing: &str) -> String {
     if items.is_empty() {
         return format!("<p>{}</p>\n", text(nothing));
     }
-    let items: String = items
-        .iter()
-        .map(|item| format!("<li>{}</li>\n", text(item)))
-        .collect();
+    let items: String = items.iter().map(|item| format!("<li>{}</li>\n", text(item))).collect();
     format!("<ul>\n{items}</ul>\n")
 }
 
@@ -437,15 +328,9 @@ fn items(items: &[String], nothing: &str) -> String {
 fn table(caption: &str, head: &[&str], rows: &[Vec<String>]) -> String {
     let titles: String = match head.iter().all(|title| title.is_empty()) {
         true => String::new(),
-        false => head
-            .iter()
-            .map(|title| format!("<th scope=\"col\">{}</th>", text(title)))
-            .collect(),
+        false => head.iter().map(|title| format!("<th scope=\"col\">{}</th>", text(title))).collect(),
     };
-    let rows: String = rows
-        .iter()
-        .map(|cells| format!("<tr>{}</tr>\n", cells.concat()))
-        .collect();
+    let rows: String = rows.iter().map(|cells| format!("<tr>{}</tr>\n", cells.concat())).collect();
     format!(
         "<div class=\"scroll\"><table><caption>{}</caption>\n<thead><tr>{titles}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n",
         text(caption)
@@ -461,9 +346,5 @@ fn when(at: jiff::Timestamp) -> String {
 }
 
 fn micros(us: u64) -> String {
-    if us < 1000 {
-        format!("{us} µs")
-    } else {
-        span(i64::try_from(us / 1000).unwrap_or(i64::MAX))
-    }
+    if us < 1000 { format!("{us} µs") } else { span(i64::try_from(us / 1000).unwrap_or(i64::MAX)) }
 }

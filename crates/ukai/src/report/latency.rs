@@ -9,13 +9,7 @@ use ukai_core::observe::{Observation, Path, Stage, Timings};
 /// Points of the chart; more would be less than a pixel apart.
 const POINTS_MAX: usize = 240;
 
-pub const STAGES: [Stage; 5] = [
-    Stage::Resolve,
-    Stage::Connect,
-    Stage::Tls,
-    Stage::Processing,
-    Stage::Transfer,
-];
+pub const STAGES: [Stage; 5] = [Stage::Resolve, Stage::Connect, Stage::Tls, Stage::Processing, Stage::Transfer];
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Latency {
@@ -33,10 +27,8 @@ pub struct Point {
 }
 
 pub fn of(samples: &[Observation], peer: &str) -> Latency {
-    let mut own: Vec<&Observation> = samples
-        .iter()
-        .filter(|sample| sample.peer == peer && sample.path == Path::Normal)
-        .collect();
+    let mut own: Vec<&Observation> =
+        samples.iter().filter(|sample| sample.peer == peer && sample.path == Path::Normal).collect();
     own.sort_by_key(|sample| sample.started_at);
     let (Some(first), Some(last)) = (own.first(), own.last()) else {
         return Latency::default();
@@ -55,31 +47,17 @@ pub fn of(samples: &[Observation], peer: &str) -> Latency {
         });
         point.take(sample);
     }
-    Latency {
-        points: points.into_values().collect(),
-    }
+    Latency { points: points.into_values().collect() }
 }
 
 impl Point {
     fn take(&mut self, sample: &Observation) {
         self.probes += 1;
         self.failed += usize::from(sample.any_failed());
-        self.slower(
-            0,
-            (sample.resolution.elapsed_us > 0).then_some(sample.resolution.elapsed_us),
-        );
+        self.slower(0, (sample.resolution.elapsed_us > 0).then_some(sample.resolution.elapsed_us));
         for result in &sample.results {
-            let Timings {
-                resolve_us: _,
-                connect_us,
-                tls_us,
-                processing_us,
-                transfer_us,
-            } = result.timings;
-            for (stage, time) in [connect_us, tls_us, processing_us, transfer_us]
-                .into_iter()
-                .enumerate()
-            {
+            let Timings { resolve_us: _, connect_us, tls_us, processing_us, transfer_us } = result.timings;
+            for (stage, time) in [connect_us, tls_us, processing_us, transfer_us].into_iter().enumerate() {
                 self.slower(stage + 1, time);
             }
         }

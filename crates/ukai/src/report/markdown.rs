@@ -8,11 +8,7 @@ use super::story::{list, utc, who};
 
 pub fn render_markdown(report: &Report) -> String {
     let mut page = Page::default();
-    page.line(&format!(
-        "# Incident {}: {}",
-        text(&report.incident),
-        text(&report.peer)
-    ));
+    page.line(&format!("# Incident {}: {}", text(&report.incident), text(&report.peer)));
     page.gap();
     for sentence in &report.summary {
         page.item(&text(sentence));
@@ -89,31 +85,16 @@ fn figures(page: &mut Page, report: &Report) {
     page.gap();
     page.table(
         &["time", "", "meaning"],
-        report.figures.iter().map(|figure| {
-            vec![
-                figure.name.to_owned(),
-                text(&figure.text),
-                figure.meaning.to_owned(),
-            ]
-        }),
+        report.figures.iter().map(|figure| vec![figure.name.to_owned(), text(&figure.text), figure.meaning.to_owned()]),
     );
 }
 
 fn timeline(page: &mut Page, report: &Report) {
     page.heading("Time line (UTC)");
-    page.table(
-        &["when", "what"],
-        report
-            .timeline
-            .iter()
-            .map(|row| vec![utc(row.at), text(&row.text)]),
-    );
+    page.table(&["when", "what"], report.timeline.iter().map(|row| vec![utc(row.at), text(&row.text)]));
     if report.timeline_cut > 0 {
         page.gap();
-        page.line(&format!(
-            "{} later rows are in the log only.",
-            report.timeline_cut
-        ));
+        page.line(&format!("{} later rows are in the log only.", report.timeline_cut));
     }
 }
 
@@ -141,18 +122,13 @@ fn verdict(page: &mut Page, finding: &Finding) {
 fn evidence(page: &mut Page, finding: &Finding) {
     page.heading("Evidence");
     let gathered = finding.evidence_at.map_or(NOT_OBSERVED.to_owned(), utc);
-    page.line(&format!(
-        "Gathering {}, finished {gathered}.",
-        code(&finding.gathering)
-    ));
+    page.line(&format!("Gathering {}, finished {gathered}.", code(&finding.gathering)));
     for sentence in finding.delegation.iter().chain(&finding.canary) {
         page.line(&text(sentence));
     }
     page.small_heading("Who answers what");
     page.table(
-        &[
-            "source", "server", "over", "type", "answer", "TTL", "flags", "ms",
-        ],
+        &["source", "server", "over", "type", "answer", "TTL", "flags", "ms"],
         finding.matrix.iter().map(|row| {
             vec![
                 row.source.to_owned(),
@@ -168,14 +144,7 @@ fn evidence(page: &mut Page, finding: &Finding) {
     );
     page.small_heading("Candidates");
     page.table(
-        &[
-            "address",
-            "learned from",
-            "proofs",
-            "outcome",
-            "issuer",
-            "key",
-        ],
+        &["address", "learned from", "proofs", "outcome", "issuer", "key"],
         finding.candidates.iter().map(|row| {
             vec![
                 row.address.to_string(),
@@ -183,9 +152,7 @@ fn evidence(page: &mut Page, finding: &Finding) {
                 format!("{} of {}", row.succeeded, row.proofs),
                 row.failure.as_deref().map_or(proved(row.proofs), text),
                 row.issuer.as_deref().map_or(NOT_OBSERVED.to_owned(), text),
-                row.key_sha256
-                    .as_deref()
-                    .map_or(NOT_OBSERVED.to_owned(), |key| code(short(key))),
+                row.key_sha256.as_deref().map_or(NOT_OBSERVED.to_owned(), |key| code(short(key))),
             ]
         }),
     );
@@ -198,8 +165,7 @@ fn evidence(page: &mut Page, finding: &Finding) {
                 text(&row.name),
                 text(&row.address),
                 row.issuer.as_deref().map_or(NOT_OBSERVED.to_owned(), text),
-                row.clock_offset_s
-                    .map_or(NOT_OBSERVED.to_owned(), |offset| format!("{offset} s")),
+                row.clock_offset_s.map_or(NOT_OBSERVED.to_owned(), |offset| format!("{offset} s")),
             ]
         }),
     );
@@ -208,15 +174,7 @@ fn evidence(page: &mut Page, finding: &Finding) {
 fn options(page: &mut Page, finding: &Finding) {
     page.heading("Options weighed");
     page.table(
-        &[
-            "option",
-            "judgement",
-            "why",
-            "effect",
-            "risk",
-            "takes effect",
-            "can be undone",
-        ],
+        &["option", "judgement", "why", "effect", "risk", "takes effect", "can be undone"],
         finding.verdict.options.iter().map(|choice| {
             vec![
                 text(&choice.name.replace('_', " ")),
@@ -238,10 +196,7 @@ fn refusals(page: &mut Page, report: &Report) {
     page.heading("Guards that refused");
     page.table(
         &["when", "guard", "reason"],
-        report
-            .refusals
-            .iter()
-            .map(|refusal| vec![utc(refusal.at), code(&refusal.guard), text(&refusal.reason)]),
+        report.refusals.iter().map(|refusal| vec![utc(refusal.at), code(&refusal.guard), text(&refusal.reason)]),
     );
 }
 
@@ -267,23 +222,12 @@ fn override_life(page: &mut Page, story: &OverrideStory) {
         ("expires", moment(story.expires_at)),
         (
             "ended",
-            story
-                .ended
-                .as_ref()
-                .map_or(NOT_OBSERVED.to_owned(), |ended| {
-                    format!(
-                        "{} ({})",
-                        utc(ended.at),
-                        ended.reason.name().replace('_', " ")
-                    )
-                }),
+            story.ended.as_ref().map_or(NOT_OBSERVED.to_owned(), |ended| {
+                format!("{} ({})", utc(ended.at), ended.reason.name().replace('_', " "))
+            }),
         ),
     ];
-    page.table(
-        &["", ""],
-        rows.into_iter()
-            .map(|(name, value)| vec![name.to_owned(), value]),
-    );
+    page.table(&["", ""], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]));
     if let Some(reason) = &story.voided {
         page.gap();
         page.line(&format!("It became void: {}", text(reason)));
@@ -291,26 +235,15 @@ fn override_life(page: &mut Page, story: &OverrideStory) {
     page.small_heading("Who decided");
     page.items(
         story.decisions.iter().map(|decision| {
-            let why = if decision.why.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", text(&decision.why))
-            };
-            format!(
-                "{} {} {} it{why}",
-                utc(decision.at),
-                text(&who(&decision.by)),
-                decision.what
-            )
+            let why = if decision.why.is_empty() { String::new() } else { format!(": {}", text(&decision.why)) };
+            format!("{} {} {} it{why}", utc(decision.at), text(&who(&decision.by)), decision.what)
         }),
         "Nobody.",
     );
     if !plan.shown.is_empty() {
         page.small_heading("What the person was shown");
         page.items(
-            plan.shown
-                .iter()
-                .map(|shown| format!("{}: {}", code(&shown.guard), text(&shown.reason))),
+            plan.shown.iter().map(|shown| format!("{}: {}", code(&shown.guard), text(&shown.reason))),
             "Nothing.",
         );
     }
@@ -323,23 +256,15 @@ fn application(page: &mut Page, report: &Report) {
         page.line("Not observed: the application did not report its calls.");
         return;
     }
-    page.item(&format!(
-        "{} calls reported, {} of them failed",
-        application.calls, application.failed
-    ));
+    page.item(&format!("{} calls reported, {} of them failed", application.calls, application.failed));
     for (name, call) in [
         ("first failed", &application.first_failed),
         ("last failed", &application.last_failed),
         ("confirmed the override", &application.confirming),
     ] {
         if let Some(call) = call {
-            let address = call
-                .address
-                .map_or(String::new(), |address| format!(" at {address}"));
-            let error = call
-                .error
-                .as_deref()
-                .map_or(String::new(), |error| format!(": {}", text(error)));
+            let address = call.address.map_or(String::new(), |address| format!(" at {address}"));
+            let error = call.error.as_deref().map_or(String::new(), |error| format!(": {}", text(error)));
             page.item(&format!("{name}: {}{address}{error}", utc(call.at)));
         }
     }
@@ -355,12 +280,7 @@ fn notifications(page: &mut Page, notifications: &[Told]) {
         &["when", "what", "page", "delivery"],
         notifications.iter().map(|told| {
             let page = if told.page { "page" } else { "" };
-            vec![
-                utc(told.at),
-                text(&told.subject),
-                page.to_owned(),
-                text(&deliveries(told)),
-            ]
+            vec![utc(told.at), text(&told.subject), page.to_owned(), text(&deliveries(told))]
         }),
     );
 }
@@ -371,27 +291,15 @@ pub fn deliveries(told: &Told) -> String {
         .iter()
         .map(|delivery| match (&delivery.failure, delivery.at) {
             (Some(failure), _) => {
-                format!(
-                    "{}: failed after {} attempts ({failure})",
-                    delivery.subscriber, delivery.attempts
-                )
+                format!("{}: failed after {} attempts ({failure})", delivery.subscriber, delivery.attempts)
             }
             (None, Some(at)) => {
-                format!(
-                    "{}: delivered {}, attempt {}",
-                    delivery.subscriber,
-                    utc(at),
-                    delivery.attempts
-                )
+                format!("{}: delivered {}, attempt {}", delivery.subscriber, utc(at), delivery.attempts)
             }
             (None, None) => format!("{}: {NOT_OBSERVED}", delivery.subscriber),
         })
         .collect();
-    if each.is_empty() {
-        "no subscriber".to_owned()
-    } else {
-        each.join("; ")
-    }
+    if each.is_empty() { "no subscriber".to_owned() } else { each.join("; ") }
 }
 
 pub fn judgement(judgement: Judgement) -> &'static str {

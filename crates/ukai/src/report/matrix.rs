@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 
 use serde::Serialize;
-use ukai_core::diagnose::evidence::{
-    Answer, Asked, Canary, Candidate, ControlResult, Evidence, Outcome, Source,
-};
+use ukai_core::diagnose::evidence::{Answer, Asked, Canary, Candidate, ControlResult, Evidence, Outcome, Source};
 
 /// Addresses shown of one answer; a peer may send ten thousand.
 const SHOWN_MAX: usize = 8;
@@ -55,19 +53,12 @@ impl MatrixRow {
 
     fn of(asked: &Asked) -> MatrixRow {
         let (answer, ttl, mut flags, elapsed_ms) = match &asked.outcome {
-            Outcome::Answered(answer) => (
-                said(answer, &asked.record_type),
-                answer.ttl,
-                flags(answer),
-                Some(answer.elapsed_us / 1000),
-            ),
+            Outcome::Answered(answer) => {
+                (said(answer, &asked.record_type), answer.ttl, flags(answer), Some(answer.elapsed_us / 1000))
+            }
             Outcome::Silent { why, detail } => {
                 let why = format!("{why:?}").to_lowercase();
-                let text = if detail.is_empty() {
-                    why
-                } else {
-                    format!("{why}: {detail}")
-                };
+                let text = if detail.is_empty() { why } else { format!("{why}: {detail}") };
                 (format!("no answer ({text})"), None, Vec::new(), None)
             }
         };
@@ -93,15 +84,8 @@ impl CandidateRow {
     }
 
     fn of(candidate: &Candidate) -> CandidateRow {
-        let identity = candidate
-            .proofs
-            .iter()
-            .find_map(|proof| proof.result.identity.as_ref());
-        let mut learned: Vec<&str> = candidate
-            .learned_from
-            .iter()
-            .map(|source| source_name(*source))
-            .collect();
+        let identity = candidate.proofs.iter().find_map(|proof| proof.result.identity.as_ref());
+        let mut learned: Vec<&str> = candidate.learned_from.iter().map(|source| source_name(*source)).collect();
         if candidate.by_operator {
             learned.push("operator");
         }
@@ -109,19 +93,10 @@ impl CandidateRow {
             address: candidate.address,
             learned_from: learned.join(", "),
             proofs: candidate.proofs.len(),
-            succeeded: candidate
-                .proofs
-                .iter()
-                .filter(|proof| proof.result.is_success())
-                .count(),
-            failure: candidate.first_failure().map(|failure| {
-                format!(
-                    "{} {}: {}",
-                    failure.stage.name(),
-                    failure.class.name(),
-                    failure.detail
-                )
-            }),
+            succeeded: candidate.proofs.iter().filter(|proof| proof.result.is_success()).count(),
+            failure: candidate
+                .first_failure()
+                .map(|failure| format!("{} {}: {}", failure.stage.name(), failure.class.name(), failure.detail)),
             issuer: identity.map(|identity| identity.issuer.clone()),
             key_sha256: identity.map(|identity| identity.key_sha256.clone()),
         }
@@ -134,8 +109,7 @@ impl ControlRow {
     }
 
     fn of(control: &ControlResult) -> ControlRow {
-        let passed =
-            |failure: &Option<String>| failure.clone().unwrap_or_else(|| "passed".to_owned());
+        let passed = |failure: &Option<String>| failure.clone().unwrap_or_else(|| "passed".to_owned());
         ControlRow {
             control: control.control.clone(),
             name: passed(&control.name_failure),
@@ -149,11 +123,7 @@ impl ControlRow {
 pub fn delegation(evidence: &Evidence) -> Option<String> {
     let delegation = evidence.delegation.as_ref()?;
     let names = |set: &std::collections::BTreeSet<String>| {
-        if set.is_empty() {
-            "nobody".to_owned()
-        } else {
-            set.iter().cloned().collect::<Vec<_>>().join(", ")
-        }
+        if set.is_empty() { "nobody".to_owned() } else { set.iter().cloned().collect::<Vec<_>>().join(", ") }
     };
     let mut text = format!(
         "Zone {}: the parent names {}; the zone itself names {}.",
@@ -169,9 +139,7 @@ pub fn delegation(evidence: &Evidence) -> Option<String> {
 
 pub fn canary(evidence: &Evidence) -> String {
     match &evidence.canary {
-        Canary::Clean => {
-            "A name that cannot exist was denied: port 53 is what it seems.".to_owned()
-        }
+        Canary::Clean => "A name that cannot exist was denied: port 53 is what it seems.".to_owned(),
         Canary::Intercepted(what) => {
             format!("A name that cannot exist was answered: port 53 is intercepted ({what}).")
         }
@@ -181,10 +149,7 @@ pub fn canary(evidence: &Evidence) -> String {
 
 pub fn shorten(addresses: impl ExactSizeIterator<Item = IpAddr>) -> String {
     let total = addresses.len();
-    let shown: Vec<String> = addresses
-        .take(SHOWN_MAX)
-        .map(|address| address.to_string())
-        .collect();
+    let shown: Vec<String> = addresses.take(SHOWN_MAX).map(|address| address.to_string()).collect();
     match total.saturating_sub(SHOWN_MAX) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
@@ -202,9 +167,9 @@ fn said(answer: &Answer, record_type: &str) -> String {
     }
     match (&answer.soa, record_type) {
         (Some(soa), "SOA") => format!("serial {}", soa.serial),
-        _ if rcode == "NOERROR" && matches!(record_type, "A" | "AAAA") => {
-            "no such record".to_owned()
-        }
+        // The evidence keeps addresses only: of another type it is known that something was answered.
+        (None, "HTTPS") if rcode == "NOERROR" => "a record".to_owned(),
+        _ if rcode == "NOERROR" => "no such record".to_owned(),
         _ => rcode,
     }
 }
@@ -216,11 +181,7 @@ fn flags(answer: &Answer) -> Vec<String> {
         (answer.authentic_data, "AD"),
         (answer.truncated, "TC"),
     ];
-    let mut flags: Vec<String> = bits
-        .into_iter()
-        .filter(|(set, _)| *set)
-        .map(|(_, name)| name.to_owned())
-        .collect();
+    let mut flags: Vec<String> = bits.into_iter().filter(|(set, _)| *set).map(|(_, name)| name.to_owned()).collect();
     flags.extend(answer.extended_errors.iter().map(|error| {
         if error.text.is_empty() {
             format!("EDE {}", error.code)

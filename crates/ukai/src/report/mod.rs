@@ -18,6 +18,7 @@ mod latency;
 mod markdown;
 mod matrix;
 pub mod model;
+mod own;
 mod story;
 mod todo;
 
@@ -32,23 +33,17 @@ pub fn write(
     incident: &str,
     dir: &Path,
 ) -> anyhow::Result<Vec<PathBuf>> {
-    let report = Report::fold(records, samples, incident)
-        .with_context(|| format!("the log holds no incident {incident}"))?;
-    fs::create_dir_all(dir)
-        .with_context(|| format!("cannot create the report directory {}", dir.display()))?;
+    let report =
+        Report::fold(records, samples, incident).with_context(|| format!("the log holds no incident {incident}"))?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot create the report directory {}", dir.display()))?;
     let stem = file_stem(incident);
     let json = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;
-    let files = [
-        ("md", render_markdown(&report)),
-        ("html", render_html(&report)),
-        ("json", json + "\n"),
-    ];
+    let files = [("md", render_markdown(&report)), ("html", render_html(&report)), ("json", json + "\n")];
     files
         .into_iter()
         .map(|(extension, text)| {
             let path = dir.join(format!("{stem}.{extension}"));
-            replace(&path, &text)
-                .with_context(|| format!("cannot write the report {}", path.display()))?;
+            replace(&path, &text).with_context(|| format!("cannot write the report {}", path.display()))?;
             Ok(path)
         })
         .collect()
@@ -56,21 +51,9 @@ pub fn write(
 
 /// An incident's id as a file name: it must not leave the directory, whatever it holds.
 fn file_stem(incident: &str) -> String {
-    let safe: String = incident
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '-' || c == '_' {
-                c
-            } else {
-                '_'
-            }
-        })
-        .collect();
-    if safe.is_empty() {
-        "incident".to_owned()
-    } else {
-        safe
-    }
+    let safe: String =
+        incident.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect();
+    if safe.is_empty() { "incident".to_owned() } else { safe }
 }
 
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {

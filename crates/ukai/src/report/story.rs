@@ -65,11 +65,7 @@ pub fn rows(opened: &Opened, records: &[&Recorded]) -> Vec<Row> {
             }
         }
         if let Some((kind, text)) = sentence(&record.event) {
-            rows.push(Row {
-                at: record.at,
-                kind,
-                text,
-            });
+            rows.push(Row { at: record.at, kind, text });
         }
     }
     rows.sort_by_key(|row| row.at);
@@ -77,9 +73,7 @@ pub fn rows(opened: &Opened, records: &[&Recorded]) -> Vec<Row> {
 }
 
 fn sentence(event: &Event) -> Option<(Kind, String)> {
-    incident_sentence(event)
-        .or_else(|| override_sentence(event))
-        .or_else(|| shell_sentence(event))
+    incident_sentence(event).or_else(|| override_sentence(event)).or_else(|| shell_sentence(event))
 }
 
 fn incident_sentence(event: &Event) -> Option<(Kind, String)> {
@@ -134,9 +128,7 @@ fn incident_sentence(event: &Event) -> Option<(Kind, String)> {
 
 fn override_sentence(event: &Event) -> Option<(Kind, String)> {
     Some(match event {
-        Event::OverrideProposed {
-            id, plan, level, ..
-        } => (
+        Event::OverrideProposed { id, plan, level, .. } => (
             Kind::Decision,
             format!(
                 "Override {id} was proposed: {} to {} in mode {} at level {}.",
@@ -146,78 +138,35 @@ fn override_sentence(event: &Event) -> Option<(Kind, String)> {
                 level.name()
             ),
         ),
-        Event::OverrideApproved { id, by, why, .. } => (
-            Kind::Decision,
-            format!("{} approved override {id}{}.", who(by), because(why)),
-        ),
-        Event::OverrideRejected { id, by, why } => (
-            Kind::Decision,
-            format!("{} rejected override {id}{}.", who(by), because(why)),
-        ),
-        Event::OverrideVoided { id, reason } => (
-            Kind::Decision,
-            format!("Override {id} became void: {reason}."),
-        ),
-        Event::ApplyStarted {
-            id,
-            addresses,
-            expires_at,
-            ..
-        } => (
-            Kind::Change,
-            format!(
-                "Override {id} is being applied: {} until {}.",
-                list(addresses),
-                utc(*expires_at)
-            ),
-        ),
-        Event::FollowStarted { id, addresses, .. } => (
-            Kind::Change,
-            format!("Override {id} follows its sources to {}.", list(addresses)),
-        ),
-        Event::ApplyFailed { id, detail, .. } => (
-            Kind::Change,
-            format!("Override {id} could not be applied: {detail}."),
-        ),
-        Event::OverrideServed { id, proof, .. } => {
-            (Kind::Change, format!("Override {id} is served: {proof}."))
+        Event::OverrideApproved { id, by, why, .. } => {
+            (Kind::Decision, format!("{} approved override {id}{}.", who(by), because(why)))
         }
-        Event::OverrideConfirmed { id, .. } => (
-            Kind::Recovery,
-            format!("Override {id} is confirmed: the application's own call succeeded."),
-        ),
-        Event::LeaseWarned { id, left_s } => (
-            Kind::Told,
-            format!("Override {id} has {left_s} s of its lease left."),
-        ),
-        Event::LeaseExtended {
-            id,
-            expires_at,
-            by,
-            why,
-        } => (
-            Kind::Decision,
-            format!(
-                "{} extended override {id} to {}{}.",
-                who(by),
-                utc(*expires_at),
-                because(why)
-            ),
-        ),
-        Event::OverrideTroubled { id, reason } => (
-            Kind::Note,
-            format!("Override {id} is in trouble: {reason}."),
-        ),
-        Event::NormalPathProved { id, times } => (
-            Kind::Recovery,
-            format!("The normal path, past override {id}, was right {times} times in a row."),
-        ),
-        Event::WithdrawStarted {
-            id,
-            reason,
-            by,
-            why,
-        } => (
+        Event::OverrideRejected { id, by, why } => {
+            (Kind::Decision, format!("{} rejected override {id}{}.", who(by), because(why)))
+        }
+        Event::OverrideVoided { id, reason } => (Kind::Decision, format!("Override {id} became void: {reason}.")),
+        Event::ApplyStarted { id, addresses, expires_at, .. } => {
+            (Kind::Change, format!("Override {id} is being applied: {} until {}.", list(addresses), utc(*expires_at)))
+        }
+        Event::FollowStarted { id, addresses, .. } => {
+            (Kind::Change, format!("Override {id} follows its sources to {}.", list(addresses)))
+        }
+        Event::ApplyFailed { id, detail, .. } => {
+            (Kind::Change, format!("Override {id} could not be applied: {detail}."))
+        }
+        Event::OverrideServed { id, proof, .. } => (Kind::Change, format!("Override {id} is served: {proof}.")),
+        Event::OverrideConfirmed { id, .. } => {
+            (Kind::Recovery, format!("Override {id} is confirmed: the application's own call succeeded."))
+        }
+        Event::LeaseWarned { id, left_s } => (Kind::Told, format!("Override {id} has {left_s} s of its lease left.")),
+        Event::LeaseExtended { id, expires_at, by, why } => {
+            (Kind::Decision, format!("{} extended override {id} to {}{}.", who(by), utc(*expires_at), because(why)))
+        }
+        Event::OverrideTroubled { id, reason } => (Kind::Note, format!("Override {id} is in trouble: {reason}.")),
+        Event::NormalPathProved { id, times } => {
+            (Kind::Recovery, format!("The normal path, past override {id}, was right {times} times in a row."))
+        }
+        Event::WithdrawStarted { id, reason, by, why } => (
             Kind::Change,
             format!(
                 "Override {id} is being withdrawn ({}) by {}{}.",
@@ -226,14 +175,12 @@ fn override_sentence(event: &Event) -> Option<(Kind, String)> {
                 because(why)
             ),
         ),
-        Event::WithdrawFailed { id, detail } => (
-            Kind::Change,
-            format!("Override {id} could not be withdrawn: {detail}."),
-        ),
-        Event::OverrideEnded { id, reason } => (
-            Kind::Change,
-            format!("Override {id} ended ({}).", reason.name().replace('_', " ")),
-        ),
+        Event::WithdrawFailed { id, detail } => {
+            (Kind::Change, format!("Override {id} could not be withdrawn: {detail}."))
+        }
+        Event::OverrideEnded { id, reason } => {
+            (Kind::Change, format!("Override {id} ended ({}).", reason.name().replace('_', " ")))
+        }
         _ => return None,
     })
     .map(|(kind, text)| (kind, one_stop(text)))
@@ -242,34 +189,18 @@ fn override_sentence(event: &Event) -> Option<(Kind, String)> {
 fn shell_sentence(event: &Event) -> Option<(Kind, String)> {
     Some(match event {
         Event::Started { version } => (Kind::Note, format!("ukai {version} started.")),
-        Event::NotificationQueued {
-            notification,
-            subscribers,
-        } if !subscribers.is_empty() => {
+        Event::NotificationQueued { notification, subscribers } if !subscribers.is_empty() => {
             let page = if notification.page { " (page)" } else { "" };
             let to = subscribers.join(", ");
-            (
-                Kind::Told,
-                format!("Told {to}{page}: {}.", notification.subject),
-            )
+            (Kind::Told, format!("Told {to}{page}: {}.", notification.subject))
         }
-        Event::NotificationFailed {
-            subscriber,
-            attempts,
-            detail,
-            ..
-        } => (
-            Kind::Told,
-            format!("{subscriber} could not be told after {attempts} attempts: {detail}."),
-        ),
-        Event::Frozen { by, why } => (
-            Kind::Decision,
-            format!("{} froze every automatic change{}.", who(by), because(why)),
-        ),
-        Event::Thawed { by, why } => (
-            Kind::Decision,
-            format!("{} ended the freeze{}.", who(by), because(why)),
-        ),
+        Event::NotificationFailed { subscriber, attempts, detail, .. } => {
+            (Kind::Told, format!("{subscriber} could not be told after {attempts} attempts: {detail}."))
+        }
+        Event::Frozen { by, why } => {
+            (Kind::Decision, format!("{} froze every automatic change{}.", who(by), because(why)))
+        }
+        Event::Thawed { by, why } => (Kind::Decision, format!("{} ended the freeze{}.", who(by), because(why))),
         Event::Troubled { what } => (Kind::Note, format!("Trouble: {what}.")),
         _ => return None,
     })
@@ -291,11 +222,7 @@ pub fn utc(at: Timestamp) -> String {
 
 /// A span as people say it.
 pub fn span(ms: i64) -> String {
-    let (sign, ms) = if ms < 0 {
-        ("-", ms.unsigned_abs())
-    } else {
-        ("", ms.unsigned_abs())
-    };
+    let (sign, ms) = if ms < 0 { ("-", ms.unsigned_abs()) } else { ("", ms.unsigned_abs()) };
     let seconds = ms / 1000;
     let text = match seconds {
         0 => format!("{ms} ms"),
@@ -323,21 +250,13 @@ fn state(state: AlarmState) -> &'static str {
 }
 
 fn because(why: &str) -> String {
-    if why.is_empty() {
-        String::new()
-    } else {
-        format!(": {why}")
-    }
+    if why.is_empty() { String::new() } else { format!(": {why}") }
 }
 
 /// Sentences of others may bring their own full stop.
 fn one_stop(text: String) -> String {
     let bare = text.trim_end_matches('.');
-    if bare.ends_with(['?', '!']) {
-        bare.to_owned()
-    } else {
-        format!("{bare}.")
-    }
+    if bare.ends_with(['?', '!']) { bare.to_owned() } else { format!("{bare}.") }
 }
 
 #[cfg(test)]

@@ -214,11 +214,15 @@ pub fn lame_delegation(reading: &Reading) -> Ruling {
 struct Differs<'a> {
     agreed: &'a BTreeSet<IpAddr>,
     proved: BTreeSet<IpAddr>,
+    /// The authoritative servers cannot be reached from here; independent resolvers agree instead (S37).
+    secondhand: bool,
 }
 
 fn differs<'a>(reading: &'a Reading) -> Option<Differs<'a>> {
-    let Authority::Agreed(agreed) = &reading.authority else {
-        return None;
+    let (agreed, secondhand) = match (&reading.authority, &reading.independents) {
+        (Authority::Agreed(agreed), _) => (agreed, false),
+        (Authority::Silent, Some(agreed)) => (agreed, true),
+        _ => return None,
     };
     if reading.our_set.is_empty() || !reading.our_set.is_disjoint(agreed) || reading.works_now() {
         return None;
@@ -229,7 +233,7 @@ fn differs<'a>(reading: &'a Reading) -> Option<Differs<'a>> {
         return None;
     }
     let proved: BTreeSet<IpAddr> = agreed.intersection(&reading.proved).copied().collect();
-    (!proved.is_empty()).then_some(Differs { agreed, proved })
+    (!proved.is_empty()).then_some(Differs { agreed, proved, secondhand })
 }
 
 pub fn identity_discontinuity(reading: &Reading) -> Ruling {
@@ -314,24 +318,12 @@ fn age(reading: &Reading) -> Age {
 }
 
 fn stale(reading: &Reading, differs: &Differs, summary: &str) -> Finding {
-    let mut finding = Finding::new(Action::Override, Party::OurResolver, summary)
+    let finding = Finding::new(Action::Override, Party::OurResolver, summary)
         .because(format!("our resolver answers {}, and every one of them fails", list(&reading.our_set)))
-        .because(format!("the authoritative servers agree on {}", list(differs.agreed)))
         .because(format!("{} proved every endpoint, every time", list(&differs.proved)))
-        .unless("our resolver giving the authoritative answer")
-        .unless("one of the authoritative servers contradicting the others");
-    match &reading.independents {
-        Some(set) if set == differs.agreed => {
-            finding = finding.because("independent resolvers give the same set".to_owned());
-        }
-        Some(set) => {
-            finding = finding.against(format!("independent resolvers agree on {}", list(set)));
-            finding = finding.likely();
-        }
-        None => {
-            finding = finding.against("no two independent resolvers agreed".to_owned()).likely();
-        }
-    }
+        .unless("our resolver giving the authoritative answer");
+    let mut finding =
+        if differs.secondhand { on_second_hand(finding, differs) } else { first_hand(reading, finding, differs) };
     for address in &differs.proved {
         match reading.continuity(*address) {
             Continuity::Continuous(how) => finding = finding.because(how),
@@ -350,6 +342,26 @@ fn stale(reading: &Reading, differs: &Differs, summary: &str) -> Finding {
         Some(changed) => finding.against(changed).likely(),
         None => finding,
     }
+}
+
+fn first_hand(reading: &Reading, finding: Finding, differs: &Differs) -> Finding {
+    let finding = finding
+        .because(format!("the authoritative servers agree on {}", list(differs.agreed)))
+        .unless("one of the authoritative servers contradicting the others");
+    match &reading.independents {
+        Some(set) if set == differs.agreed => finding.because("independent resolvers give the same set"),
+        Some(set) => finding.against(format!("independent resolvers agree on {}", list(set))).likely(),
+        None => finding.against("no two independent resolvers agreed").likely(),
+    }
+}
+
+/// Never proven, and for a person to decide: nobody here heard the peer's own servers (S37).
+fn on_second_hand(mut finding: Finding, differs: &Differs) -> Finding {
+    finding.action = Action::Escalate;
+    finding
+        .because(format!("independent resolvers agree on {}", list(differs.agreed)))
+        .against("no authoritative server can be reached from here")
+        .likely()
 }
 
 pub fn ttl_violation(reading: &Reading) -> Ruling {

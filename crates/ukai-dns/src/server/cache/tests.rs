@@ -36,7 +36,7 @@ fn answer(reply: &Reply, now: Instant) -> Arc<Answer> {
 }
 
 fn ttls(answer: &Answer, now: Instant) -> Vec<u32> {
-    answer.respond(now, |response| answer.ttl_offsets.iter().map(|&at| ttl_at(response.body, at)).collect())
+    answer.respond(now, u32::MAX, |response| answer.ttl_offsets.iter().map(|&at| ttl_at(response.body, at)).collect())
 }
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,0 +1,148 @@
+//! The daemon's life: one at a time, reloaded, stopped, spoken to.
+
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::place::{PAUSE, Place, TRIES, free, json, refusal};
+
+#[test]
+fn the_second_daemon_of_a_data_directory_is_refused() {
+    let mut place = Place::with_config("");
+    place.start();
+    let (code, said) = refusal(&["run", "--config", &place.config_text()]);
+    assert_eq!(code, 2);
+    let process = place.status()["process"].to_string();
+    assert!(said.contains(&process) && said.contains("data"), "{said}");
+    assert!(place.ask(&["status"]).status.success(), "the first one runs on");
+}
+
+#[test]
+fn a_bad_file_leaves_the_running_configuration_in_force() {
+    let mut place = Place::with_config("");
+    place.start();
+    let good = fs::read_to_string(place.config()).unwrap();
+    fs::write(place.config(), good.replace("interval", "intervall")).unwrap();
+    place.signal(Signal::HUP);
+    let told = place.wait_for("troubled");
+    assert!(told["what"].as_str().unwrap().contains("intervall"), "{told}");
+    assert_eq!(level(&place.status()), "observe");
+
+    fs::write(place.config(), good.replace("interval = ", "level = \"propose\"\ninterval = ")).unwrap();
+    place.signal(Signal::HUP);
+    for _ in 0..TRIES {
+        if level(&place.status()) == "propose" {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    panic!("the good file was not taken over: {:?}", place.said());
+}
+
+#[test]
+fn what_cannot_change_while_it_runs_is_refused_whole() {
+    let mut place = Place::with_config("");
+    place.start();
+    let good = fs::read_to_string(place.config()).unwrap();
+    let moved = good.replace("\"data\"", "\"elsewhere\"").replace("interval = ", "level = \"propose\"\ninterval = ");
+    fs::write(place.config(), moved).unwrap();
+    place.signal(Signal::HUP);
+    let told = place.wait_for("troubled");
+    assert!(told["what"].as_str().unwrap().contains("data_dir"), "{told}");
+    assert_eq!(level(&place.status()), "observe");
+}
+
+#[test]
+fn the_dns_process_outlives_a_stop_and_ends_with_a_person_at_the_keyboard() {
+    let listen = free();
+    let mut place = Place::with_config(&format!("[dns]\nlisten = [\"{listen}\"]"));
+    place.start();
+    assert!(place.dns_runs());
+    place.signal(Signal::TERM);
+    assert_eq!(place.ended(), 0);
+    assert!(place.dns_runs(), "applications resolve with it");
+
+    place.start();
+    assert!(place.dns_runs());
+    place.signal(Signal::INT);
+    assert_eq!(place.ended(), 0);
+    for _ in 0..TRIES {
+        if !place.dns_runs() {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    panic!("the DNS process still runs");
+}
+
+#[test]
+fn a_dns_process_that_dies_is_started_again() {
+    let listen = free();
+    let mut place = Place::with_config(&format!("[dns]\nlisten = [\"{listen}\"]"));
+    place.start();
+    place.stop_dns();
+    let told = place.wait_for("troubled");
+    assert!(told["what"].as_str().unwrap().contains("DNS process"), "{told}");
+    for _ in 0..TRIES {
+        if place.dns_runs() {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    panic!("the DNS process stays down: {:?}", place.said());
+}
+
+#[test]
+fn a_peer_that_cannot_be_reached_becomes_an_incident_with_a_report() {
+    let mut place = Place::with_config("");
+    place.start();
+    let opened = place.wait_for("incident_opened");
+    let id = opened["incident"].as_str().unwrap().to_owned();
+    assert_eq!(opened["stage"], "resolve");
+    place.wait_for("diagnosed");
+    let incident = json(&place.ask(&["incidents", &id, "--json"]));
+    assert_eq!(incident["peer"], "api");
+    let report = json(&place.ask(&["report", &id, "--json"]));
+    assert!(report["markdown"].as_str().unwrap().contains(&id));
+    assert!(place.ask(&["incidents"]).status.success());
+    let unknown = place.ask(&["report", "inc-99"]);
+    assert_eq!(unknown.status.code(), Some(4));
+}
+
+#[test]
+fn people_are_known_by_their_uid_and_refusals_have_a_code_of_their_own() {
+    let mut place = Place::with_config("");
+    place.start();
+    let frozen = place.ask(&["freeze", "--why", "night shift"]);
+    assert!(frozen.status.success(), "{}", String::from_utf8_lossy(&frozen.stderr));
+    let event = place.wait_for("frozen");
+    assert_eq!(event["by"]["uid"], rustix::process::getuid().as_raw());
+    assert_eq!(event["why"], "night shift");
+    assert!(!place.status()["frozen"].is_null());
+    assert!(place.ask(&["thaw"]).status.success());
+    assert!(place.status()["frozen"].is_null());
+
+    let unknown = place.ask(&["approve", "ovr-9", "--hash", "00"]);
+    assert_eq!(unknown.status.code(), Some(4), "{}", String::from_utf8_lossy(&unknown.stderr));
+    let listed = json(&place.ask(&["overrides", "--json"]));
+    assert_eq!(listed["overrides"], Value::Array(Vec::new()));
+    let reverted = json(&place.ask(&["revert", "--all", "--json"]));
+    assert!(reverted["text"].is_string(), "{reverted}");
+}
+
+#[test]
+fn offline_is_for_a_daemon_that_is_dead() {
+    let mut place = Place::with_config("");
+    place.start();
+    let refused = place.ask(&["revert", "--all", "--offline"]);
+    assert_eq!(refused.status.code(), Some(4));
+    place.kill();
+    let done = place.ask(&["revert", "--all", "--offline"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(String::from_utf8_lossy(&done.stdout).contains("no override stood"));
+}
+
+fn level(status: &Value) -> &str {
+    status["peers"][0]["level"].as_str().unwrap()
+}

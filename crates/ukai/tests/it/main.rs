@@ -1,0 +1,13 @@
+//! The product as its users have it: the binary, its processes and its sockets.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking, in its stages and questions as well"
+)]
+
+mod bad_input;
+mod drills;
+mod kill;
+mod life;
+mod looking;
+mod place;
