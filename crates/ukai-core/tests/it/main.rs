@@ -6,4 +6,5 @@ mod crash;
 mod diagnosis;
 mod guards;
 mod path;
+mod tidy;
 mod world;
