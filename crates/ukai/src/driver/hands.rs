@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use ukai_core::effect::Effect;
 use ukai_core::input::{Input, Verification};
@@ -44,6 +44,9 @@ pub struct Hands {
     gatherings: Arc<Semaphore>,
     /// What must not be cut off in the middle.
     changes: JoinSet<()>,
+    /// Closed when the change that was begun last has ended: changes are made one after the other, in the order that
+    /// they were asked for, so that an apply never lands after the withdrawal that followed it.
+    last_change: Option<oneshot::Receiver<()>>,
     looks: JoinSet<()>,
 }
 
@@ -66,6 +69,7 @@ impl Hands {
             probes: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
             gatherings: Arc::new(Semaphore::new(GATHERINGS_AT_ONCE)),
             changes: JoinSet::new(),
+            last_change: None,
             looks: JoinSet::new(),
         }
     }
@@ -85,26 +89,20 @@ impl Hands {
         match effect {
             Effect::Probe { id, peer, path } => self.probe(id, peer, path, now),
             Effect::Gather { id, peer, purpose, also } => self.gather(id, &peer, Order { purpose, also, now }),
-            Effect::Apply(served) => {
-                let (inputs, control) = (self.inputs.clone(), self.control.clone());
-                self.changes.spawn(async move {
-                    let result = match &control {
-                        Some(control) => provider::apply(control, &served, now).await,
-                        None => Err(NO_SERVER.to_owned()),
-                    };
-                    hand_back(&inputs, Input::Applied { id: served.id, generation: served.generation, result }).await;
-                });
-            }
-            Effect::Withdraw { id, generation, why } => {
-                let (inputs, control) = (self.inputs.clone(), self.control.clone());
-                self.changes.spawn(async move {
-                    let result = match &control {
-                        Some(control) => provider::withdraw(control, &id, generation, &why).await,
-                        None => Err(NO_SERVER.to_owned()),
-                    };
-                    hand_back(&inputs, Input::Withdrawn { id, generation, result }).await;
-                });
-            }
+            Effect::Apply(served) => self.change(move |control| async move {
+                let result = match &control {
+                    Some(control) => provider::apply(control, &served, now).await,
+                    None => Err(NO_SERVER.to_owned()),
+                };
+                Input::Applied { id: served.id, generation: served.generation, result }
+            }),
+            Effect::Withdraw { id, generation, why } => self.change(move |control| async move {
+                let result = match &control {
+                    Some(control) => provider::withdraw(control, &id, generation, &why).await,
+                    None => Err(NO_SERVER.to_owned()),
+                };
+                Input::Withdrawn { id, generation, result }
+            }),
             Effect::Verify { id, generation, peer, .. } => self.verify(id, generation, &peer, now),
             Effect::Notify { notification, subscriber } => self.subscribers.tell(&subscriber, notification),
             Effect::WriteReport { incident } => self.write_report(incident, state, now),
@@ -119,6 +117,25 @@ impl Hands {
         if ended.await.is_err() {
             tracing::warn!("a change was still under way when ukai stopped; it is taken up again at the next start");
         }
+    }
+
+    /// Makes a change when the one before it has ended.
+    fn change<F: Future<Output = Input> + Send + 'static>(
+        &mut self,
+        make: impl FnOnce(Option<ControlClient>) -> F + Send + 'static,
+    ) {
+        let (ended, waits) = oneshot::channel::<()>();
+        let before = self.last_change.replace(waits);
+        let (inputs, control) = (self.inputs.clone(), self.control.clone());
+        self.changes.spawn(async move {
+            if let Some(before) = before {
+                // Nothing is ever sent: it ends when its sender is dropped.
+                let _ = before.await;
+            }
+            let input = make(control).await;
+            drop(ended);
+            hand_back(&inputs, input).await;
+        });
     }
 
     fn probe(&mut self, id: String, peer: String, path: Path, now: Timestamp) {

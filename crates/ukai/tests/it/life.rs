@@ -132,6 +132,41 @@ fn people_are_known_by_their_uid_and_refusals_have_a_code_of_their_own() {
 }
 
 #[test]
+fn a_full_disk_decides_nothing_says_so_and_goes_on_when_there_is_room() {
+    let mut place = Place::with_config("");
+    // The empty log takes about 100 KiB.
+    place.start_on_small_disk(512 * 1024);
+    let long = "x".repeat(20_000);
+    let mut refused = None;
+    for command in ["freeze", "thaw"].into_iter().cycle().take(TRIES) {
+        let output = place.ask(&[command, "--why", &long]);
+        if !output.status.success() {
+            refused = Some(output);
+            break;
+        }
+    }
+    let refused = refused.expect("the disk is full at some time");
+    // The first that met the full disk hangs on until there is an answer; all others are told at once.
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(matches!(refused.status.code(), Some(1 | 4)), "{said}");
+    assert!(place.status()["trouble"].is_string(), "{said}");
+    let thaw = place.ask(&["thaw"]);
+    assert_eq!(thaw.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&thaw.stderr).contains("event log"), "it says what is wrong");
+
+    place.make_room();
+    for _ in 0..TRIES {
+        if place.status()["trouble"].is_null() {
+            assert!(place.ask(&["thaw"]).status.success());
+            assert!(place.status()["frozen"].is_null());
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    panic!("it does not go on: {:?}", place.said());
+}
+
+#[test]
 fn offline_is_for_a_daemon_that_is_dead() {
     let mut place = Place::with_config("");
     place.start();

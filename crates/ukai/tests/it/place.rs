@@ -101,9 +101,31 @@ impl Place {
 
     /// Starts the daemon and waits until it answers.
     pub fn start(&mut self) {
-        let mut child = ukai()
-            .args(["run", "--config", &self.config_text()])
+        let mut command = ukai();
+        command.args(["run", "--config", &self.config_text()]);
+        self.start_as(command);
+    }
+
+    /// With a bound on the size of every file: beyond it, writing fails as it does on a full disk.
+    pub fn start_on_small_disk(&mut self, bytes: u64) {
+        let mut command = Command::new("sh");
+        // A signal that is ignored stays so across exec: the write fails, and the process lives to say so.
+        let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$@\"", bytes / 512);
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_ukai"), "run", "--config", &self.config_text()]);
+        self.start_as(command);
+    }
+
+    /// Somebody made room.
+    pub fn make_room(&self) {
+        let pid = rustix::process::Pid::from_child(self.daemon.as_ref().unwrap());
+        let unlimited = rustix::process::Rlimit { current: None, maximum: None };
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, unlimited).unwrap();
+    }
+
+    fn start_as(&mut self, mut command: Command) {
+        let mut child = command
             .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
