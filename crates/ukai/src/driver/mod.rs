@@ -233,11 +233,21 @@ impl Driver {
                     if self.trouble.replace(sentence.clone()).is_none() {
                         tracing::error!("{sentence}");
                     }
+                    self.tell_who_waits(&sentence);
                     if let Some(stop) = self.wait_for_the_log().await {
                         return Ok(Some(stop));
                     }
                 }
             }
+        }
+    }
+
+    /// The command of the step that waits is decided, but not done before it is durable.
+    fn tell_who_waits(&mut self, why: &str) {
+        for answers in std::mem::take(&mut self.waiting).into_values() {
+            let sentence = format!("not done yet: {why}; it takes effect when the log can be written again");
+            // Whoever asked may have hung up.
+            let _ = answers.try_send(Answer::Refused(sentence));
         }
     }
 
