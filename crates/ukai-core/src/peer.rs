@@ -2,7 +2,7 @@
 //!
 //! This is the core's view of the configuration. It holds no secret: the shell keeps those.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -79,6 +79,14 @@ pub struct Peer {
     pub needs_secret: bool,
 }
 
+/// Somebody who is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscriber {
+    pub name: String,
+    /// The peers that it hears of. Empty: all.
+    pub peers: BTreeSet<String>,
+}
+
 /// What the core is told of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -89,8 +97,7 @@ pub struct Settings {
     pub allow_addresses: Vec<IpNet>,
     /// The embedded server runs, so that an override has somewhere to take effect.
     pub serves_dns: bool,
-    /// Names of the subscribers that notifications go to.
-    pub subscribers: Vec<String>,
+    pub subscribers: Vec<Subscriber>,
     /// The application reports its own calls, so that *confirmed* can be reached.
     pub application_reports: bool,
 }

@@ -113,15 +113,9 @@ pub enum AppError {
 
 /// Runs until nobody reads the output. `arguments` are those after the subcommand's name.
 pub fn main(arguments: impl IntoIterator<Item = String>) -> Result<(), AppError> {
-    let argument = arguments
-        .into_iter()
-        .next()
-        .ok_or_else(|| AppError::Options("there is none".to_owned()))?;
-    let options: AppOptions =
-        serde_json::from_str(&argument).map_err(|error| AppError::Options(error.to_string()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let argument = arguments.into_iter().next().ok_or_else(|| AppError::Options("there is none".to_owned()))?;
+    let options: AppOptions = serde_json::from_str(&argument).map_err(|error| AppError::Options(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(options, |report| {
         let mut line = serde_json::to_vec(report).map_err(std::io::Error::other)?;
         line.push(b'\n');
@@ -193,24 +187,10 @@ impl Progress {
 
 impl Client {
     fn new(options: &AppOptions) -> Result<Self, AppError> {
-        let tls = if options.url.scheme() == "https" {
-            Some(connector(&options.ca)?)
-        } else {
-            None
-        };
-        let host = options
-            .url
-            .host_str()
-            .ok_or_else(|| AppError::Options("the url has no host".to_owned()))?;
-        let authorization = options
-            .secret_env
-            .as_ref()
-            .and_then(|name| std::env::var(name).ok());
-        let token = options
-            .sign
-            .as_ref()
-            .map(|sign| read_text(&sign.token_file))
-            .transpose()?;
+        let tls = if options.url.scheme() == "https" { Some(connector(&options.ca)?) } else { None };
+        let host = options.url.host_str().ok_or_else(|| AppError::Options("the url has no host".to_owned()))?;
+        let authorization = options.secret_env.as_ref().and_then(|name| std::env::var(name).ok());
+        let token = options.sign.as_ref().map(|sign| read_text(&sign.token_file)).transpose()?;
         Ok(Self {
             host: host.to_owned(),
             port: options.url.port_or_known_default().unwrap_or(443),
@@ -239,38 +219,18 @@ impl Client {
         let (stage, address) = progress.reached();
         let t = Timestamp::now();
         match called {
-            Ok(status) => CallReport {
-                t,
-                ok: true,
-                address,
-                stage: Stage::Ok,
-                status: Some(status),
-                error: None,
-            },
-            Err((status, error)) => CallReport {
-                t,
-                ok: false,
-                address,
-                stage,
-                status,
-                error: Some(error),
-            },
+            Ok(status) => CallReport { t, ok: true, address, stage: Stage::Ok, status: Some(status), error: None },
+            Err((status, error)) => CallReport { t, ok: false, address, stage, status, error: Some(error) },
         }
     }
 
     async fn attempt(&mut self, progress: &Progress) -> Result<u16, (Option<u16>, String)> {
         let mut connection = match self.standing.take() {
             Some(standing) if !standing.requests.is_closed() => standing,
-            _ => self
-                .connect(progress)
-                .await
-                .map_err(|error| (None, error))?,
+            _ => self.connect(progress).await.map_err(|error| (None, error))?,
         };
         progress.reach(Stage::Http, Some(connection.address));
-        let (status, body) = self
-            .request(&mut connection)
-            .await
-            .map_err(|error| (None, error))?;
+        let (status, body) = self.request(&mut connection).await.map_err(|error| (None, error))?;
         if self.pool == Pool::Pinned {
             self.standing = Some(connection);
         }
@@ -278,10 +238,7 @@ impl Client {
             return Err((Some(status.as_u16()), format!("HTTP status {status}")));
         }
         if !String::from_utf8_lossy(&body).contains(&self.body_contains) {
-            return Err((
-                Some(status.as_u16()),
-                "the answer is not what the application understands".to_owned(),
-            ));
+            return Err((Some(status.as_u16()), "the answer is not what the application understands".to_owned()));
         }
         Ok(status.as_u16())
     }
@@ -291,8 +248,7 @@ impl Client {
         let mut last = "no address".to_owned();
         for address in addresses {
             progress.reach(Stage::Connect, Some(address));
-            let connected =
-                timeout(CONNECT_TIMEOUT, TcpStream::connect((address, self.port))).await;
+            let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect((address, self.port))).await;
             let stream = match connected {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => {
@@ -317,29 +273,17 @@ impl Client {
             return Ok(vec![address]);
         }
         // With a dot at the end, no search list applies.
-        let found = self
-            .resolver
-            .lookup_ip(format!("{}.", self.host))
-            .await
-            .map_err(|error| error.to_string())?;
+        let found = self.resolver.lookup_ip(format!("{}.", self.host)).await.map_err(|error| error.to_string())?;
         Ok(found.iter().collect())
     }
 
-    async fn handshake(
-        &self,
-        progress: &Progress,
-        address: IpAddr,
-        stream: TcpStream,
-    ) -> Result<Connection, String> {
+    async fn handshake(&self, progress: &Progress, address: IpAddr, stream: TcpStream) -> Result<Connection, String> {
         let Some(tls) = &self.tls else {
             return speak_http(address, stream).await;
         };
         progress.reach(Stage::Tls, Some(address));
         let name = ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?;
-        let stream = tls
-            .connect(name, stream)
-            .await
-            .map_err(|error| error.to_string())?;
+        let stream = tls.connect(name, stream).await.map_err(|error| error.to_string())?;
         speak_http(address, stream).await
     }
 
@@ -354,9 +298,7 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        let request = request
-            .body(Full::default())
-            .map_err(|error| error.to_string())?;
+        let request = request.body(Full::default()).map_err(|error| error.to_string())?;
         send(connection, request).await
     }
 }
@@ -365,48 +307,27 @@ async fn speak_http<S>(address: IpAddr, stream: S) -> Result<Connection, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (requests, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())?;
+    let (requests, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let driver = tokio::spawn(async move {
         // The request that is under way learns of the error.
         let _ = connection.await;
     });
-    Ok(Connection {
-        address,
-        requests,
-        driver,
-    })
+    Ok(Connection { address, requests, driver })
 }
 
-async fn send(
-    connection: &mut Connection,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), String> {
-    connection
-        .requests
-        .ready()
-        .await
-        .map_err(|error| error.to_string())?;
-    let response = connection
-        .requests
-        .send_request(request)
-        .await
-        .map_err(|error| error.to_string())?;
+async fn send(connection: &mut Connection, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String> {
+    connection.requests.ready().await.map_err(|error| error.to_string())?;
+    let response = connection.requests.send_request(request).await.map_err(|error| error.to_string())?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_BODY)
-        .collect()
-        .await
-        .map_err(|error| error.to_string())?;
+    let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|error| error.to_string())?;
     Ok((status, body.to_bytes()))
 }
 
 async fn send_sign(sign: &Sign, client: &Client, called: &CallReport) -> Result<(), String> {
     let host = sign.url.host_str().unwrap_or_default();
     let port = sign.url.port_or_known_default().unwrap_or(80);
-    let stream = TcpStream::connect((host, port))
-        .await
-        .map_err(|error| error.to_string())?;
+    let stream = TcpStream::connect((host, port)).await.map_err(|error| error.to_string())?;
     let address = stream.peer_addr().map_err(|error| error.to_string())?.ip();
     let mut connection = speak_http(address, stream).await?;
     let body = serde_json::json!({
@@ -416,10 +337,7 @@ async fn send_sign(sign: &Sign, client: &Client, called: &CallReport) -> Result<
         .header(header::HOST, format!("{host}:{port}"))
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::CONTENT_TYPE, "application/json")
-        .header(
-            header::AUTHORIZATION,
-            format!("Bearer {}", client.token.as_deref().unwrap_or_default()),
-        )
+        .header(header::AUTHORIZATION, format!("Bearer {}", client.token.as_deref().unwrap_or_default()))
         .body(Full::new(Bytes::from(body.to_string())))
         .map_err(|error| error.to_string())?;
     send(&mut connection, request).await.map(|_| ())
@@ -437,20 +355,13 @@ fn resolver(dns: SocketAddr) -> Result<TokioResolver, AppError> {
     options.attempts = 1;
     options.use_hosts_file = ResolveHosts::Never;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    builder
-        .build()
-        .map_err(|error| AppError::Resolver(error.to_string()))
+    builder.build().map_err(|error| AppError::Resolver(error.to_string()))
 }
 
 fn connector(ca: &Path) -> Result<tokio_rustls::TlsConnector, AppError> {
-    let unreadable = |error: String| AppError::File {
-        path: ca.to_owned(),
-        error,
-    };
+    let unreadable = |error: String| AppError::File { path: ca.to_owned(), error };
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in
-        CertificateDer::pem_file_iter(ca).map_err(|error| unreadable(error.to_string()))?
-    {
+    for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| unreadable(error.to_string()))? {
         roots.add(certificate.map_err(|error| unreadable(error.to_string()))?)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -464,8 +375,5 @@ fn connector(ca: &Path) -> Result<tokio_rustls::TlsConnector, AppError> {
 fn read_text(path: &Path) -> Result<String, AppError> {
     std::fs::read_to_string(path)
         .map(|text| text.trim().to_owned())
-        .map_err(|error| AppError::File {
-            path: path.to_owned(),
-            error: error.to_string(),
-        })
+        .map_err(|error| AppError::File { path: path.to_owned(), error: error.to_string() })
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PublicKeyData,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -85,9 +85,7 @@ impl Zoo {
 
     /// The trusted authorities as one PEM file.
     pub fn bundle(&self) -> String {
-        [&self.peer, &self.other, &self.web, &self.proxy]
-            .map(Authority::pem)
-            .concat()
+        [&self.peer, &self.other, &self.web, &self.proxy].map(Authority::pem).concat()
     }
 
     /// SHA-256 over the peer's SubjectPublicKeyInfo, in hex.
@@ -101,11 +99,7 @@ impl Zoo {
     }
 
     /// How a server with that identity talks TLS, in a world whose clock is `shift` seconds from ours.
-    pub fn server_config(
-        &self,
-        identity: &Identity,
-        shift: i64,
-    ) -> Result<Arc<ServerConfig>, ZooError> {
+    pub fn server_config(&self, identity: &Identity, shift: i64) -> Result<Arc<ServerConfig>, ZooError> {
         let wanted = (identity.clone(), shift);
         if let Some(config) = lock(&self.configs).get(&wanted) {
             return Ok(config.clone());
@@ -145,9 +139,7 @@ impl Zoo {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let kept;
         let key = match identity {
-            Identity::Peer | Identity::Expired | Identity::NotYetValid | Identity::NewIssuer => {
-                &self.peer_key
-            }
+            Identity::Peer | Identity::Expired | Identity::NotYetValid | Identity::NewIssuer => &self.peer_key,
             strange => {
                 kept = self.key(strange)?;
                 &*kept
@@ -192,14 +184,8 @@ struct Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello
-            .server_name()
-            .is_some_and(|name| name.eq_ignore_ascii_case(&self.name));
-        Some(if named {
-            self.named.clone()
-        } else {
-            self.default.clone()
-        })
+        let named = hello.server_name().is_some_and(|name| name.eq_ignore_ascii_case(&self.name));
+        Some(if named { self.named.clone() } else { self.default.clone() })
     }
 }
 
@@ -232,25 +218,17 @@ fn validity(identity: &Identity, shift: i64) -> (SystemTime, SystemTime) {
     }
 }
 
-fn certified_key(
-    certificate: CertificateDer<'static>,
-    key: &KeyPair,
-) -> Result<CertifiedKey, ZooError> {
+fn certified_key(certificate: CertificateDer<'static>, key: &KeyPair) -> Result<CertifiedKey, ZooError> {
     let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    Ok(CertifiedKey::new(
-        vec![certificate],
-        rustls::crypto::ring::sign::any_ecdsa_type(&private)?,
-    ))
+    Ok(CertifiedKey::new(vec![certificate], rustls::crypto::ring::sign::any_ecdsa_type(&private)?))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

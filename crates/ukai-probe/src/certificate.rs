@@ -37,19 +37,15 @@ pub(crate) fn identity(leaf: &[u8], chain_length: usize, verified: bool) -> Opti
 
 /// Whether the leaf names itself as its issuer.
 pub(crate) fn is_self_issued(leaf: &[u8]) -> bool {
-    X509Certificate::from_der(leaf).is_ok_and(|(_, certificate)| {
-        certificate.issuer().as_raw() == certificate.subject().as_raw()
-    })
+    X509Certificate::from_der(leaf)
+        .is_ok_and(|(_, certificate)| certificate.issuer().as_raw() == certificate.subject().as_raw())
 }
 
 /// Start and end of the leaf's validity, in seconds of Unix time.
 pub(crate) fn validity(leaf: &[u8]) -> Option<(i64, i64)> {
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
     let validity = certificate.validity();
-    Some((
-        validity.not_before.timestamp(),
-        validity.not_after.timestamp(),
-    ))
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
 }
 
 /// `a.test, b.test, c.test and 9,997 more`.
@@ -57,19 +53,10 @@ pub(crate) fn names_text(identity: &Identity) -> String {
     if identity.names.is_empty() {
         return "no name at all".to_owned();
     }
-    let shown = identity
-        .names
-        .iter()
-        .take(NAMES_SHOWN)
-        .cloned()
-        .collect::<Vec<_>>();
+    let shown = identity.names.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>();
     let hidden = identity.names_total.saturating_sub(shown.len());
     let shown = shown.join(", ");
-    if hidden == 0 {
-        shown
-    } else {
-        format!("{shown} and {hidden} more")
-    }
+    if hidden == 0 { shown } else { format!("{shown} and {hidden} more") }
 }
 
 /// DNS names and addresses of the subject; the common name names nobody (RFC 9525, 2).
@@ -109,11 +96,7 @@ fn address_text(octets: &[u8]) -> String {
 }
 
 fn timestamp(seconds: i64) -> Timestamp {
-    Timestamp::from_second(seconds).unwrap_or(if seconds < 0 {
-        Timestamp::MIN
-    } else {
-        Timestamp::MAX
-    })
+    Timestamp::from_second(seconds).unwrap_or(if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }
 
 #[cfg(test)]
@@ -131,17 +114,12 @@ mod tests {
             "2001:db8::1".to_owned(),
         ])
         .unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "evil\u{1b}[2J");
+        params.distinguished_name.push(DnType::CommonName, "evil\u{1b}[2J");
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
         let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         let identity = identity(der.der(), 3, false).unwrap();
-        assert_eq!(
-            identity.names,
-            ["api.peer.test", "*.peer.test", "192.0.2.1", "2001:db8::1"]
-        );
+        assert_eq!(identity.names, ["api.peer.test", "*.peer.test", "192.0.2.1", "2001:db8::1"]);
         assert_eq!(identity.names_total, 4);
         assert_eq!(identity.not_before.to_string(), "2020-01-01T00:00:00Z");
         assert_eq!(identity.not_after.to_string(), "2021-01-01T00:00:00Z");
@@ -150,24 +128,16 @@ mod tests {
         assert_ne!(identity.key_sha256, identity.certificate_sha256);
         assert!(!identity.issuer.contains('\u{1b}'), "{}", identity.issuer);
         assert!(is_self_issued(der.der()));
-        assert_eq!(
-            names_text(&identity),
-            "api.peer.test, *.peer.test, 192.0.2.1 and 1 more"
-        );
+        assert_eq!(names_text(&identity), "api.peer.test, *.peer.test, 192.0.2.1 and 1 more");
     }
 
     #[test]
     fn names_beyond_the_bound_are_counted_and_not_kept() {
-        let names = (0..10_000)
-            .map(|index| format!("{index}.t"))
-            .collect::<Vec<_>>();
+        let names = (0..10_000).map(|index| format!("{index}.t")).collect::<Vec<_>>();
         let params = CertificateParams::new(names).unwrap();
         let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         let identity = identity(der.der(), 1, true).unwrap();
-        assert_eq!(
-            (identity.names.len(), identity.names_total),
-            (NAMES_MAX, 10_000)
-        );
+        assert_eq!((identity.names.len(), identity.names_total), (NAMES_MAX, 10_000));
     }
 
     #[test]

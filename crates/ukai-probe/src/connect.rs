@@ -32,10 +32,7 @@ pub(crate) async fn connect(
         Err(_) => Err(Failure {
             stage: Stage::Connect,
             class: ErrorClass::Timeout,
-            detail: format!(
-                "{address} port {port} did not answer within {}",
-                human(limit)
-            ),
+            detail: format!("{address} port {port} did not answer within {}", human(limit)),
         }),
     }
 }
@@ -52,11 +49,7 @@ fn failure(address: IpAddr, port: u16, error: &io::Error) -> Failure {
         ErrorClass::Unreachable => format!("there is no route from here to {address}: {error}"),
         _ => format!("this machine could not open a connection to {address} port {port}: {error}"),
     };
-    Failure {
-        stage: Stage::Connect,
-        class,
-        detail,
-    }
+    Failure { stage: Stage::Connect, class, detail }
 }
 
 /// What is left over is a fault of this machine: no file descriptor, no memory, no port, a local firewall.
@@ -65,9 +58,9 @@ fn classify(address: IpAddr, error: &io::Error) -> ErrorClass {
         io::ErrorKind::ConnectionRefused => ErrorClass::Refused,
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => ErrorClass::Reset,
         io::ErrorKind::TimedOut => ErrorClass::Timeout,
-        io::ErrorKind::HostUnreachable
-        | io::ErrorKind::NetworkUnreachable
-        | io::ErrorKind::NetworkDown => ErrorClass::Unreachable,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
+            ErrorClass::Unreachable
+        }
         // Without any IPv6 address of its own a machine has no address to connect from.
         io::ErrorKind::AddrNotAvailable if address.is_ipv6() => ErrorClass::Unreachable,
         _ if error.raw_os_error() == Some(ADDRESS_FAMILY_NOT_SUPPORTED) => ErrorClass::Unreachable,

@@ -68,9 +68,7 @@ pub enum EndpointError {
     TooLong,
     #[error("a URL has no spaces, line breaks or control characters")]
     Whitespace,
-    #[error(
-        "the URL has no scheme: write https://HOST/PATH, http://HOST/PATH, tls://HOST:PORT or tcp://HOST:PORT"
-    )]
+    #[error("the URL has no scheme: write https://HOST/PATH, http://HOST/PATH, tls://HOST:PORT or tcp://HOST:PORT")]
     NoScheme,
     #[error("the scheme {0:?} is not one that can be probed: use https, http, tls or tcp")]
     Scheme(String),
@@ -100,10 +98,7 @@ impl Endpoint {
         if text.chars().count() > URL_MAX {
             return Err(EndpointError::TooLong);
         }
-        if text
-            .chars()
-            .any(|character| character.is_whitespace() || character.is_control())
-        {
+        if text.chars().any(|character| character.is_whitespace() || character.is_control()) {
             return Err(EndpointError::Whitespace);
         }
         let (scheme, rest) = text.split_once("://").ok_or(EndpointError::NoScheme)?;
@@ -204,10 +199,7 @@ fn parse_http(kind: Kind, text: &str) -> Result<Endpoint, EndpointError> {
         return Err(EndpointError::Fragment);
     }
     let host = url.host().ok_or(EndpointError::NoHost)?.to_owned();
-    let port = url
-        .port_or_known_default()
-        .filter(|port| *port != 0)
-        .ok_or(EndpointError::Port)?;
+    let port = url.port_or_known_default().filter(|port| *port != 0).ok_or(EndpointError::Port)?;
     let target = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
@@ -240,32 +232,18 @@ fn parse_socket(kind: Kind, rest: &str) -> Result<Endpoint, EndpointError> {
     if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(EndpointError::Port);
     }
-    let port = port
-        .parse()
-        .ok()
-        .filter(|port| *port != 0)
-        .ok_or(EndpointError::Port)?;
+    let port = port.parse().ok().filter(|port| *port != 0).ok_or(EndpointError::Port)?;
     let host = Host::parse(host).map_err(|error| EndpointError::Host(error.to_string()))?;
     finish(kind, host, port, "/".to_owned())
 }
 
 /// One final dot is dropped: TLS and HTTP name a host without it (RFC 6066, 3).
-fn finish(
-    kind: Kind,
-    host: Host<String>,
-    port: u16,
-    target: String,
-) -> Result<Endpoint, EndpointError> {
+fn finish(kind: Kind, host: Host<String>, port: u16, target: String) -> Result<Endpoint, EndpointError> {
     let host = match host {
         Host::Domain(domain) => Host::Domain(checked_domain(&domain)?),
         address => address,
     };
-    let endpoint = Endpoint {
-        kind,
-        host,
-        port,
-        target,
-    };
+    let endpoint = Endpoint { kind, host, port, target };
     endpoint.server_name()?;
     Ok(endpoint)
 }
@@ -274,17 +252,10 @@ fn finish(
 fn checked_domain(domain: &str) -> Result<String, EndpointError> {
     let domain = domain.strip_suffix('.').unwrap_or(domain);
     if domain.len() > 253 {
-        return Err(EndpointError::Host(
-            "it is longer than 253 characters".to_owned(),
-        ));
+        return Err(EndpointError::Host("it is longer than 253 characters".to_owned()));
     }
-    if domain
-        .split('.')
-        .any(|label| label.is_empty() || label.len() > 63)
-    {
-        return Err(EndpointError::Host(
-            "each label has 1 to 63 characters".to_owned(),
-        ));
+    if domain.split('.').any(|label| label.is_empty() || label.len() > 63) {
+        return Err(EndpointError::Host("each label has 1 to 63 characters".to_owned()));
     }
     Ok(domain.to_owned())
 }
@@ -307,32 +278,14 @@ mod tests {
         assert_eq!(endpoint.port(), 443);
         assert_eq!(endpoint.target(), "/v1/status?key=hunter2");
         assert_eq!(endpoint.to_string(), "https://api.peer.test/v1/status");
-        assert_eq!(
-            format!("{endpoint:?}"),
-            "Endpoint(https://api.peer.test/v1/status)"
-        );
+        assert_eq!(format!("{endpoint:?}"), "Endpoint(https://api.peer.test/v1/status)");
 
-        assert_eq!(
-            parse("http://peer.test:8080").to_string(),
-            "http://peer.test:8080/"
-        );
+        assert_eq!(parse("http://peer.test:8080").to_string(), "http://peer.test:8080/");
         assert_eq!(parse("http://peer.test?x=1").target(), "/?x=1");
-        assert_eq!(
-            parse("tls://mail.peer.test:993").to_string(),
-            "tls://mail.peer.test:993"
-        );
-        assert_eq!(
-            parse("tls://mail.peer.test:443").authority(),
-            "mail.peer.test:443"
-        );
-        assert_eq!(
-            parse("tcp://[2001:db8::1]:5432").to_string(),
-            "tcp://[2001:db8::1]:5432"
-        );
-        assert_eq!(
-            parse("https://192.0.2.1/").host_address(),
-            "192.0.2.1".parse().ok()
-        );
+        assert_eq!(parse("tls://mail.peer.test:993").to_string(), "tls://mail.peer.test:993");
+        assert_eq!(parse("tls://mail.peer.test:443").authority(), "mail.peer.test:443");
+        assert_eq!(parse("tcp://[2001:db8::1]:5432").to_string(), "tcp://[2001:db8::1]:5432");
+        assert_eq!(parse("https://192.0.2.1/").host_address(), "192.0.2.1".parse().ok());
     }
 
     #[test]
@@ -367,12 +320,7 @@ mod tests {
         ] {
             assert_eq!(Endpoint::parse(text).unwrap_err(), error, "{text}");
         }
-        for text in [
-            "https://a..b/",
-            "https://[::1/",
-            "https://1.2.3.999/",
-            "https://-/ü\u{0}",
-        ] {
+        for text in ["https://a..b/", "https://[::1/", "https://1.2.3.999/", "https://-/ü\u{0}"] {
             assert!(Endpoint::parse(text).is_err(), "{text}");
         }
         let long = format!("https://peer.test/{}", "x".repeat(URL_MAX));

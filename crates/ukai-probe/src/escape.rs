@@ -10,11 +10,7 @@ pub fn escape(text: &str) -> String {
     let mut out = String::new();
     let mut length = 0;
     for character in text.chars() {
-        let shown = if is_harmful(character) {
-            character.escape_default().to_string()
-        } else {
-            character.to_string()
-        };
+        let shown = if is_harmful(character) { character.escape_default().to_string() } else { character.to_string() };
         length += shown.chars().count();
         if length >= TEXT_MAX {
             out.push('…');
@@ -34,12 +30,10 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
 
 /// Bytes in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
 }
 
 /// Control characters, line and paragraph separators, invisible characters and those that change the direction of
@@ -57,10 +51,7 @@ mod tests {
 
     #[test]
     fn ordinary_text_is_untouched() {
-        assert_eq!(
-            escape("C=JP, O=迂回 株式会社, CN=Æ \"x\""),
-            "C=JP, O=迂回 株式会社, CN=Æ \"x\""
-        );
+        assert_eq!(escape("C=JP, O=迂回 株式会社, CN=Æ \"x\""), "C=JP, O=迂回 株式会社, CN=Æ \"x\"");
     }
 
     #[test]
@@ -74,10 +65,7 @@ mod tests {
         let cut = escape(&"x".repeat(5_000));
         assert_eq!(cut.chars().count(), TEXT_MAX);
         assert!(cut.ends_with('…'));
-        assert_eq!(
-            escape(&"\u{1}".repeat(5_000)).chars().count(),
-            199 / 5 * 5 + 1
-        );
+        assert_eq!(escape(&"\u{1}".repeat(5_000)).chars().count(), 199 / 5 * 5 + 1);
     }
 
     #[test]

@@ -48,12 +48,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) timeouts: &'a Timeouts,
 }
 
-pub(crate) async fn exchange<S>(
-    stream: S,
-    http2: bool,
-    ask: Ask<'_>,
-    timings: &mut Timings,
-) -> Exchange
+pub(crate) async fn exchange<S>(stream: S, http2: bool, ask: Ask<'_>, timings: &mut Timings) -> Exchange
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -108,55 +103,36 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let io = TokioIo::new(stream);
-        let sent = if http2 {
-            self.send_http2(io, request).await
-        } else {
-            self.send_http1(io, request).await
-        };
+        let sent = if http2 { self.send_http2(io, request).await } else { self.send_http1(io, request).await };
         match sent {
             Ok(response) => Ok(response),
             // The driver knows why the connection died before the request could go out.
-            Err(error) if error.is_canceled() || error.is_closed() => {
-                match self.driver.join_next().await {
-                    Some(Ok(Err(cause))) => Err(processing_failure(&cause)),
-                    _ => Err(processing_failure(&error)),
-                }
-            }
+            Err(error) if error.is_canceled() || error.is_closed() => match self.driver.join_next().await {
+                Some(Ok(Err(cause))) => Err(processing_failure(&cause)),
+                _ => Err(processing_failure(&error)),
+            },
             Err(error) => Err(processing_failure(&error)),
         }
     }
 
-    async fn send_http1<I>(
-        &mut self,
-        io: I,
-        request: HttpRequest<Empty<Bytes>>,
-    ) -> hyper::Result<Response<Incoming>>
+    async fn send_http1<I>(&mut self, io: I, request: HttpRequest<Empty<Bytes>>) -> hyper::Result<Response<Incoming>>
     where
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
-        let (mut sender, driver) = http1::Builder::new()
-            .max_headers(HEADERS_MAX)
-            .max_buf_size(HEAD_MAX)
-            .handshake(io)
-            .await?;
+        let (mut sender, driver) =
+            http1::Builder::new().max_headers(HEADERS_MAX).max_buf_size(HEAD_MAX).handshake(io).await?;
         self.driver.spawn(driver);
         let response = sender.send_request(request).await;
         self.sender = Some(Sender::Http1(sender));
         response
     }
 
-    async fn send_http2<I>(
-        &mut self,
-        io: I,
-        request: HttpRequest<Empty<Bytes>>,
-    ) -> hyper::Result<Response<Incoming>>
+    async fn send_http2<I>(&mut self, io: I, request: HttpRequest<Empty<Bytes>>) -> hyper::Result<Response<Incoming>>
     where
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
-        let (mut sender, driver) = http2::Builder::new(TokioExecutor::new())
-            .max_header_list_size(HEAD_MAX as u32)
-            .handshake(io)
-            .await?;
+        let (mut sender, driver) =
+            http2::Builder::new(TokioExecutor::new()).max_header_list_size(HEAD_MAX as u32).handshake(io).await?;
         self.driver.spawn(driver);
         let response = sender.send_request(request).await;
         self.sender = Some(Sender::Http2(sender));
@@ -196,18 +172,10 @@ async fn read_body(mut incoming: Incoming, limit: Duration) -> Body {
     let mut bytes = Vec::new();
     let end = timeout(limit, read_frames(&mut incoming, &mut bytes)).await;
     let end = end.unwrap_or_else(|_| {
-        let detail = format!(
-            "its body did not end within {} ({} bytes had come)",
-            human(limit),
-            bytes.len()
-        );
+        let detail = format!("its body did not end within {} ({} bytes had come)", human(limit), bytes.len());
         End::Failed(transfer(ErrorClass::Timeout, detail))
     });
-    Body {
-        bytes,
-        announced,
-        end,
-    }
+    Body { bytes, announced, end }
 }
 
 async fn read_frames(incoming: &mut Incoming, bytes: &mut Vec<u8>) -> End {
@@ -235,20 +203,14 @@ fn judge(parts: &Parts, body: &Body, ask: Ask<'_>) -> Exchange {
     let failure = parked(parts, &http, body, ask)
         .or_else(|| {
             let detail = expectation.status_mismatch(parts.status)?;
-            Some(processing(
-                ErrorClass::HttpStatus,
-                with_location(detail, &http),
-            ))
+            Some(processing(ErrorClass::HttpStatus, with_location(detail, &http)))
         })
         .or_else(|| {
             let detail = expectation.header_mismatch(&parts.headers)?;
             Some(processing(ErrorClass::HeaderMismatch, detail))
         })
         .or_else(|| body_failure(parts, body, ask));
-    Exchange {
-        http: Some(http),
-        failure,
-    }
+    Exchange { http: Some(http), failure }
 }
 
 fn parked(parts: &Parts, http: &HttpFacts, body: &Body, ask: Ask<'_>) -> Option<Failure> {
@@ -261,21 +223,16 @@ fn parked(parts: &Parts, http: &HttpFacts, body: &Body, ask: Ask<'_>) -> Option<
         return None;
     }
     let phrase = parking::parked_page(&ask.endpoint.host(), &parts.headers, &body.bytes)?;
-    let detail = format!(
-        "it serves the page of a registrar or parking service: {:?}",
-        escape(&phrase)
-    );
+    let detail = format!("it serves the page of a registrar or parking service: {:?}", escape(&phrase));
     Some(transfer(ErrorClass::Parked, detail))
 }
 
 fn with_location(detail: String, http: &HttpFacts) -> String {
     match (&http.location, &http.proxy) {
-        (Some(location), _) if (300..400).contains(&http.status) => escape(&format!(
-            "{detail}; it redirects to {location}, which is not followed"
-        )),
-        (_, Some(proxy)) if http.status == 407 => {
-            escape(&format!("{detail}; a proxy stands between: {proxy}"))
+        (Some(location), _) if (300..400).contains(&http.status) => {
+            escape(&format!("{detail}; it redirects to {location}, which is not followed"))
         }
+        (_, Some(proxy)) if http.status == 407 => escape(&format!("{detail}; a proxy stands between: {proxy}")),
         _ => detail,
     }
 }
@@ -290,22 +247,17 @@ fn body_failure(parts: &Parts, body: &Body, ask: Ask<'_>) -> Option<Failure> {
     let mismatch = || ask.expectation.body_mismatch(&body.bytes);
     match &body.end {
         End::Failed(failure) => Some(failure.clone()),
-        End::Bounded if !body.announced => Some(too_large(
-            "its body does not end within 1 MiB and does not say how long it is",
-        )),
+        End::Bounded if !body.announced => {
+            Some(too_large("its body does not end within 1 MiB and does not say how long it is"))
+        }
         End::Bounded if ask.expectation.looks_at_body() => {
             let _ = mismatch()?;
-            Some(too_large(
-                "what is expected of its body is not within the first 1 MiB",
-            ))
+            Some(too_large("what is expected of its body is not within the first 1 MiB"))
         }
         End::Bounded => None,
         End::Whole => {
             let detail = mismatch()?;
-            Some(transfer(
-                ErrorClass::BodyMismatch,
-                with_encoding(detail, parts),
-            ))
+            Some(transfer(ErrorClass::BodyMismatch, with_encoding(detail, parts)))
         }
     }
 }
@@ -314,17 +266,12 @@ fn with_encoding(detail: String, parts: &Parts) -> String {
     match parts.headers.get(hyper::header::CONTENT_ENCODING) {
         Some(encoding) if encoding != "identity" => {
             let encoding = String::from_utf8_lossy(encoding.as_bytes()).into_owned();
-            escape(&format!(
-                "{detail}; the body is {encoding}-encoded although plain text was asked for"
-            ))
+            escape(&format!("{detail}; the body is {encoding}-encoded although plain text was asked for"))
         }
         _ => detail,
     }
 }
 
 fn failed(failure: Failure) -> Exchange {
-    Exchange {
-        http: None,
-        failure: Some(failure),
-    }
+    Exchange { http: None, failure: Some(failure) }
 }

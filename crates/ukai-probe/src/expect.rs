@@ -64,25 +64,18 @@ impl StatusSet {
         if parts.is_empty() {
             return Err(ExpectationError::NoStatus);
         }
-        let ranges = parts
-            .iter()
-            .map(|part| status_range(part.as_ref()))
-            .collect::<Result<_, _>>()?;
+        let ranges = parts.iter().map(|part| status_range(part.as_ref())).collect::<Result<_, _>>()?;
         Ok(Self { ranges })
     }
 
     pub fn contains(&self, status: u16) -> bool {
-        self.ranges
-            .iter()
-            .any(|(low, high)| (*low..=*high).contains(&status))
+        self.ranges.iter().any(|(low, high)| (*low..=*high).contains(&status))
     }
 }
 
 impl Default for StatusSet {
     fn default() -> Self {
-        Self {
-            ranges: vec![(200, 399)],
-        }
+        Self { ranges: vec![(200, 399)] }
     }
 }
 
@@ -119,29 +112,20 @@ impl HeaderExpectation {
     /// One value of the header is exactly this.
     pub fn exact(name: &str, value: &str) -> Result<Self, ExpectationError> {
         bounded(value)?;
-        Ok(Self {
-            name: header_name(name)?,
-            rule: HeaderRule::Exact(value.to_owned()),
-        })
+        Ok(Self { name: header_name(name)?, rule: HeaderRule::Exact(value.to_owned()) })
     }
 
     /// One value of the header matches this regular expression somewhere.
     pub fn matches(name: &str, pattern: &str) -> Result<Self, ExpectationError> {
-        Ok(Self {
-            name: header_name(name)?,
-            rule: HeaderRule::Matches(regex(pattern)?),
-        })
+        Ok(Self { name: header_name(name)?, rule: HeaderRule::Matches(regex(pattern)?) })
     }
 
     /// What is wrong with the header, as a clause.
     pub(crate) fn mismatch(&self, headers: &HeaderMap) -> Option<String> {
-        let met = headers
-            .get_all(&self.name)
-            .iter()
-            .any(|value| match &self.rule {
-                HeaderRule::Exact(expected) => value.as_bytes() == expected.as_bytes(),
-                HeaderRule::Matches(regex) => regex.is_match(value.as_bytes()),
-            });
+        let met = headers.get_all(&self.name).iter().any(|value| match &self.rule {
+            HeaderRule::Exact(expected) => value.as_bytes() == expected.as_bytes(),
+            HeaderRule::Matches(regex) => regex.is_match(value.as_bytes()),
+        });
         if met {
             return None;
         }
@@ -151,10 +135,7 @@ impl HeaderExpectation {
             HeaderRule::Matches(regex) => format!("/{}/ was expected", escape(regex.as_str())),
         };
         Some(match headers.get(name) {
-            Some(value) => format!(
-                "its header {name} is {:?}, and {expected}",
-                escape_bytes(value.as_bytes())
-            ),
+            Some(value) => format!("its header {name} is {:?}, and {expected}", escape_bytes(value.as_bytes())),
             None => format!("it has no header {name}, and {expected}"),
         })
     }
@@ -181,26 +162,18 @@ pub struct JsonExpectation {
 impl JsonExpectation {
     /// The path selects at least one node, and each is this value. Numbers are equal by value: 1 is 1.0.
     pub fn equals(path: &str, expected: Value) -> Result<Self, ExpectationError> {
-        Ok(Self {
-            path: json_path(path)?,
-            expected: Some(expected),
-        })
+        Ok(Self { path: json_path(path)?, expected: Some(expected) })
     }
 
     /// The path selects at least one node.
     pub fn exists(path: &str) -> Result<Self, ExpectationError> {
-        Ok(Self {
-            path: json_path(path)?,
-            expected: None,
-        })
+        Ok(Self { path: json_path(path)?, expected: None })
     }
 
     fn mismatch(&self, body: &[u8]) -> Option<String> {
         let path = escape(&self.path.to_string());
         let Ok(value) = serde_json::from_slice::<Value>(body) else {
-            return Some(format!(
-                "its body is not JSON, and {path} was expected in it"
-            ));
+            return Some(format!("its body is not JSON, and {path} was expected in it"));
         };
         let nodes = self.path.query(&value);
         if nodes.is_empty() {
@@ -237,21 +210,13 @@ impl Expectation {
         if self.status.contains(status.as_u16()) {
             return None;
         }
-        let reason = status
-            .canonical_reason()
-            .map_or(String::new(), |reason| format!(" {reason}"));
-        Some(format!(
-            "it answered {}{reason}, and {} was expected",
-            status.as_u16(),
-            self.status
-        ))
+        let reason = status.canonical_reason().map_or(String::new(), |reason| format!(" {reason}"));
+        Some(format!("it answered {}{reason}, and {} was expected", status.as_u16(), self.status))
     }
 
     /// What is wrong with the headers, as a clause.
     pub(crate) fn header_mismatch(&self, headers: &HeaderMap) -> Option<String> {
-        self.headers
-            .iter()
-            .find_map(|header| header.mismatch(headers))
+        self.headers.iter().find_map(|header| header.mismatch(headers))
     }
 
     /// What is wrong with the body, as a clause.
@@ -264,10 +229,7 @@ impl Expectation {
         if let Some(BodyRegex(regex)) = &self.body_regex
             && !regex.is_match(body)
         {
-            return Some(format!(
-                "its body does not match /{}/",
-                escape(regex.as_str())
-            ));
+            return Some(format!("its body does not match /{}/", escape(regex.as_str())));
         }
         self.body_json.as_ref().and_then(|json| json.mismatch(body))
     }
@@ -289,11 +251,7 @@ fn header_name(name: &str) -> Result<HeaderName, ExpectationError> {
 }
 
 fn bounded(text: &str) -> Result<(), ExpectationError> {
-    if text.chars().count() > PATTERN_MAX {
-        Err(ExpectationError::TooLong)
-    } else {
-        Ok(())
-    }
+    if text.chars().count() > PATTERN_MAX { Err(ExpectationError::TooLong) } else { Ok(()) }
 }
 
 fn regex(pattern: &str) -> Result<Regex, ExpectationError> {
@@ -321,19 +279,11 @@ fn is_equal(left: &Value, right: &Value) -> bool {
             left == right || (left.is_f64() != right.is_f64() && left.as_f64() == right.as_f64())
         }
         (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len()
-                && left
-                    .iter()
-                    .zip(right)
-                    .all(|(left, right)| is_equal(left, right))
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| is_equal(left, right))
         }
         (Value::Object(left), Value::Object(right)) => {
             left.len() == right.len()
-                && left.iter().all(|(key, value)| {
-                    right
-                        .get(key)
-                        .is_some_and(|expected| is_equal(value, expected))
-                })
+                && left.iter().all(|(key, value)| right.get(key).is_some_and(|expected| is_equal(value, expected)))
         }
         (left, right) => left == right,
     }
@@ -355,10 +305,7 @@ mod tests {
         for wrong in ["", "ok", "200-", "99", "600", "300-200", "-5"] {
             assert!(StatusSet::parse(&[wrong]).is_err(), "{wrong}");
         }
-        assert_eq!(
-            StatusSet::parse::<&str>(&[]),
-            Err(ExpectationError::NoStatus)
-        );
+        assert_eq!(StatusSet::parse::<&str>(&[]), Err(ExpectationError::NoStatus));
     }
 
     #[test]
@@ -368,10 +315,7 @@ mod tests {
         assert!(BodyRegex::new("(").is_err());
         assert!(JsonExpectation::exists("$..[").is_err());
         assert!(HeaderExpectation::exact("not a name", "x").is_err());
-        assert!(matches!(
-            Expectation::default().body_containing(""),
-            Err(ExpectationError::Empty)
-        ));
+        assert!(matches!(Expectation::default().body_containing(""), Err(ExpectationError::Empty)));
     }
 
     #[test]
@@ -379,17 +323,9 @@ mod tests {
         let mut expectation = Expectation::default().body_containing("healthy").unwrap();
         assert!(expectation.looks_at_body());
         assert_eq!(expectation.body_mismatch(b"all healthy"), None);
-        assert_eq!(
-            expectation.body_mismatch(b"ill").unwrap(),
-            "its body does not contain \"healthy\""
-        );
+        assert_eq!(expectation.body_mismatch(b"ill").unwrap(), "its body does not contain \"healthy\"");
         expectation.body_regex = Some(BodyRegex::new("^all").unwrap());
-        assert!(
-            expectation
-                .body_mismatch(b"not all healthy")
-                .unwrap()
-                .contains("/^all/")
-        );
+        assert!(expectation.body_mismatch(b"not all healthy").unwrap().contains("/^all/"));
     }
 
     #[test]
@@ -397,27 +333,14 @@ mod tests {
         let expectation = JsonExpectation::equals("$.nodes[*].up", json!(true)).unwrap();
         let mismatch = |body: &str| expectation.mismatch(body.as_bytes());
         assert_eq!(mismatch(r#"{"nodes":[{"up":true},{"up":true}]}"#), None);
-        assert!(
-            mismatch(r#"{"nodes":[{"up":true},{"up":false}]}"#)
-                .unwrap()
-                .contains("has false at")
-        );
-        assert!(
-            mismatch(r#"{"nodes":[]}"#)
-                .unwrap()
-                .contains("has nothing at")
-        );
+        assert!(mismatch(r#"{"nodes":[{"up":true},{"up":false}]}"#).unwrap().contains("has false at"));
+        assert!(mismatch(r#"{"nodes":[]}"#).unwrap().contains("has nothing at"));
         assert!(mismatch("<html>").unwrap().contains("is not JSON"));
 
         let number = JsonExpectation::equals("$.v", json!({"a": [1]})).unwrap();
         assert_eq!(number.mismatch(br#"{"v":{"a":[1.0]}}"#), None);
         assert!(number.mismatch(br#"{"v":{"a":[2]}}"#).is_some());
-        assert_eq!(
-            JsonExpectation::exists("$.v")
-                .unwrap()
-                .mismatch(br#"{"v":null}"#),
-            None
-        );
+        assert_eq!(JsonExpectation::exists("$.v").unwrap().mismatch(br#"{"v":null}"#), None);
     }
 
     #[test]
@@ -426,23 +349,9 @@ mod tests {
         headers.append("x-region", "eu".parse().unwrap());
         headers.append("x-region", "us-east".parse().unwrap());
         let mismatch = |header: Result<HeaderExpectation, _>| header.unwrap().mismatch(&headers);
-        assert_eq!(
-            mismatch(HeaderExpectation::exact("X-Region", "us-east")),
-            None
-        );
-        assert_eq!(
-            mismatch(HeaderExpectation::matches("x-region", "^us-")),
-            None
-        );
-        assert!(
-            mismatch(HeaderExpectation::exact("x-region", "us"))
-                .unwrap()
-                .contains("\"eu\"")
-        );
-        assert!(
-            mismatch(HeaderExpectation::exact("x-none", "us"))
-                .unwrap()
-                .contains("has no header")
-        );
+        assert_eq!(mismatch(HeaderExpectation::exact("X-Region", "us-east")), None);
+        assert_eq!(mismatch(HeaderExpectation::matches("x-region", "^us-")), None);
+        assert!(mismatch(HeaderExpectation::exact("x-region", "us")).unwrap().contains("\"eu\""));
+        assert!(mismatch(HeaderExpectation::exact("x-none", "us")).unwrap().contains("has no header"));
     }
 }

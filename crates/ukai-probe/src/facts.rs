@@ -32,8 +32,7 @@ pub(crate) fn of_head(parts: &Parts, endpoint: &Endpoint, now: Timestamp) -> Htt
         version: version(parts.version),
         server: text(headers, &header::SERVER),
         date,
-        retry_after_s: text(headers, &header::RETRY_AFTER)
-            .and_then(|text| retry_after(&text, date.unwrap_or(now))),
+        retry_after_s: text(headers, &header::RETRY_AFTER).and_then(|text| retry_after(&text, date.unwrap_or(now))),
         proxy: proxy(parts),
         location: headers
             .get(header::LOCATION)
@@ -52,9 +51,7 @@ fn version(version: Version) -> String {
 }
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    headers
-        .get(name)
-        .map(|value| escape_bytes(value.as_bytes()))
+    headers.get(name).map(|value| escape_bytes(value.as_bytes()))
 }
 
 fn http_date(text: &str) -> Option<Timestamp> {
@@ -74,13 +71,11 @@ fn retry_after(text: &str, now: Timestamp) -> Option<u64> {
 }
 
 fn proxy(parts: &Parts) -> Option<String> {
-    let sign = PROXY_HEADERS.iter().find_map(|name| {
-        text(&parts.headers, name).map(|value| format!("{}: {value}", title_case(name)))
-    });
+    let sign = PROXY_HEADERS
+        .iter()
+        .find_map(|name| text(&parts.headers, name).map(|value| format!("{}: {value}", title_case(name))));
     match (parts.status.as_u16(), sign) {
-        (407, Some(sign)) => Some(escape(&format!(
-            "407 Proxy Authentication Required, {sign}"
-        ))),
+        (407, Some(sign)) => Some(escape(&format!("407 Proxy Authentication Required, {sign}"))),
         (407, None) => Some("407 Proxy Authentication Required".to_owned()),
         (_, sign) => sign.map(|sign| escape(&sign)),
     }
@@ -118,13 +113,8 @@ mod tests {
 
     #[test]
     fn dates_and_waits() {
-        let facts = facts(
-            200,
-            &[
-                ("date", "Sun, 01 Mar 2026 12:00:30 GMT"),
-                ("retry-after", "Sun, 01 Mar 2026 12:01:00 GMT"),
-            ],
-        );
+        let facts =
+            facts(200, &[("date", "Sun, 01 Mar 2026 12:00:30 GMT"), ("retry-after", "Sun, 01 Mar 2026 12:01:00 GMT")]);
         assert_eq!(facts.date.unwrap().to_string(), "2026-03-01T12:00:30Z");
         assert_eq!(facts.retry_after_s, Some(30));
         assert_eq!(retry_after_of("120"), Some(120));
@@ -136,29 +126,18 @@ mod tests {
     #[test]
     fn only_real_signs_of_a_proxy_count() {
         assert_eq!(facts(200, &[("x-cache", "HIT")]).proxy, None);
+        assert_eq!(facts(200, &[("via", "1.1 squid")]).proxy.unwrap(), "Via: 1.1 squid");
         assert_eq!(
-            facts(200, &[("via", "1.1 squid")]).proxy.unwrap(),
-            "Via: 1.1 squid"
-        );
-        assert_eq!(
-            facts(407, &[("proxy-authenticate", "Basic realm=\"x\"")])
-                .proxy
-                .unwrap(),
+            facts(407, &[("proxy-authenticate", "Basic realm=\"x\"")]).proxy.unwrap(),
             "407 Proxy Authentication Required, Proxy-Authenticate: Basic realm=\"x\""
         );
-        assert_eq!(
-            facts(407, &[]).proxy.unwrap(),
-            "407 Proxy Authentication Required"
-        );
+        assert_eq!(facts(407, &[]).proxy.unwrap(), "407 Proxy Authentication Required");
     }
 
     #[test]
     fn a_location_keeps_no_secret() {
         let location = |text| facts(302, &[("location", text)]).location.unwrap();
-        assert_eq!(
-            location("https://u:p@login.test/a?token=1#x"),
-            "https://login.test/a"
-        );
+        assert_eq!(location("https://u:p@login.test/a?token=1#x"), "https://login.test/a");
         assert_eq!(location("/b?token=1"), "https://peer.test/b");
         assert_eq!(location("http://[?token=1"), "http://[");
     }

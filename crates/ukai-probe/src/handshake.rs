@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::tz::TimeZone;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{
-    AlertDescription, CertificateError, ClientConfig, Error, InvalidMessage, PeerIncompatible,
-};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, InvalidMessage, PeerIncompatible};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -57,10 +55,9 @@ pub(crate) async fn handshake(
     timings.tls_us = Some(elapsed_us(started));
     let identity = verifier.identity();
     match outcome {
-        Ok(Ok(stream)) => Handshake {
-            identity: identity.map(|identity| negotiated(identity, &stream)),
-            outcome: Ok(stream),
-        },
+        Ok(Ok(stream)) => {
+            Handshake { identity: identity.map(|identity| negotiated(identity, &stream)), outcome: Ok(stream) }
+        }
         Ok(Err(error)) => {
             let shown = Shown {
                 identity: identity.as_ref(),
@@ -69,17 +66,11 @@ pub(crate) async fn handshake(
                 lacks_key: verifier.lacks_key(),
             };
             let failure = io_failure(&error, &shown);
-            Handshake {
-                identity,
-                outcome: Err(failure),
-            }
+            Handshake { identity, outcome: Err(failure) }
         }
         Err(_) => {
             let detail = format!("the TLS handshake did not finish within {}", human(limit));
-            Handshake {
-                identity,
-                outcome: Err(tls_failure(ErrorClass::Timeout, detail)),
-            }
+            Handshake { identity, outcome: Err(tls_failure(ErrorClass::Timeout, detail)) }
         }
     }
 }
@@ -122,21 +113,14 @@ fn client_config(
 }
 
 fn unprepared(reason: &str) -> Handshake {
-    let detail = format!(
-        "this machine could not begin a TLS handshake: {}",
-        escape(reason)
-    );
-    Handshake {
-        identity: None,
-        outcome: Err(tls_failure(ErrorClass::Local, detail)),
-    }
+    let detail = format!("this machine could not begin a TLS handshake: {}", escape(reason));
+    Handshake { identity: None, outcome: Err(tls_failure(ErrorClass::Local, detail)) }
 }
 
 fn negotiated(mut identity: Identity, stream: &TlsStream<TcpStream>) -> Identity {
     let (_, connection) = stream.get_ref();
-    identity.version = connection
-        .protocol_version()
-        .and_then(|version| version.as_str().map(|text| text.replace('_', ".")));
+    identity.version =
+        connection.protocol_version().and_then(|version| version.as_str().map(|text| text.replace('_', ".")));
     identity.alpn = connection.alpn_protocol().map(crate::escape::escape_bytes);
     identity
 }
@@ -147,28 +131,17 @@ fn io_failure(error: &io::Error, shown: &Shown<'_>) -> Failure {
         return tls_failure(class, detail);
     }
     let (class, detail) = match error.kind() {
-        io::ErrorKind::UnexpectedEof => (
-            ErrorClass::Reset,
-            "it closed the connection during the TLS handshake".to_owned(),
-        ),
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => (
-            ErrorClass::Reset,
-            "it reset the connection during the TLS handshake".to_owned(),
-        ),
-        io::ErrorKind::TimedOut => (
-            ErrorClass::Timeout,
-            "it fell silent during the TLS handshake".to_owned(),
-        ),
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => (
-            ErrorClass::Unreachable,
-            format!("the route broke during the TLS handshake: {error}"),
-        ),
-        _ => (
-            ErrorClass::Local,
-            format!("this machine failed during the TLS handshake: {error}"),
-        ),
+        io::ErrorKind::UnexpectedEof => {
+            (ErrorClass::Reset, "it closed the connection during the TLS handshake".to_owned())
+        }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            (ErrorClass::Reset, "it reset the connection during the TLS handshake".to_owned())
+        }
+        io::ErrorKind::TimedOut => (ErrorClass::Timeout, "it fell silent during the TLS handshake".to_owned()),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            (ErrorClass::Unreachable, format!("the route broke during the TLS handshake: {error}"))
+        }
+        _ => (ErrorClass::Local, format!("this machine failed during the TLS handshake: {error}")),
     };
     tls_failure(class, detail)
 }
@@ -180,48 +153,32 @@ fn rustls_error(error: &io::Error) -> Option<&Error> {
 fn describe(error: &Error, shown: &Shown<'_>) -> (ErrorClass, String) {
     match error {
         Error::InvalidCertificate(error) => certificate_fault(error, shown),
-        Error::AlertReceived(AlertDescription::ProtocolVersion) => (
-            ErrorClass::TlsVersion,
-            "it speaks neither TLS 1.2 nor TLS 1.3 (alert protocol_version)".to_owned(),
-        ),
-        Error::AlertReceived(alert) => (
-            ErrorClass::TlsAlert,
-            format!("it ended TLS with the alert {}", alert_name(*alert)),
-        ),
+        Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+            (ErrorClass::TlsVersion, "it speaks neither TLS 1.2 nor TLS 1.3 (alert protocol_version)".to_owned())
+        }
+        Error::AlertReceived(alert) => {
+            (ErrorClass::TlsAlert, format!("it ended TLS with the alert {}", alert_name(*alert)))
+        }
         Error::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
             | PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled,
-        ) => (
-            ErrorClass::TlsVersion,
-            "it speaks neither TLS 1.2 nor TLS 1.3".to_owned(),
-        ),
+        ) => (ErrorClass::TlsVersion, "it speaks neither TLS 1.2 nor TLS 1.3".to_owned()),
         Error::InvalidMessage(
             InvalidMessage::CertificatePayloadTooLarge
             | InvalidMessage::HandshakePayloadTooLarge
             | InvalidMessage::MessageTooLarge,
         ) => (
             ErrorClass::TooLarge,
-            "its TLS handshake is too large: a certificate of more than 64 KiB is not read"
-                .to_owned(),
+            "its TLS handshake is too large: a certificate of more than 64 KiB is not read".to_owned(),
         ),
-        Error::InvalidMessage(_) => (
-            ErrorClass::Protocol,
-            "what answers on this port does not speak TLS".to_owned(),
-        ),
-        Error::NoCertificatesPresented => (
-            ErrorClass::Protocol,
-            "it presented no TLS certificate".to_owned(),
-        ),
-        Error::FailedToGetCurrentTime | Error::FailedToGetRandomBytes => (
-            ErrorClass::Local,
-            format!("this machine failed during the TLS handshake: {error}"),
-        ),
-        error => (
-            ErrorClass::Protocol,
-            escape(&format!("its TLS handshake breaks the rules: {error}")),
-        ),
+        Error::InvalidMessage(_) => (ErrorClass::Protocol, "what answers on this port does not speak TLS".to_owned()),
+        Error::NoCertificatesPresented => (ErrorClass::Protocol, "it presented no TLS certificate".to_owned()),
+        Error::FailedToGetCurrentTime | Error::FailedToGetRandomBytes => {
+            (ErrorClass::Local, format!("this machine failed during the TLS handshake: {error}"))
+        }
+        error => (ErrorClass::Protocol, escape(&format!("its TLS handshake breaks the rules: {error}"))),
     }
 }
 
@@ -231,22 +188,14 @@ fn certificate_fault(error: &CertificateError, shown: &Shown<'_>) -> (ErrorClass
     let date = |date: fn(&Identity) -> jiff::Timestamp| {
         identity.map_or_else(
             || "an unknown date".to_owned(),
-            |identity| {
-                date(identity)
-                    .to_zoned(TimeZone::UTC)
-                    .strftime("%Y-%m-%d %H:%M UTC")
-                    .to_string()
-            },
+            |identity| date(identity).to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M UTC").to_string(),
         )
     };
     let issuer = identity.map_or("an unreadable issuer", |identity| identity.issuer.as_str());
     match error {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             let names = identity.map_or_else(|| "another name".to_owned(), names_text);
-            (
-                ErrorClass::NameMismatch,
-                escape(&format!("the TLS certificate is for {names}, not {host}")),
-            )
+            (ErrorClass::NameMismatch, escape(&format!("the TLS certificate is for {names}, not {host}")))
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
             ErrorClass::Expired,
@@ -257,36 +206,23 @@ fn certificate_fault(error: &CertificateError, shown: &Shown<'_>) -> (ErrorClass
         ),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => (
             ErrorClass::NotYetValid,
-            format!(
-                "the TLS certificate is not valid before {}",
-                date(|identity| identity.not_before)
-            ),
+            format!("the TLS certificate is not valid before {}", date(|identity| identity.not_before)),
         ),
-        CertificateError::BadEncoding => (
-            ErrorClass::Protocol,
-            "its TLS certificate cannot be read".to_owned(),
-        ),
-        CertificateError::BadSignature if shown.lacks_key => (
-            ErrorClass::UntrustedIssuer,
-            "it shows a TLS certificate whose key it does not hold".to_owned(),
-        ),
+        CertificateError::BadEncoding => (ErrorClass::Protocol, "its TLS certificate cannot be read".to_owned()),
+        CertificateError::BadSignature if shown.lacks_key => {
+            (ErrorClass::UntrustedIssuer, "it shows a TLS certificate whose key it does not hold".to_owned())
+        }
         _ if shown.self_issued => (
             ErrorClass::SelfSigned,
-            escape(&format!(
-                "the TLS certificate is self-signed by {issuer} and not trusted here"
-            )),
+            escape(&format!("the TLS certificate is self-signed by {issuer} and not trusted here")),
         ),
         CertificateError::UnknownIssuer => (
             ErrorClass::UntrustedIssuer,
-            escape(&format!(
-                "the TLS certificate is from an issuer that is not trusted here: {issuer}"
-            )),
+            escape(&format!("the TLS certificate is from an issuer that is not trusted here: {issuer}")),
         ),
         error => (
             ErrorClass::UntrustedIssuer,
-            escape(&format!(
-                "the TLS certificate from {issuer} cannot be trusted: {error}"
-            )),
+            escape(&format!("the TLS certificate from {issuer} cannot be trusted: {error}")),
         ),
     }
 }
@@ -307,11 +243,7 @@ fn alert_name(alert: AlertDescription) -> String {
 }
 
 fn tls_failure(class: ErrorClass, detail: String) -> Failure {
-    Failure {
-        stage: Stage::Tls,
-        class,
-        detail,
-    }
+    Failure { stage: Stage::Tls, class, detail }
 }
 
 #[cfg(test)]
@@ -320,14 +252,8 @@ mod tests {
 
     #[test]
     fn alerts_are_named_as_the_rfc_names_them() {
-        assert_eq!(
-            alert_name(AlertDescription::HandshakeFailure),
-            "handshake_failure"
-        );
-        assert_eq!(
-            alert_name(AlertDescription::UnrecognisedName),
-            "unrecognised_name"
-        );
+        assert_eq!(alert_name(AlertDescription::HandshakeFailure), "handshake_failure");
+        assert_eq!(alert_name(AlertDescription::UnrecognisedName), "unrecognised_name");
         assert_eq!(alert_name(AlertDescription::Unknown(200)), "200");
     }
 }

@@ -47,9 +47,7 @@ mod verifier;
 
 pub use address::is_global;
 pub use endpoint::{Endpoint, EndpointError, Kind};
-pub use expect::{
-    BodyRegex, Expectation, ExpectationError, HeaderExpectation, JsonExpectation, StatusSet,
-};
+pub use expect::{BodyRegex, Expectation, ExpectationError, HeaderExpectation, JsonExpectation, StatusSet};
 pub use probe::{Prober, ProberError, ProberOptions, Round};
 pub use proxy::proxy_environment;
 pub use request::{ClientCertificate, Method, Request, RequestError, Secret, Secrets, USER_AGENT};

@@ -86,10 +86,9 @@ pub fn parked_page(host: &str, headers: &HeaderMap, body: &[u8]) -> Option<Strin
 pub fn parked_redirect(location: &str) -> Option<&'static str> {
     let url = Url::parse(location).ok()?;
     let host = url.host_str()?;
-    SERVICES.into_iter().find(|service| {
-        host.strip_suffix(service)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    })
+    SERVICES
+        .into_iter()
+        .find(|service| host.strip_suffix(service).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
 }
 
 /// HTML or plain text, or no type at all, as such pages often have it.
@@ -98,9 +97,7 @@ fn is_page(headers: &HeaderMap) -> bool {
         return true;
     };
     let kind = String::from_utf8_lossy(kind.as_bytes()).to_ascii_lowercase();
-    ["text/html", "text/plain", "application/xhtml+xml"]
-        .iter()
-        .any(|page| kind.starts_with(page))
+    ["text/html", "text/plain", "application/xhtml+xml"].iter().any(|page| kind.starts_with(page))
 }
 
 fn phrase_in(text: &str, host: &str) -> Option<String> {
@@ -108,10 +105,7 @@ fn phrase_in(text: &str, host: &str) -> Option<String> {
     if text.contains(&for_sale) {
         return Some(for_sale);
     }
-    PHRASES
-        .into_iter()
-        .find(|phrase| text.contains(phrase))
-        .map(str::to_owned)
+    PHRASES.into_iter().find(|phrase| text.contains(phrase)).map(str::to_owned)
 }
 
 /// What lies between the first `<name …>` and its end tag, in a page of lower case.
@@ -132,10 +126,7 @@ fn visible_text(page: &str) -> String {
         rest = past_tag(after);
     }
     text.push_str(rest);
-    text.replace("&nbsp;", " ")
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
+    text.replace("&nbsp;", " ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// What follows the tag whose `<` was just read; for a script or style, what follows its end.
@@ -164,14 +155,7 @@ mod tests {
         ] {
             assert!(parked("text/html; charset=utf-8", page).is_some(), "{page}");
         }
-        assert!(
-            parked_page(
-                "peer.test",
-                &HeaderMap::new(),
-                b"Parked free, courtesy of X"
-            )
-            .is_some()
-        );
+        assert!(parked_page("peer.test", &HeaderMap::new(), b"Parked free, courtesy of X").is_some());
     }
 
     #[test]
@@ -185,27 +169,18 @@ mod tests {
 
     #[test]
     fn what_merely_mentions_the_words_is_not_parked() {
-        let article = format!(
-            "<title>News</title><p>{} buy this domain",
-            "word ".repeat(500)
-        );
+        let article = format!("<title>News</title><p>{} buy this domain", "word ".repeat(500));
         assert_eq!(parked("text/html", &article), None);
         let script = "<script>var a = 'buy this domain';</script><p>Welcome";
         assert_eq!(parked("text/html", script), None);
-        assert_eq!(
-            parked("application/json", r#"{"text":"this domain is for sale"}"#),
-            None
-        );
+        assert_eq!(parked("application/json", r#"{"text":"this domain is for sale"}"#), None);
         assert_eq!(parked("text/html", "<p>All systems operational"), None);
         assert_eq!(parked("text/html", "<p>other.test is for sale"), None);
     }
 
     #[test]
     fn redirects_to_parking_services() {
-        assert_eq!(
-            parked_redirect("https://www.sedo.com/search/x"),
-            Some("sedo.com")
-        );
+        assert_eq!(parked_redirect("https://www.sedo.com/search/x"), Some("sedo.com"));
         assert_eq!(parked_redirect("https://dan.com/"), Some("dan.com"));
         assert_eq!(parked_redirect("https://jordan.com/"), None);
         assert_eq!(parked_redirect("not a url"), None);
@@ -213,13 +188,7 @@ mod tests {
 
     #[test]
     fn hostile_markup_ends() {
-        for page in [
-            "<",
-            "<script",
-            "<title",
-            "<h1><h1><h1",
-            &"<".repeat(PAGE_MAX * 2),
-        ] {
+        for page in ["<", "<script", "<title", "<h1><h1><h1", &"<".repeat(PAGE_MAX * 2)] {
             assert_eq!(parked("text/html", page), None);
         }
     }

@@ -13,9 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use ukai_core::observe::{
-    AddressResult, ErrorClass, Failure, Identity, Observation, Path, Resolution, Stage, Timings,
-};
+use ukai_core::observe::{AddressResult, ErrorClass, Failure, Identity, Observation, Path, Resolution, Stage, Timings};
 
 use crate::address::{is_global, is_within};
 use crate::connect::connect;
@@ -49,12 +47,7 @@ pub struct ProberOptions {
 
 impl Default for ProberOptions {
     fn default() -> Self {
-        Self {
-            extra_roots: Vec::new(),
-            use_system_roots: true,
-            allow: Vec::new(),
-            max_concurrent: 64,
-        }
+        Self { extra_roots: Vec::new(), use_system_roots: true, allow: Vec::new(), max_concurrent: 64 }
     }
 }
 
@@ -106,17 +99,10 @@ impl Prober {
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let roots = Arc::new(root_store(&options)?);
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
         let permits = Semaphore::new(options.max_concurrent.min(Semaphore::MAX_PERMITS));
-        let shared = Shared {
-            trust: Trust { verifier, provider },
-            allow: options.allow,
-            permits,
-        };
-        Ok(Self {
-            shared: Arc::new(shared),
-        })
+        let shared = Shared { trust: Trust { verifier, provider }, allow: options.allow, permits };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Probes one address as if the endpoint's name had resolved to it.
@@ -139,12 +125,7 @@ impl Prober {
         if result.failure.is_none() {
             // The semaphore is never closed, and the time spent waiting for it is not the peer's.
             let _permit = self.shared.permits.acquire().await;
-            let ask = Ask {
-                endpoint,
-                request,
-                expectation,
-                timeouts,
-            };
+            let ask = Ask { endpoint, request, expectation, timeouts };
             result.failure = self.walk(ask, &mut result).await.err();
             result.failure = result
                 .failure
@@ -207,27 +188,16 @@ impl Prober {
                 "{address} is not a public address and not in a network that may be probed, so it was not contacted"
             )
         } else if !ranges.is_empty() && !is_within(address, ranges) {
-            format!(
-                "{address} is outside the address ranges that the endpoint expects, so it was not contacted"
-            )
+            format!("{address} is outside the address ranges that the endpoint expects, so it was not contacted")
         } else {
             return None;
         };
-        Some(Failure {
-            stage: Stage::Resolve,
-            class: ErrorClass::NotAllowed,
-            detail,
-        })
+        Some(Failure { stage: Stage::Resolve, class: ErrorClass::NotAllowed, detail })
     }
 
     /// The stages in order; what was found on the way stays in `result`, whatever fails.
     async fn walk(&self, ask: Ask<'_>, result: &mut AddressResult) -> Result<(), Failure> {
-        let AddressResult {
-            address,
-            port,
-            timings,
-            ..
-        } = result;
+        let AddressResult { address, port, timings, .. } = result;
         let stream = connect(*address, *port, ask.timeouts.connect, timings).await?;
         match ask.endpoint.kind() {
             Kind::Tcp => Ok(()),
@@ -236,12 +206,7 @@ impl Prober {
         }
     }
 
-    async fn walk_tls(
-        &self,
-        stream: TcpStream,
-        ask: Ask<'_>,
-        result: &mut AddressResult,
-    ) -> Result<(), Failure> {
+    async fn walk_tls(&self, stream: TcpStream, ask: Ask<'_>, result: &mut AddressResult) -> Result<(), Failure> {
         let timings = &mut result.timings;
         let limit = ask.timeouts.tls;
         let trust = &self.shared.trust;
@@ -282,19 +247,8 @@ async fn probe_side_by_side(task: Arc<Task>, addresses: &[IpAddr]) -> Vec<Addres
         {
             let task = Arc::clone(&task);
             running.spawn(async move {
-                let Task {
-                    prober,
-                    endpoint,
-                    expectation,
-                    request,
-                    timeouts,
-                } = &*task;
-                (
-                    index,
-                    prober
-                        .probe_address(endpoint, address, expectation, request, timeouts)
-                        .await,
-                )
+                let Task { prober, endpoint, expectation, request, timeouts } = &*task;
+                (index, prober.probe_address(endpoint, address, expectation, request, timeouts).await)
             });
         }
         match running.join_next().await {
@@ -311,10 +265,7 @@ async fn probe_side_by_side(task: Arc<Task>, addresses: &[IpAddr]) -> Vec<Addres
 /// At most [`ADDRESSES_MAX`] different addresses, both families in turn, each in the order of the answer.
 fn select(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let mut seen = BTreeSet::new();
-    let different = addresses
-        .iter()
-        .copied()
-        .filter(|address| seen.insert(*address));
+    let different = addresses.iter().copied().filter(|address| seen.insert(*address));
     let (v4, v6): (Vec<_>, Vec<_>) = different.partition(IpAddr::is_ipv4);
     let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
     let mut selected = Vec::new();
@@ -329,11 +280,7 @@ fn select(addresses: &[IpAddr]) -> Vec<IpAddr> {
     selected
 }
 
-fn expires_soon(
-    identity: Option<&Identity>,
-    expectation: &Expectation,
-    now: Timestamp,
-) -> Option<Failure> {
+fn expires_soon(identity: Option<&Identity>, expectation: &Expectation, now: Timestamp) -> Option<Failure> {
     let (identity, days) = (identity?, expectation.certificate_days?);
     let left = identity.not_after.duration_since(now);
     if left >= SignedDuration::from_hours(24 * i64::from(days)) {
@@ -344,13 +291,8 @@ fn expires_soon(
         1 => "1 day".to_owned(),
         days => format!("{days} days"),
     };
-    let detail =
-        format!("the TLS certificate expires in {left}, and at least {days} days were expected");
-    Some(Failure {
-        stage: Stage::Tls,
-        class: ErrorClass::ExpiresSoon,
-        detail,
-    })
+    let detail = format!("the TLS certificate expires in {left}, and at least {days} days were expected");
+    Some(Failure { stage: Stage::Tls, class: ErrorClass::ExpiresSoon, detail })
 }
 
 /// Charged to the stage that took the longest, because that is where to look.
@@ -374,11 +316,7 @@ fn too_slow(timings: &Timings, expectation: &Expectation) -> Option<Failure> {
         stage.name(),
         human(limit)
     );
-    Some(Failure {
-        stage,
-        class: ErrorClass::TooSlow,
-        detail,
-    })
+    Some(Failure { stage, class: ErrorClass::TooSlow, detail })
 }
 
 #[cfg(test)]
@@ -387,17 +325,12 @@ mod tests {
 
     #[test]
     fn selection_spreads_over_both_families() {
-        let mut addresses = (0..5_000u16)
-            .map(|index| IpAddr::from([10, 0, (index >> 8) as u8, index as u8]))
-            .collect::<Vec<_>>();
-        addresses
-            .extend((0..40u16).map(|index| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, index])));
+        let mut addresses =
+            (0..5_000u16).map(|index| IpAddr::from([10, 0, (index >> 8) as u8, index as u8])).collect::<Vec<_>>();
+        addresses.extend((0..40u16).map(|index| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, index])));
         let selected = select(&addresses);
         assert_eq!(selected.len(), ADDRESSES_MAX);
-        assert_eq!(
-            selected.iter().filter(|address| address.is_ipv6()).count(),
-            32
-        );
+        assert_eq!(selected.iter().filter(|address| address.is_ipv6()).count(), 32);
         assert_eq!(selected[0], addresses[0]);
 
         let few = [addresses[1], addresses[1], addresses[0]];
@@ -409,54 +342,26 @@ mod tests {
     #[test]
     fn a_prober_needs_somebody_to_trust() {
         let build = |extra_roots: Vec<Vec<u8>>, max_concurrent| {
-            let options = ProberOptions {
-                extra_roots,
-                use_system_roots: false,
-                allow: vec![],
-                max_concurrent,
-            };
+            let options = ProberOptions { extra_roots, use_system_roots: false, allow: vec![], max_concurrent };
             Prober::new(options).unwrap_err()
         };
         assert!(matches!(build(vec![], 1), ProberError::NoRoots));
         assert!(matches!(build(vec![], 0), ProberError::NoConcurrency));
-        assert!(matches!(
-            build(vec![b"text".to_vec()], 1),
-            ProberError::NoCertificate { index: 0 }
-        ));
+        assert!(matches!(build(vec![b"text".to_vec()], 1), ProberError::NoCertificate { index: 0 }));
         let broken = b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n".to_vec();
-        assert!(matches!(
-            build(vec![broken], 1),
-            ProberError::Pem { index: 0 }
-        ));
+        assert!(matches!(build(vec![broken], 1), ProberError::Pem { index: 0 }));
         let rubbish = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec();
-        assert!(matches!(
-            build(vec![rubbish], 1),
-            ProberError::Root { index: 0, .. }
-        ));
+        assert!(matches!(build(vec![rubbish], 1), ProberError::Root { index: 0, .. }));
     }
 
     #[test]
     fn slowness_is_charged_to_the_slowest_stage() {
-        let expectation = Expectation {
-            max_time: Some(Duration::from_millis(100)),
-            ..Expectation::default()
-        };
-        let mut timings = Timings {
-            connect_us: Some(10_000),
-            tls_us: Some(90_000),
-            ..Timings::default()
-        };
+        let expectation = Expectation { max_time: Some(Duration::from_millis(100)), ..Expectation::default() };
+        let mut timings = Timings { connect_us: Some(10_000), tls_us: Some(90_000), ..Timings::default() };
         assert_eq!(too_slow(&timings, &expectation), None);
         timings.processing_us = Some(200_000);
         let failure = too_slow(&timings, &expectation).unwrap();
-        assert_eq!(
-            (failure.stage, failure.class),
-            (Stage::Processing, ErrorClass::TooSlow)
-        );
-        assert!(
-            failure
-                .detail
-                .starts_with("it took 300 ms, most of it in processing")
-        );
+        assert_eq!((failure.stage, failure.class), (Stage::Processing, ErrorClass::TooSlow));
+        assert!(failure.detail.starts_with("it took 300 ms, most of it in processing"));
     }
 }

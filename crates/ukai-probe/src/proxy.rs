@@ -5,14 +5,7 @@ use url::Url;
 use crate::escape::escape;
 
 /// As curl, Go and Python read them.
-const VARIABLES: [&str; 6] = [
-    "http_proxy",
-    "HTTP_PROXY",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-];
+const VARIABLES: [&str; 6] = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
 /// The proxy variables that are set, as `NAME=host:port`, without credentials.
 pub fn proxy_environment() -> Vec<String> {
@@ -30,11 +23,7 @@ fn describe(variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
 }
 
 fn proxy_host(value: &str) -> String {
-    let with_scheme = if value.contains("://") {
-        value.to_owned()
-    } else {
-        format!("http://{value}")
-    };
+    let with_scheme = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     let Ok(url) = Url::parse(&with_scheme) else {
         return "(unreadable)".to_owned();
     };
@@ -58,14 +47,7 @@ mod tests {
             "all_proxy" => Some(String::new()),
             _ => None,
         });
-        assert_eq!(
-            told,
-            [
-                "HTTP_PROXY=other.test:80",
-                "https_proxy=proxy.test:3128",
-                "ALL_PROXY=[::1]:1080"
-            ]
-        );
+        assert_eq!(told, ["HTTP_PROXY=other.test:80", "https_proxy=proxy.test:3128", "ALL_PROXY=[::1]:1080"]);
     }
 
     #[test]

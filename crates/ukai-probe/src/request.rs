@@ -94,9 +94,7 @@ pub enum RequestError {
     Chain,
     #[error("the client key cannot be read as PEM")]
     Key,
-    #[error(
-        "the client certificate and its key do not belong together, or are of a kind that is not supported"
-    )]
+    #[error("the client certificate and its key do not belong together, or are of a kind that is not supported")]
     Mismatch,
 }
 
@@ -126,10 +124,7 @@ impl Default for Request {
 
 impl Request {
     pub fn new(method: Method) -> Self {
-        Self {
-            method,
-            ..Self::default()
-        }
+        Self { method, ..Self::default() }
     }
 
     /// Adds a header that everybody may see; sent to candidates too.
@@ -159,10 +154,7 @@ impl Request {
 
     /// The same request for somebody who has not proved who they are.
     pub fn without_secrets(&self) -> Self {
-        Self {
-            secrets: Secrets::Without,
-            ..self.clone()
-        }
+        Self { secrets: Secrets::Without, ..self.clone() }
     }
 
     /// Whether there is anything secret to leave out.
@@ -190,10 +182,7 @@ impl Request {
             Method::Head => hyper::Method::HEAD,
         });
         builder = if http2 {
-            builder.uri(format!(
-                "{}://{authority}{target}",
-                endpoint.kind().scheme()
-            ))
+            builder.uri(format!("{}://{authority}{target}", endpoint.kind().scheme()))
         } else {
             builder.uri(target).header(header::HOST, authority)
         };
@@ -202,10 +191,7 @@ impl Request {
         headers.insert(header::USER_AGENT, self.user_agent.clone());
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         // What is expected of a body is written for its plain text.
-        headers.insert(
-            header::ACCEPT_ENCODING,
-            HeaderValue::from_static("identity"),
-        );
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let secret = match self.secrets {
             Secrets::With => self.secret_headers.as_slice(),
             Secrets::Without => &[],
@@ -220,8 +206,7 @@ impl Request {
         if self.headers.len() + self.secret_headers.len() >= HEADERS_MAX {
             return Err(RequestError::TooManyHeaders);
         }
-        let name = HeaderName::try_from(name)
-            .map_err(|_| RequestError::HeaderName(crate::escape::escape(name)))?;
+        let name = HeaderName::try_from(name).map_err(|_| RequestError::HeaderName(crate::escape::escape(name)))?;
         if RESERVED.contains(&name) {
             return Err(RequestError::Reserved(name.to_string()));
         }
@@ -251,11 +236,9 @@ impl ClientCertificate {
         if chain.len() > CHAIN_MAX {
             return Err(RequestError::LongChain);
         }
-        let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
-            .map_err(|_| RequestError::Key)?;
+        let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|_| RequestError::Key)?;
         let provider = rustls::crypto::ring::default_provider();
-        let certified =
-            CertifiedKey::from_der(chain, key, &provider).map_err(|_| RequestError::Mismatch)?;
+        let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|_| RequestError::Mismatch)?;
         Ok(Self(Arc::new(SingleCertAndKey::from(certified))))
     }
 
@@ -277,13 +260,8 @@ mod tests {
     #[test]
     fn secrets_are_never_printed() {
         let secret = Secret::new("hunter2");
-        let request = Request::default()
-            .secret_header("authorization", &secret)
-            .unwrap();
-        let printed = format!(
-            "{secret} {secret:?} {request:?} {:?}",
-            built(&request, false)
-        );
+        let request = Request::default().secret_header("authorization", &secret).unwrap();
+        let printed = format!("{secret} {secret:?} {request:?} {:?}", built(&request, false));
         assert!(!printed.contains("hunter2"), "{printed}");
     }
 
@@ -317,26 +295,14 @@ mod tests {
     #[test]
     fn refuses_what_cannot_be_sent() {
         let error = |name: &str, value: &str| Request::default().header(name, value).unwrap_err();
-        assert_eq!(
-            error("Host", "x"),
-            RequestError::Reserved("host".to_owned())
-        );
-        assert_eq!(
-            error("a b", "x"),
-            RequestError::HeaderName("a b".to_owned())
-        );
-        assert_eq!(
-            error("x-a", "b\r\nc: d"),
-            RequestError::HeaderValue("x-a".to_owned())
-        );
+        assert_eq!(error("Host", "x"), RequestError::Reserved("host".to_owned()));
+        assert_eq!(error("a b", "x"), RequestError::HeaderName("a b".to_owned()));
+        assert_eq!(error("x-a", "b\r\nc: d"), RequestError::HeaderValue("x-a".to_owned()));
         let mut request = Request::default();
         for index in 0..HEADERS_MAX {
             request = request.header(&format!("x-{index}"), "v").unwrap();
         }
-        assert_eq!(
-            request.header("x", "v").unwrap_err(),
-            RequestError::TooManyHeaders
-        );
+        assert_eq!(request.header("x", "v").unwrap_err(), RequestError::TooManyHeaders);
     }
 
     #[test]
@@ -345,19 +311,10 @@ mod tests {
         let two = rcgen::generate_simple_self_signed(["two.test".to_owned()]).unwrap();
         let key = Secret::new(one.signing_key.serialize_pem());
         let read = |chain: &str, key: &Secret| ClientCertificate::from_pem(chain.as_bytes(), key);
-        assert_eq!(
-            format!("{:?}", read(&one.cert.pem(), &key).unwrap()),
-            "ClientCertificate([redacted])"
-        );
-        assert_eq!(
-            read(&two.cert.pem(), &key).unwrap_err(),
-            RequestError::Mismatch
-        );
+        assert_eq!(format!("{:?}", read(&one.cert.pem(), &key).unwrap()), "ClientCertificate([redacted])");
+        assert_eq!(read(&two.cert.pem(), &key).unwrap_err(), RequestError::Mismatch);
         assert_eq!(read("", &key).unwrap_err(), RequestError::NoCertificate);
-        assert_eq!(
-            read(&one.cert.pem(), &Secret::new("")).unwrap_err(),
-            RequestError::Key
-        );
+        assert_eq!(read(&one.cert.pem(), &Secret::new("")).unwrap_err(), RequestError::Key);
         let long = one.cert.pem().repeat(CHAIN_MAX + 1);
         assert_eq!(read(&long, &key).unwrap_err(), RequestError::LongChain);
     }

@@ -18,11 +18,7 @@ pub(crate) fn root_store(options: &ProberOptions) -> Result<RootCertStore, Probe
     for (index, bundle) in options.extra_roots.iter().enumerate() {
         add_bundle(&mut roots, index, bundle)?;
     }
-    if roots.is_empty() {
-        Err(ProberError::NoRoots)
-    } else {
-        Ok(roots)
-    }
+    if roots.is_empty() { Err(ProberError::NoRoots) } else { Ok(roots) }
 }
 
 fn add_system_roots(roots: &mut RootCertStore) {
@@ -45,13 +41,7 @@ fn add_bundle(roots: &mut RootCertStore, index: usize, bundle: &[u8]) -> Result<
         if count > ROOTS_MAX {
             return Err(ProberError::TooManyRoots { index });
         }
-        roots
-            .add(certificate)
-            .map_err(|source| ProberError::Root { index, source })?;
+        roots.add(certificate).map_err(|source| ProberError::Root { index, source })?;
     }
-    if count == 0 {
-        Err(ProberError::NoCertificate { index })
-    } else {
-        Ok(())
-    }
+    if count == 0 { Err(ProberError::NoCertificate { index }) } else { Ok(()) }
 }

@@ -34,26 +34,16 @@ pub fn explain_resolution(endpoint: &Endpoint, resolution: &Resolution) -> Strin
         _ => format!("{host} could not be resolved by {resolver}"),
     };
     let detail = failure.detail.trim_end_matches('.');
-    if detail.is_empty() {
-        format!("{wrong}.")
-    } else {
-        format!("{wrong}: {detail}.")
-    }
+    if detail.is_empty() { format!("{wrong}.") } else { format!("{wrong}: {detail}.") }
 }
 
 fn success(endpoint: &Endpoint, result: &AddressResult) -> String {
     let total = human_us(result.timings.total_us());
     let (address, port) = (result.address, result.port);
     match (&result.http, &result.identity) {
-        (Some(http), _) => format!(
-            "{address} answered {} for {endpoint} in {total}.",
-            http.status
-        ),
+        (Some(http), _) => format!("{address} answered {} for {endpoint} in {total}.", http.status),
         (None, Some(_)) => {
-            format!(
-                "{address} port {port} proved that it is {} in {total}.",
-                endpoint.host()
-            )
+            format!("{address} port {port} proved that it is {} in {total}.", endpoint.host())
         }
         (None, None) => format!("{address} port {port} accepted a connection in {total}."),
     }
@@ -62,12 +52,7 @@ fn success(endpoint: &Endpoint, result: &AddressResult) -> String {
 /// What went well before the failure; None if nothing did, or if the failure tells the whole story.
 fn reached(result: &AddressResult, failure: &Failure) -> Option<String> {
     let address = result.address;
-    let connected = || {
-        result
-            .timings
-            .connect_us
-            .map(|time| format!("Connected to {address} in {}", human_us(time)))
-    };
+    let connected = || result.timings.connect_us.map(|time| format!("Connected to {address} in {}", human_us(time)));
     let answered = || {
         let http = result.http.as_ref()?;
         let time = human_us(result.timings.total_us());
@@ -84,11 +69,7 @@ fn reached(result: &AddressResult, failure: &Failure) -> Option<String> {
 }
 
 fn count(addresses: usize) -> String {
-    if addresses == 1 {
-        "1 address".to_owned()
-    } else {
-        format!("{addresses} addresses")
-    }
+    if addresses == 1 { "1 address".to_owned() } else { format!("{addresses} addresses") }
 }
 
 fn capitalised(text: &str) -> String {
@@ -152,15 +133,8 @@ mod tests {
             ),
         ];
         for (stage, class, detail, status, sentence) in cases {
-            let failure = Failure {
-                stage,
-                class,
-                detail: detail.to_owned(),
-            };
-            assert_eq!(
-                explain(&endpoint(), &result(status, Some(failure))),
-                sentence
-            );
+            let failure = Failure { stage, class, detail: detail.to_owned() };
+            assert_eq!(explain(&endpoint(), &result(status, Some(failure))), sentence);
         }
         assert_eq!(
             explain(&endpoint(), &result(Some(200), None)),
@@ -180,11 +154,8 @@ mod tests {
             explain_resolution(&endpoint(), &resolution),
             "api.peer.test resolves to 1 address according to udp://192.0.2.53:53, in 2 ms."
         );
-        resolution.failure = Some(Failure {
-            stage: Stage::Resolve,
-            class: ErrorClass::Nxdomain,
-            detail: String::new(),
-        });
+        resolution.failure =
+            Some(Failure { stage: Stage::Resolve, class: ErrorClass::Nxdomain, detail: String::new() });
         assert_eq!(
             explain_resolution(&endpoint(), &resolution),
             "udp://192.0.2.53:53 says that the name api.peer.test does not exist."
@@ -199,15 +170,9 @@ mod tests {
         AddressResult {
             address: "192.0.2.1".parse().unwrap(),
             port: 443,
-            timings: Timings {
-                connect_us: Some(12_000),
-                ..Timings::default()
-            },
+            timings: Timings { connect_us: Some(12_000), ..Timings::default() },
             identity: None,
-            http: status.map(|status| HttpFacts {
-                status,
-                ..HttpFacts::default()
-            }),
+            http: status.map(|status| HttpFacts { status, ..HttpFacts::default() }),
             failure,
         }
     }

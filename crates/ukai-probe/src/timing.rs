@@ -22,12 +22,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            connect: CONNECT_TIMEOUT,
-            tls: TLS_TIMEOUT,
-            processing: PROCESSING_TIMEOUT,
-            transfer: TRANSFER_TIMEOUT,
-        }
+        Self { connect: CONNECT_TIMEOUT, tls: TLS_TIMEOUT, processing: PROCESSING_TIMEOUT, transfer: TRANSFER_TIMEOUT }
     }
 }
 
@@ -57,13 +52,9 @@ mod tests {
 
     #[test]
     fn durations_read_as_people_say_them() {
-        for (micros, text) in [
-            (340, "340 µs"),
-            (12_900, "12 ms"),
-            (999_999, "999 ms"),
-            (3_000_000, "3 s"),
-            (1_540_000, "1.5 s"),
-        ] {
+        for (micros, text) in
+            [(340, "340 µs"), (12_900, "12 ms"), (999_999, "999 ms"), (3_000_000, "3 s"), (1_540_000, "1.5 s")]
+        {
             assert_eq!(human_us(micros), text);
         }
     }

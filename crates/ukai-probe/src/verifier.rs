@@ -34,11 +34,7 @@ struct Seen {
 
 impl RecordingVerifier {
     pub(crate) fn new(inner: Arc<WebPkiServerVerifier>) -> Self {
-        Self {
-            inner,
-            seen: OnceLock::new(),
-            holds_key: OnceLock::new(),
-        }
+        Self { inner, seen: OnceLock::new(), holds_key: OnceLock::new() }
     }
 
     /// Who answered, if the handshake came as far as a certificate. A certificate is public: only with the proof of
@@ -55,9 +51,7 @@ impl RecordingVerifier {
     }
 
     pub(crate) fn is_self_issued(&self) -> bool {
-        self.seen
-            .get()
-            .is_some_and(|seen| certificate::is_self_issued(&seen.leaf))
+        self.seen.get().is_some_and(|seen| certificate::is_self_issued(&seen.leaf))
     }
 }
 
@@ -70,10 +64,8 @@ impl ServerCertVerifier for RecordingVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verify = |at: UnixTime| {
-            self.inner
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at)
-        };
+        let verify =
+            |at: UnixTime| self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at);
         let verdict = verify(now).map_err(|error| {
             let right_moment = moment_of_validity(&error, end_entity);
             match right_moment.map(verify) {

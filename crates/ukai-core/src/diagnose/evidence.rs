@@ -183,7 +183,9 @@ pub struct ControlResult {
     pub control: String,
     /// What our resolver said of the control's name: None passed, a sentence otherwise.
     pub name_failure: Option<String>,
-    /// What became of a connection to the control's known address: None passed, a sentence otherwise.
+    /// An address of it was known, so that it could be tried. One that was not tried says nothing of our way out.
+    pub address_tried: bool,
+    /// What became of a connection to that address: None passed or not tried, a sentence otherwise.
     pub address_failure: Option<String>,
     /// Issuer of the certificate it showed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -195,6 +197,16 @@ pub struct ControlResult {
     pub clock_offset_s: Option<i64>,
     /// The TLS handshake verified.
     pub tls_verified: bool,
+}
+
+impl ControlResult {
+    pub fn passed_by_address(&self) -> bool {
+        self.address_tried && self.address_failure.is_none()
+    }
+
+    pub fn passed(&self) -> bool {
+        self.name_failure.is_none() && self.passed_by_address()
+    }
 }
 
 /// A call that the application itself reported.

@@ -100,10 +100,7 @@ impl<'a> Reading<'a> {
         let live: Vec<&ControlResult> = evidence
             .controls
             .iter()
-            .filter(|control| {
-                case.history.controls.contains(&control.control)
-                    || (control.name_failure.is_none() && control.address_failure.is_none())
-            })
+            .filter(|control| case.history.controls.contains(&control.control) || control.passed())
             .collect();
         let ours = answers::ours(evidence);
         let our_set = match &ours {
@@ -118,7 +115,7 @@ impl<'a> Reading<'a> {
             .collect();
         let mut reading = Reading {
             case,
-            by_address: score(&live, |control| control.address_failure.is_none()),
+            by_address: by_address(&live),
             by_name: score(&live, |control| control.name_failure.is_none()),
             live,
             ours,
@@ -330,6 +327,13 @@ pub fn continuity(peer: &Peer, history: &History, identity: &Identity, address: 
         old: old.join("; "),
         new: format!("key {} from {} at {address}", short(&identity.key_sha256), identity.issuer),
     }
+}
+
+/// Only over those whose address was known.
+fn by_address(live: &[&ControlResult]) -> Score {
+    let tried = live.iter().filter(|control| control.address_tried).count();
+    let passed = live.iter().filter(|control| control.passed_by_address()).count();
+    Score { passed, failed: tried - passed }
 }
 
 fn score(live: &[&ControlResult], passes: impl Fn(&ControlResult) -> bool) -> Score {

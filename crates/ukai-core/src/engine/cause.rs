@@ -451,7 +451,7 @@ fn learn(reading: &Reading) -> Option<History> {
     let mut history = before.clone();
     history.since.get_or_insert(evidence.started_at);
     for control in &reading.live {
-        if control.name_failure.is_none() && control.address_failure.is_none() {
+        if control.passed() {
             history.controls.insert(control.control.clone());
             if let (true, Some(issuer)) = (control.tls_verified, &control.issuer) {
                 history.control_issuers.insert(format!("{} {issuer}", control.control));

@@ -1,5 +1,7 @@
 //! What people are told, and whether it reached them.
 
+use std::collections::BTreeSet;
+
 use super::{Engine, Turn};
 use crate::effect::Effect;
 use crate::event::{Event, Notification, NotificationKind};
@@ -28,7 +30,7 @@ impl Engine {
             subject: notice.subject,
             text: notice.text,
         };
-        let subscribers = self.settings.subscribers.clone();
+        let subscribers = self.who_hears_of(&notification.peer);
         self.record(
             turn,
             Event::NotificationQueued { notification: notification.clone(), subscribers: subscribers.clone() },
@@ -36,6 +38,12 @@ impl Engine {
         for subscriber in subscribers {
             turn.effect(Effect::Notify { notification: notification.clone(), subscriber });
         }
+    }
+
+    fn who_hears_of(&self, peer: &String) -> Vec<String> {
+        let hears = |peers: &BTreeSet<String>| peers.is_empty() || peers.contains(peer);
+        let subscribers = self.settings.subscribers.iter();
+        subscribers.filter(|subscriber| hears(&subscriber.peers)).map(|subscriber| subscriber.name.clone()).collect()
     }
 
     pub(super) fn notification_sent(

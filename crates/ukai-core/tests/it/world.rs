@@ -12,7 +12,7 @@ use ukai_core::engine::{Engine, Step};
 use ukai_core::event::{Actor, Event, Recorded};
 use ukai_core::input::{Command, Input, Verification};
 use ukai_core::observe::*;
-use ukai_core::peer::{Level, Mode, Peer, Settings};
+use ukai_core::peer::{Level, Mode, Peer, Settings, Subscriber};
 
 pub const HOST: &str = "api.peer.example";
 pub const ENDPOINT: &str = "https://api.peer.example/health";
@@ -125,7 +125,7 @@ impl World {
             controls: controls(),
             allow_addresses: Vec::new(),
             serves_dns: true,
-            subscribers: vec!["team".into()],
+            subscribers: vec![Subscriber { name: "team".into(), peers: BTreeSet::new() }],
             application_reports: true,
         }
     }
@@ -260,6 +260,7 @@ impl World {
         ControlResult {
             control,
             name_failure: (!self.control_names).then(|| "SERVFAIL".into()),
+            address_tried: true,
             address_failure: (!self.controls_reached).then(|| "timed out".into()),
             issuer: self.controls_reached.then(|| "CN=Web CA".into()),
             dates_failure: false,

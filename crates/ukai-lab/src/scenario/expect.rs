@@ -140,54 +140,29 @@ pub(super) fn read_expect(section: &Section<'_>) -> Result<Expect> {
         "no_secret_to",
         "after_heal",
     ])?;
-    let labels = |key: &str| {
-        section
-            .find(key)
-            .map(|field| read_labels(&field, UseKind::Host))
-            .transpose()
-    };
+    let labels = |key: &str| section.find(key).map(|field| read_labels(&field, UseKind::Host)).transpose();
     let flag = |key: &str| section.find(key).map(|field| field.flag()).transpose();
     Ok(Expect {
         verdict: any_of(section, "verdict", read_verdict)?,
         sure: any_of(section, "sure", |field| {
-            field.choice(&[
-                ("proven", Sure::Proven),
-                ("likely", Sure::Likely),
-                ("open", Sure::Open),
-            ])
+            field.choice(&[("proven", Sure::Proven), ("likely", Sure::Likely), ("open", Sure::Open)])
         })?,
         action: any_of(section, "action", read_action)?,
         mode: section
             .find("mode")
-            .map(|field| {
-                field.choice(&[
-                    ("follow", Mode::Follow),
-                    ("pin", Mode::Pin),
-                    ("forward", Mode::Forward),
-                ])
-            })
+            .map(|field| field.choice(&[("follow", Mode::Follow), ("pin", Mode::Pin), ("forward", Mode::Forward)]))
             .transpose()?,
-        refused_by: section
-            .find("refused_by")
-            .map(|field| field.text().map(str::to_owned))
-            .transpose()?,
+        refused_by: section.find("refused_by").map(|field| field.text().map(str::to_owned)).transpose()?,
         serves: labels("serves")?,
         page: flag("page")?,
         app_recovers: flag("app_recovers")?,
         app_never_reaches: labels("app_never_reaches")?.unwrap_or_default(),
         no_secret_to: labels("no_secret_to")?.unwrap_or_default(),
-        after_heal: section
-            .find("after_heal")
-            .map(|field| read_after_heal(&field.section()?))
-            .transpose()?,
+        after_heal: section.find("after_heal").map(|field| read_after_heal(&field.section()?)).transpose()?,
     })
 }
 
-fn any_of<T>(
-    section: &Section<'_>,
-    key: &str,
-    read: impl Fn(&Field<'_>) -> Result<T>,
-) -> Result<Vec<T>> {
+fn any_of<T>(section: &Section<'_>, key: &str, read: impl Fn(&Field<'_>) -> Result<T>) -> Result<Vec<T>> {
     match section.find(key) {
         Some(field) => {
             let items = field.one_or_many()?;
@@ -205,9 +180,7 @@ fn read_verdict(field: &Field<'_>) -> Result<String> {
     if VERDICTS.contains(&text) {
         return Ok(text.to_owned());
     }
-    let mut error = field.error(format!(
-        "\"{text}\" is not a diagnosis code of the catalogue"
-    ));
+    let mut error = field.error(format!("\"{text}\" is not a diagnosis code of the catalogue"));
     error.nearest = nearest(text, VERDICTS.into_iter());
     Err(error)
 }
@@ -225,18 +198,8 @@ fn read_action(field: &Field<'_>) -> Result<Action> {
 fn read_after_heal(section: &Section<'_>) -> Result<AfterHeal> {
     section.only(&["reverted", "residue", "app_recovers"])?;
     Ok(AfterHeal {
-        reverted: section
-            .find("reverted")
-            .map(|field| field.flag())
-            .transpose()?,
-        no_residue: section
-            .find("residue")
-            .map(|field| field.choice(&[("none", true)]))
-            .transpose()?
-            .unwrap_or(false),
-        app_recovers: section
-            .find("app_recovers")
-            .map(|field| field.flag())
-            .transpose()?,
+        reverted: section.find("reverted").map(|field| field.flag()).transpose()?,
+        no_residue: section.find("residue").map(|field| field.choice(&[("none", true)])).transpose()?.unwrap_or(false),
+        app_recovers: section.find("app_recovers").map(|field| field.flag()).transpose()?,
     })
 }

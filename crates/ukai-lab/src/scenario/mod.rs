@@ -59,12 +59,7 @@ impl Scenario {
 
     /// Every change of the scenario, `[world]` first.
     pub fn changes(&self) -> impl Iterator<Item = &WorldChange> {
-        std::iter::once(&self.world).chain(
-            self.faults
-                .iter()
-                .chain(&self.heals)
-                .map(|timed| &timed.change),
-        )
+        std::iter::once(&self.world).chain(self.faults.iter().chain(&self.heals).map(|timed| &timed.change))
     }
 
     /// The host name under watch.
@@ -172,11 +167,7 @@ pub struct App {
 
 impl Default for App {
     fn default() -> Self {
-        Self {
-            every: DEFAULT_APP_EVERY,
-            pool: Pool::Fresh,
-            sign: false,
-        }
+        Self { every: DEFAULT_APP_EVERY, pool: Pool::Fresh, sign: false }
     }
 }
 
@@ -198,49 +189,27 @@ pub struct Timed {
 
 fn read_scenario(root: &Section<'_>) -> Result<Scenario> {
     root.only(&[
-        "id", "title", "story", "tags", "peer", "policy", "operator", "app", "world", "fault",
-        "heal", "expect",
+        "id", "title", "story", "tags", "peer", "policy", "operator", "app", "world", "fault", "heal", "expect",
     ])?;
     let text = |field: Field<'_>| field.text().map(str::to_owned);
     let section = |key: &str| root.find(key).map(|field| field.section()).transpose();
     Ok(Scenario {
         id: text(root.need("id")?)?,
         title: text(root.need("title")?)?,
-        story: root
-            .find("story")
-            .map(text)
-            .transpose()?
-            .unwrap_or_default(),
-        tags: root
-            .find("tags")
-            .map(|field| field.texts())
-            .transpose()?
-            .unwrap_or_default(),
+        story: root.find("story").map(text).transpose()?.unwrap_or_default(),
+        tags: root.find("tags").map(|field| field.texts()).transpose()?.unwrap_or_default(),
         peer: read_peer(&root.need("peer")?.section()?)?,
-        policy: section("policy")?
-            .map(|policy| read_policy(&policy))
-            .transpose()?
-            .unwrap_or_default(),
+        policy: section("policy")?.map(|policy| read_policy(&policy)).transpose()?.unwrap_or_default(),
         operators: list(root, "operator", read_operator)?,
-        app: section("app")?
-            .map(|app| read_app(&app))
-            .transpose()?
-            .unwrap_or_default(),
+        app: section("app")?.map(|app| read_app(&app)).transpose()?.unwrap_or_default(),
         world: read_world(&root.need("world")?.section()?)?,
         faults: list(root, "fault", read_timed)?,
         heals: list(root, "heal", read_timed)?,
-        expect: section("expect")?
-            .map(|expect| expect::read_expect(&expect))
-            .transpose()?
-            .unwrap_or_default(),
+        expect: section("expect")?.map(|expect| expect::read_expect(&expect)).transpose()?.unwrap_or_default(),
     })
 }
 
-fn list<T>(
-    root: &Section<'_>,
-    key: &str,
-    read: impl Fn(&Section<'_>) -> Result<T>,
-) -> Result<Vec<T>> {
+fn list<T>(root: &Section<'_>, key: &str, read: impl Fn(&Section<'_>) -> Result<T>) -> Result<Vec<T>> {
     match root.find(key) {
         Some(field) => field.sections()?.iter().map(read).collect(),
         None => Ok(Vec::new()),
@@ -265,37 +234,22 @@ fn read_peer(section: &Section<'_>) -> Result<Peer> {
         return Err(field.error("the url cannot be had without TLS"));
     }
     let also = match section.find("also") {
-        Some(also) => also
-            .items()?
-            .iter()
-            .map(|item| read_also(item, &url))
-            .collect::<Result<_>>()?,
+        Some(also) => also.items()?.iter().map(|item| read_also(item, &url)).collect::<Result<_>>()?,
         None => Vec::new(),
     };
     Ok(Peer {
         url,
         also,
-        interval: section
-            .find("interval")
-            .map(|field| field.duration())
-            .transpose()?,
-        expect: section
-            .find("expect")
-            .map(|field| read_peer_expect(&field.section()?))
-            .transpose()?,
-        auth: section
-            .find("auth")
-            .map(|field| field.flag())
-            .transpose()?
-            .unwrap_or(false),
+        interval: section.find("interval").map(|field| field.duration()).transpose()?,
+        expect: section.find("expect").map(|field| read_peer_expect(&field.section()?)).transpose()?,
+        auth: section.find("auth").map(|field| field.flag()).transpose()?.unwrap_or(false),
         tls,
     })
 }
 
 fn read_url(field: &Field<'_>) -> Result<Url> {
     let text = field.text()?;
-    let url = Url::parse(text)
-        .map_err(|error| field.error(format!("\"{text}\" is not a URL: {error}")))?;
+    let url = Url::parse(text).map_err(|error| field.error(format!("\"{text}\" is not a URL: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(field.error(format!("\"{text}\": the lab speaks http and https")));
     }
@@ -312,10 +266,7 @@ fn read_url(field: &Field<'_>) -> Result<Url> {
 fn read_also(field: &Field<'_>, url: &Url) -> Result<Url> {
     let mut also = read_url(field)?;
     if also.host() != url.host() {
-        return Err(field.error(format!(
-            "\"also\" holds more endpoints of {}",
-            url.host_str().unwrap_or_default()
-        )));
+        return Err(field.error(format!("\"also\" holds more endpoints of {}", url.host_str().unwrap_or_default())));
     }
     if url.scheme() == "http" && also.set_scheme("http").is_err() {
         return Err(field.error("the url cannot be had without TLS"));
@@ -333,34 +284,18 @@ fn read_peer_expect(section: &Section<'_>) -> Result<PeerExpect> {
             Some(field) => u16::try_from(field.number(200..=599)?).ok(),
             None => None,
         },
-        body: section
-            .find("body")
-            .map(|field| field.text().map(str::to_owned))
-            .transpose()?,
+        body: section.find("body").map(|field| field.text().map(str::to_owned)).transpose()?,
     })
 }
 
 fn read_policy(section: &Section<'_>) -> Result<Policy> {
     section.only(&["level", "approvals", "lease", "history"])?;
-    let levels = [
-        ("observe", Level::Observe),
-        ("propose", Level::Propose),
-        ("approve", Level::Approve),
-        ("auto", Level::Auto),
-    ];
+    let levels =
+        [("observe", Level::Observe), ("propose", Level::Propose), ("approve", Level::Approve), ("auto", Level::Auto)];
     Ok(Policy {
-        level: section
-            .find("level")
-            .map(|field| field.choice(&levels))
-            .transpose()?,
-        approvals: section
-            .find("approvals")
-            .map(|field| field.number(1..=2))
-            .transpose()?,
-        lease: section
-            .find("lease")
-            .map(|field| field.duration())
-            .transpose()?,
+        level: section.find("level").map(|field| field.choice(&levels)).transpose()?,
+        approvals: section.find("approvals").map(|field| field.number(1..=2)).transpose()?,
+        lease: section.find("lease").map(|field| field.duration()).transpose()?,
         history: section
             .find("history")
             .map(|field| field.choice(&[("none", History::None)]))
@@ -380,11 +315,7 @@ fn read_operator(section: &Section<'_>) -> Result<Operator> {
     ];
     Ok(Operator {
         on: read_moment(&section.need("on")?)?,
-        wait: section
-            .find("wait")
-            .map(|field| field.duration())
-            .transpose()?
-            .unwrap_or_default(),
+        wait: section.find("wait").map(|field| field.duration()).transpose()?.unwrap_or_default(),
         does: section.need("does")?.choice(&deeds)?,
         who: section
             .find("who")
@@ -425,17 +356,14 @@ fn read_app(section: &Section<'_>) -> Result<App> {
             .map(|field| field.choice(&[("fresh", Pool::Fresh), ("pinned", Pool::Pinned)]))
             .transpose()?
             .unwrap_or_default(),
-        sign: section
-            .find("sign")
-            .map(|field| field.flag())
-            .transpose()?
-            .unwrap_or(default.sign),
+        sign: section.find("sign").map(|field| field.flag()).transpose()?.unwrap_or(default.sign),
     })
 }
 
 fn read_world(section: &Section<'_>) -> Result<WorldChange> {
     if let Some(field) = section.find("at") {
-        return Err(field.key_error("[world] is how things are before anything breaks; \"at\" belongs to [[fault]] and [[heal]]"));
+        return Err(field
+            .key_error("[world] is how things are before anything breaks; \"at\" belongs to [[fault]] and [[heal]]"));
     }
     section.only(&world_keys::WORLD_KEYS)?;
     world_keys::read_change(section)
@@ -445,10 +373,7 @@ fn read_timed(section: &Section<'_>) -> Result<Timed> {
     let mut known = vec!["at"];
     known.extend(world_keys::WORLD_KEYS);
     section.only(&known)?;
-    Ok(Timed {
-        at: section.need("at")?.duration()?,
-        change: world_keys::read_change(section)?,
-    })
+    Ok(Timed { at: section.need("at")?.duration()?, change: world_keys::read_change(section)? })
 }
 
 #[cfg(test)]

@@ -57,12 +57,7 @@ pub(super) struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub fn new(file: &'a str, text: &'a str) -> Self {
-        Self {
-            file,
-            text,
-            uses: RefCell::default(),
-            places: RefCell::default(),
-        }
+        Self { file, text, uses: RefCell::default(), places: RefCell::default() }
     }
 
     pub fn error(&self, span: Range<usize>, what: impl Into<String>) -> ScenarioError {
@@ -72,10 +67,7 @@ impl<'a> Source<'a> {
         ScenarioError {
             file: self.file.to_owned(),
             line: before.matches('\n').count() + 1,
-            column: before
-                .get(line_start..)
-                .map_or(0, |text| text.chars().count())
-                + 1,
+            column: before.get(line_start..).map_or(0, |text| text.chars().count()) + 1,
             what: what.into(),
             nearest: None,
         }
@@ -86,28 +78,18 @@ impl<'a> Source<'a> {
     }
 
     pub fn record_use(&self, field: &Field<'_>, name: &str, kind: UseKind) {
-        self.uses.borrow_mut().push(Use {
-            name: name.to_owned(),
-            kind,
-            span: field.span(),
-        });
+        self.uses.borrow_mut().push(Use { name: name.to_owned(), kind, span: field.span() });
     }
 
     /// Remembers where a host or other name is defined, for complaints that come once the whole file is read.
     pub fn record_place(&self, field: &Field<'_>) {
-        self.places
-            .borrow_mut()
-            .push((field.key.to_owned(), field.key_span.clone()));
+        self.places.borrow_mut().push((field.key.to_owned(), field.key_span.clone()));
     }
 
     /// The last place where `name` is defined: it is the later one that is at odds with what stood before.
     pub fn find(&self, name: &str) -> Range<usize> {
         let places = self.places.borrow();
-        places
-            .iter()
-            .rev()
-            .find(|(place, _)| place == name)
-            .map_or(0..0, |(_, span)| span.clone())
+        places.iter().rev().find(|(place, _)| place == name).map_or(0..0, |(_, span)| span.clone())
     }
 
     pub fn uses(&self) -> Vec<Use> {
@@ -126,12 +108,7 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     pub fn root(source: &'a Source<'a>, document: &'a Spanned<DeTable<'a>>) -> Self {
-        Self {
-            source,
-            path: String::new(),
-            table: document.get_ref(),
-            span: 0..0,
-        }
+        Self { source, path: String::new(), table: document.get_ref(), span: 0..0 }
     }
 
     /// Refuses every key that is not among `known`.
@@ -145,48 +122,32 @@ impl<'a> Section<'a> {
                 path => format!("unknown key \"{}\" in {path}", key.get_ref()),
             };
             let nearest = nearest(key.get_ref(), known.iter().copied());
-            return Err(ScenarioError {
-                nearest,
-                ..self.source.error(key.span(), what)
-            });
+            return Err(ScenarioError { nearest, ..self.source.error(key.span(), what) });
         }
         Ok(())
     }
 
     pub fn find(&self, key: &str) -> Option<Field<'a>> {
-        self.table
-            .iter()
-            .find(|(name, _)| name.get_ref() == key)
-            .map(|(name, value)| self.field(name, value))
+        self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(name, value)| self.field(name, value))
     }
 
     pub fn need(&self, key: &str) -> Result<Field<'a>> {
         self.find(key).ok_or_else(|| {
-            let place = if self.path.is_empty() {
-                "the scenario".to_owned()
-            } else {
-                format!("[{}]", self.path)
-            };
+            let place = if self.path.is_empty() { "the scenario".to_owned() } else { format!("[{}]", self.path) };
             self.error(format!("{place} has no \"{key}\""))
         })
     }
 
     /// Every key with its value, for tables whose keys are names.
     pub fn fields(&self) -> impl Iterator<Item = Field<'a>> + use<'a, '_> {
-        self.table
-            .iter()
-            .map(|(name, value)| self.field(name, value))
+        self.table.iter().map(|(name, value)| self.field(name, value))
     }
 
     pub fn error(&self, what: impl Into<String>) -> ScenarioError {
         self.source.error(self.span.clone(), what)
     }
 
-    fn field(
-        &self,
-        key: &'a Spanned<std::borrow::Cow<'a, str>>,
-        value: &'a Spanned<DeValue<'a>>,
-    ) -> Field<'a> {
+    fn field(&self, key: &'a Spanned<std::borrow::Cow<'a, str>>, value: &'a Spanned<DeValue<'a>>) -> Field<'a> {
         Field {
             source: self.source,
             key: key.get_ref(),
@@ -224,10 +185,7 @@ impl<'a> Field<'a> {
     pub fn unknown(&self, text: &str, known: &[&str]) -> ScenarioError {
         let what = format!("unknown value \"{text}\" for {}", self.path);
         match nearest(text, known.iter().copied()) {
-            Some(near) => ScenarioError {
-                nearest: Some(near),
-                ..self.error(what)
-            },
+            Some(near) => ScenarioError { nearest: Some(near), ..self.error(what) },
             None => self.error(format!("{what}; one of: {}", known.join(", "))),
         }
     }
@@ -245,93 +203,53 @@ impl<'a> Field<'a> {
     }
 
     pub fn flag(&self) -> Result<bool> {
-        self.value
-            .get_ref()
-            .as_bool()
-            .ok_or_else(|| self.wrong_type("true or false"))
+        self.value.get_ref().as_bool().ok_or_else(|| self.wrong_type("true or false"))
     }
 
     pub fn number(&self, allowed: std::ops::RangeInclusive<u32>) -> Result<u32> {
-        let integer = self
-            .value
-            .get_ref()
-            .as_integer()
-            .ok_or_else(|| self.wrong_type("a number"))?;
+        let integer = self.value.get_ref().as_integer().ok_or_else(|| self.wrong_type("a number"))?;
         u32::from_str_radix(&integer.as_str().replace('_', ""), integer.radix())
             .ok()
             .filter(|number| allowed.contains(number))
             .ok_or_else(|| {
-                self.error(format!(
-                    "{} must be between {} and {}",
-                    self.path,
-                    allowed.start(),
-                    allowed.end()
-                ))
+                self.error(format!("{} must be between {} and {}", self.path, allowed.start(), allowed.end()))
             })
     }
 
     pub fn duration(&self) -> Result<Duration> {
         let text = self.text()?;
         parse_duration(text).ok_or_else(|| {
-            self.error(format!(
-                "\"{text}\" is not a duration such as \"500ms\", \"5s\", \"15m\" or \"4h\""
-            ))
+            self.error(format!("\"{text}\" is not a duration such as \"500ms\", \"5s\", \"15m\" or \"4h\""))
         })
     }
 
     /// One of a few words.
     pub fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Result<T> {
         let text = self.text()?;
-        choices
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, value)| *value)
-            .ok_or_else(|| {
-                let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-                self.unknown(text, &names)
-            })
+        choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            self.unknown(text, &names)
+        })
     }
 
     pub fn items(&self) -> Result<Vec<Field<'a>>> {
-        let array = self
-            .value
-            .get_ref()
-            .as_array()
-            .ok_or_else(|| self.wrong_type("a list"))?;
-        Ok(array
-            .iter()
-            .map(|value| Field {
-                value,
-                ..self.clone()
-            })
-            .collect())
+        let array = self.value.get_ref().as_array().ok_or_else(|| self.wrong_type("a list"))?;
+        Ok(array.iter().map(|value| Field { value, ..self.clone() }).collect())
     }
 
     pub fn texts(&self) -> Result<Vec<String>> {
-        self.items()?
-            .iter()
-            .map(|item| item.text().map(str::to_owned))
-            .collect()
+        self.items()?.iter().map(|item| item.text().map(str::to_owned)).collect()
     }
 
     /// A single value, or a list of them.
     pub fn one_or_many(&self) -> Result<Vec<Field<'a>>> {
-        if self.value.get_ref().is_array() {
-            self.items()
-        } else {
-            Ok(vec![self.clone()])
-        }
+        if self.value.get_ref().is_array() { self.items() } else { Ok(vec![self.clone()]) }
     }
 
     pub fn section(&self) -> Result<Section<'a>> {
         let value: &'a DeValue<'a> = self.value.get_ref();
         let table = value.as_table().ok_or_else(|| self.wrong_type("a table"))?;
-        Ok(Section {
-            source: self.source,
-            path: self.path.clone(),
-            table,
-            span: self.key_span.clone(),
-        })
+        Ok(Section { source: self.source, path: self.path.clone(), table, span: self.key_span.clone() })
     }
 
     /// `[[key]]`, an array of tables.
@@ -342,30 +260,18 @@ impl<'a> Field<'a> {
             .iter()
             .map(|item| {
                 let section = item.section().map_err(|_| wrong())?;
-                Ok(Section {
-                    span: item.span(),
-                    path: format!("[{}]", self.path),
-                    ..section
-                })
+                Ok(Section { span: item.span(), path: format!("[{}]", self.path), ..section })
             })
             .collect()
     }
 
     fn wrong_type(&self, wanted: &str) -> ScenarioError {
-        self.error(format!(
-            "{} takes {wanted}, not {}",
-            self.path,
-            self.value.get_ref().type_str()
-        ))
+        self.error(format!("{} takes {wanted}, not {}", self.path, self.value.get_ref().type_str()))
     }
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// The known word within a third of the letters (at least two) of what was written; further away is a guess.
@@ -389,9 +295,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;
         let number: u64 = rest.get(..digits)?.parse().ok()?;
         rest = rest.get(digits..)?;
-        let unit_end = rest
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let unit_end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
         let millis = match rest.get(..unit_end)? {
             "ms" => 1,
             "s" => 1_000,

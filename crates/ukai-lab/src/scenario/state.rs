@@ -39,11 +39,7 @@ impl WorldChange {
             state.authoritative.replace(records);
         }
         for (name, records) in &self.names {
-            state
-                .names
-                .entry(name.clone())
-                .or_default()
-                .replace(records);
+            state.names.entry(name.clone()).or_default().replace(records);
         }
         for (label, change) in &self.hosts {
             state.hosts.entry(label.clone()).or_default().change(change);
@@ -118,11 +114,7 @@ pub struct NameState {
 
 impl Default for NameState {
     fn default() -> Self {
-        Self {
-            records: Records::Nxdomain,
-            ttl: DEFAULT_TTL,
-            negative_ttl: DEFAULT_NEGATIVE_TTL,
-        }
+        Self { records: Records::Nxdomain, ttl: DEFAULT_TTL, negative_ttl: DEFAULT_NEGATIVE_TTL }
     }
 }
 

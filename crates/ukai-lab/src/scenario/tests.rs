@@ -60,9 +60,7 @@ fn parse(lines: &str) -> Scenario {
 }
 
 fn complaint(lines: &str) -> String {
-    Scenario::parse(&with(lines), "t.toml")
-        .unwrap_err()
-        .to_string()
+    Scenario::parse(&with(lines), "t.toml").unwrap_err().to_string()
 }
 
 #[test]
@@ -74,30 +72,15 @@ fn the_example_of_the_format_page_is_read() {
     assert_eq!(scenario.policy.level, Some(Level::Approve));
     assert_eq!(
         scenario.operators,
-        [Operator {
-            on: Moment::Proposed,
-            wait: Duration::from_secs(1),
-            does: Deed::Approve,
-            who: Person::A
-        }]
+        [Operator { on: Moment::Proposed, wait: Duration::from_secs(1), does: Deed::Approve, who: Person::A }]
     );
     assert_eq!(scenario.faults.len(), 1);
     assert_eq!(scenario.faults[0].at, Duration::from_secs(5));
-    assert_eq!(
-        scenario.faults[0]
-            .change
-            .resolver
-            .as_ref()
-            .map(|setup| &setup.mode),
-        Some(&ResolverMode::Stale)
-    );
+    assert_eq!(scenario.faults[0].change.resolver.as_ref().map(|setup| &setup.mode), Some(&ResolverMode::Stale));
     assert_eq!(scenario.expect.verdict, ["stale_resolver"]);
     assert_eq!(scenario.expect.sure, [Sure::Proven]);
     assert_eq!(scenario.expect.action, [Action::Override]);
-    assert_eq!(
-        scenario.expect.serves.as_deref(),
-        Some(["new-1".to_owned()].as_slice())
-    );
+    assert_eq!(scenario.expect.serves.as_deref(), Some(["new-1".to_owned()].as_slice()));
     let after = scenario.expect.after_heal.unwrap();
     assert!(after.no_residue && after.reverted == Some(true) && after.app_recovers.is_none());
 }
@@ -123,13 +106,8 @@ fn a_record_set_replaces_the_one_before_and_keeps_its_times() {
     );
     let mut state = scenario.initial_state();
     scenario.faults[0].change.apply_to(&mut state);
-    assert_eq!(
-        (state.authoritative.ttl, state.authoritative.negative_ttl),
-        (7, 9)
-    );
-    let Records::Table(table) = &state.authoritative.records else {
-        panic!("not NODATA")
-    };
+    assert_eq!((state.authoritative.ttl, state.authoritative.negative_ttl), (7, 9));
+    let Records::Table(table) = &state.authoritative.records else { panic!("not NODATA") };
     assert!(table.a.is_empty() && table.txt.is_empty());
 }
 
@@ -173,33 +151,18 @@ vantages = 2
     assert!(matches!(state.server("evil-ns"), ServerMode::Own(table) if table.ttl == Some(3)));
     assert_eq!(
         state.resolver,
-        ResolverSetup {
-            mode: ResolverMode::TtlClamp(300),
-            truncate_udp: true,
-            block_tcp: true
-        }
+        ResolverSetup { mode: ResolverMode::TtlClamp(300), truncate_udp: true, block_tcp: true }
     );
-    assert_eq!(
-        state.independent("i-1").mode,
-        ResolverMode::Hijack("evil-1".to_owned())
-    );
+    assert_eq!(state.independent("i-1").mode, ResolverMode::Hijack("evil-1".to_owned()));
     assert_eq!(state.independent("i-2").mode, ResolverMode::Honest);
     assert_eq!(state.hosts["evil-1"].network, Network::B);
     assert_eq!(state.hosts["odd"].us, HostBehaviour::StallAfter(900));
     assert!(state.hosts["six"].v6 && state.hosts["inside"].private);
     assert_eq!(state.egress, Egress::Allow(vec!["old-1".to_owned()]));
     assert_eq!(state.clock, ClockShift(-5_400));
-    assert_eq!(
-        state.provider,
-        Provider::ForeignEdit(vec!["evil-1".to_owned()])
-    );
-    assert_eq!(
-        (scenario.world.daemon, state.vantages),
-        (Some(DaemonSignal::Kill), 2)
-    );
-    let Records::Table(alias) = &state.names["x.api.peer.test"].records else {
-        panic!("no table")
-    };
+    assert_eq!(state.provider, Provider::ForeignEdit(vec!["evil-1".to_owned()]));
+    assert_eq!((scenario.world.daemon, state.vantages), (Some(DaemonSignal::Kill), 2));
+    let Records::Table(alias) = &state.names["x.api.peer.test"].records else { panic!("no table") };
     assert_eq!(alias.cname.as_deref(), Some("api.peer.test"));
 }
 
@@ -240,10 +203,7 @@ fn unknown_keys_are_refused_where_they_stand_with_the_nearest_known_one() {
         complaint("world.resolvr = \"honest\"\n"),
         "t.toml:5:7: unknown key \"resolvr\" in world; did you mean \"resolver\"?"
     );
-    assert_eq!(
-        complaint("\n[wrold]\n"),
-        "t.toml:6:2: unknown key \"wrold\"; did you mean \"world\"?"
-    );
+    assert_eq!(complaint("\n[wrold]\n"), "t.toml:6:2: unknown key \"wrold\"; did you mean \"world\"?");
     assert_eq!(
         complaint("[[fault]]\nat = \"1s\"\negres = \"cut\"\n"),
         "t.toml:7:1: unknown key \"egres\" in [fault]; did you mean \"egress\"?"
@@ -272,22 +232,10 @@ fn unknown_values_are_refused_where_they_stand_with_the_nearest_known_one() {
         complaint("expect.verdict = [\"peer_down\", \"stale_resolvr\"]\n"),
         "t.toml:5:32: \"stale_resolvr\" is not a diagnosis code of the catalogue; did you mean \"stale_resolver\"?"
     );
-    assert!(
-        complaint("expect.verdict = \"open\"\n")
-            .starts_with("t.toml:5:18: \"open\" is not a diagnosis code")
-    );
-    for value in [
-        "status-99",
-        "status-x",
-        "slow-4",
-        "flaky-2",
-        "retry-after-",
-        "stall-after-x-bytes",
-        "hijack",
-    ] {
+    assert!(complaint("expect.verdict = \"open\"\n").starts_with("t.toml:5:18: \"open\" is not a diagnosis code"));
+    for value in ["status-99", "status-x", "slow-4", "flaky-2", "retry-after-", "stall-after-x-bytes", "hijack"] {
         assert!(
-            complaint(&format!("world.hosts.x = \"{value}\"\n"))
-                .starts_with("t.toml:5:17: unknown value"),
+            complaint(&format!("world.hosts.x = \"{value}\"\n")).starts_with("t.toml:5:17: unknown value"),
             "{value}"
         );
     }
@@ -295,37 +243,19 @@ fn unknown_values_are_refused_where_they_stand_with_the_nearest_known_one() {
 
 #[test]
 fn what_is_missing_or_of_the_wrong_kind_is_said_with_its_place() {
-    assert_eq!(
-        complaint("[[fault]]\nresolver = \"stale\"\n"),
-        "t.toml:5:1: [[fault]] has no \"at\""
-    );
+    assert_eq!(complaint("[[fault]]\nresolver = \"stale\"\n"), "t.toml:5:1: [[fault]] has no \"at\"");
     assert_eq!(
         complaint("[[fault]]\nat = \"5 seconds\"\n"),
         "t.toml:6:6: \"5 seconds\" is not a duration such as \"500ms\", \"5s\", \"15m\" or \"4h\""
     );
-    assert_eq!(
-        complaint("[[fault]]\nat = 5\n"),
-        "t.toml:6:6: [fault].at takes text in quotes, not integer"
-    );
-    assert_eq!(
-        complaint("expect.page = \"yes\"\n"),
-        "t.toml:5:15: expect.page takes true or false, not string"
-    );
-    assert_eq!(
-        complaint("policy.approvals = 3\n"),
-        "t.toml:5:20: policy.approvals must be between 1 and 2"
-    );
-    assert_eq!(
-        complaint("[fault]\nat = \"1s\"\n"),
-        "t.toml:5:2: fault is a list of tables: write [[fault]]"
-    );
+    assert_eq!(complaint("[[fault]]\nat = 5\n"), "t.toml:6:6: [fault].at takes text in quotes, not integer");
+    assert_eq!(complaint("expect.page = \"yes\"\n"), "t.toml:5:15: expect.page takes true or false, not string");
+    assert_eq!(complaint("policy.approvals = 3\n"), "t.toml:5:20: policy.approvals must be between 1 and 2");
+    assert_eq!(complaint("[fault]\nat = \"1s\"\n"), "t.toml:5:2: fault is a list of tables: write [[fault]]");
     assert!(complaint("[world\n").starts_with("t.toml:5:"));
     assert!(complaint("id = \"again\"\n").starts_with("t.toml:5:1: duplicate key"));
     let no_title = Scenario::parse("id = \"x\"\n", "t.toml").unwrap_err();
-    assert_eq!(
-        no_title.to_string(),
-        "t.toml:1:1: the scenario has no \"title\""
-    );
+    assert_eq!(no_title.to_string(), "t.toml:1:1: the scenario has no \"title\"");
 }
 
 #[test]
@@ -346,10 +276,7 @@ fn names_that_name_nothing_are_refused() {
         complaint("world.resolver = \"hijack:evil-1\"\n"),
         "t.toml:5:18: host \"evil-1\" is never given a behaviour"
     );
-    assert!(
-        complaint("world.independent.i-4 = \"honest\"\n")
-            .starts_with("t.toml:5:19: unknown independent resolver")
-    );
+    assert!(complaint("world.independent.i-4 = \"honest\"\n").starts_with("t.toml:5:19: unknown independent resolver"));
 }
 
 #[test]
@@ -378,17 +305,9 @@ fn the_peer_is_under_test_and_without_a_port() {
         let text = format!("id = \"T\"\ntitle = \"t\"\n[world]\n[peer]\n{line}\n");
         Scenario::parse(&text, "t.toml").unwrap_err().to_string()
     };
-    assert_eq!(
-        peer("url = \"https://api.example.com/\""),
-        "t.toml:5:7: \"api.example.com\" is not a name under .test"
-    );
-    assert_eq!(
-        peer("url = \"https://api.peer.test:8443/\""),
-        "t.toml:5:7: the lab fills in the port; leave it out"
-    );
-    assert!(
-        peer("url = \"api.peer.test\"").starts_with("t.toml:5:7: \"api.peer.test\" is not a URL")
-    );
+    assert_eq!(peer("url = \"https://api.example.com/\""), "t.toml:5:7: \"api.example.com\" is not a name under .test");
+    assert_eq!(peer("url = \"https://api.peer.test:8443/\""), "t.toml:5:7: the lab fills in the port; leave it out");
+    assert!(peer("url = \"api.peer.test\"").starts_with("t.toml:5:7: \"api.peer.test\" is not a URL"));
     assert_eq!(
         peer("url = \"https://api.peer.test/\"\nsteered = true"),
         "t.toml:6:1: \"steered\" is never given: ukai must find out"

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use super::reader::{Field, Result, Section, UseKind, parse_duration};
 use super::state::{
-    BySubnet, ClockShift, Controls, DaemonSignal, Egress, HostBehaviour, HostChange, INDEPENDENTS,
-    Network, Parent, Provider, RecordTable, Records, ResolverMode, ResolverSetup, ServerMode,
-    Signed, WorldChange,
+    BySubnet, ClockShift, Controls, DaemonSignal, Egress, HostBehaviour, HostChange, INDEPENDENTS, Network, Parent,
+    Provider, RecordTable, Records, ResolverMode, ResolverSetup, ServerMode, Signed, WorldChange,
 };
 
 pub(super) const WORLD_KEYS: [&str; 13] = [
@@ -26,19 +25,8 @@ pub(super) const WORLD_KEYS: [&str; 13] = [
     "daemon",
     "vantages",
 ];
-const RECORD_KEYS: [&str; 11] = [
-    "A",
-    "AAAA",
-    "CNAME",
-    "HTTPS",
-    "TXT",
-    "MX",
-    "ttl",
-    "negative_ttl",
-    "rotate",
-    "by_subnet",
-    "signed",
-];
+const RECORD_KEYS: [&str; 11] =
+    ["A", "AAAA", "CNAME", "HTTPS", "TXT", "MX", "ttl", "negative_ttl", "rotate", "by_subnet", "signed"];
 const HOST_BEHAVIOURS: [&str; 22] = [
     "serve",
     "refuse",
@@ -90,70 +78,35 @@ pub(super) fn read_change(section: &Section<'_>) -> Result<WorldChange> {
     }
     for field in entries(section, "servers")? {
         field.source.record_use(&field, field.key, UseKind::Server);
-        change
-            .servers
-            .insert(field.key.to_owned(), read_server(&field)?);
+        change.servers.insert(field.key.to_owned(), read_server(&field)?);
     }
     for field in entries(section, "names")? {
-        change
-            .names
-            .insert(read_name(&field, field.key)?, read_records(&field)?);
+        change.names.insert(read_name(&field, field.key)?, read_records(&field)?);
     }
     for field in entries(section, "independent")? {
         if !INDEPENDENTS.contains(&field.key) {
-            return Err(field.key_error(format!(
-                "unknown independent resolver \"{}\"; i-1, i-2 and i-3 exist",
-                field.key
-            )));
+            return Err(
+                field.key_error(format!("unknown independent resolver \"{}\"; i-1, i-2 and i-3 exist", field.key))
+            );
         }
-        change
-            .independents
-            .insert(field.key.to_owned(), read_resolver(&field)?);
+        change.independents.insert(field.key.to_owned(), read_resolver(&field)?);
     }
     for field in entries(section, "hosts")? {
         check_label(&field, field.key)?;
         field.source.record_place(&field);
-        change
-            .hosts
-            .insert(field.key.to_owned(), read_host(&field)?);
+        change.hosts.insert(field.key.to_owned(), read_host(&field)?);
     }
-    change.parent = section
-        .find("parent")
-        .map(|field| read_parent(&field))
-        .transpose()?;
-    change.resolver = section
-        .find("resolver")
-        .map(|field| read_resolver(&field))
-        .transpose()?;
-    change.controls = section
-        .find("controls")
-        .map(|field| read_controls(&field))
-        .transpose()?;
-    change.egress = section
-        .find("egress")
-        .map(|field| read_egress(&field))
-        .transpose()?;
-    change.clock = section
-        .find("clock")
-        .map(|field| read_clock(&field))
-        .transpose()?;
-    change.provider = section
-        .find("provider")
-        .map(|field| read_provider(&field))
-        .transpose()?;
+    change.parent = section.find("parent").map(|field| read_parent(&field)).transpose()?;
+    change.resolver = section.find("resolver").map(|field| read_resolver(&field)).transpose()?;
+    change.controls = section.find("controls").map(|field| read_controls(&field)).transpose()?;
+    change.egress = section.find("egress").map(|field| read_egress(&field)).transpose()?;
+    change.clock = section.find("clock").map(|field| read_clock(&field)).transpose()?;
+    change.provider = section.find("provider").map(|field| read_provider(&field)).transpose()?;
     change.daemon = section
         .find("daemon")
-        .map(|field| {
-            field.choice(&[
-                ("kill", DaemonSignal::Kill),
-                ("restart", DaemonSignal::Restart),
-            ])
-        })
+        .map(|field| field.choice(&[("kill", DaemonSignal::Kill), ("restart", DaemonSignal::Restart)]))
         .transpose()?;
-    change.vantages = section
-        .find("vantages")
-        .map(|field| field.number(0..=64))
-        .transpose()?;
+    change.vantages = section.find("vantages").map(|field| field.number(0..=64)).transpose()?;
     Ok(change)
 }
 
@@ -183,58 +136,28 @@ fn read_table(section: &Section<'_>) -> Result<RecordTable> {
     Ok(RecordTable {
         a: labels("A", UseKind::HostForA)?,
         aaaa: labels("AAAA", UseKind::HostForAaaa)?,
-        cname: section
-            .find("CNAME")
-            .map(|field| read_name(&field, field.text()?))
-            .transpose()?,
+        cname: section.find("CNAME").map(|field| read_name(&field, field.text()?)).transpose()?,
         https: labels("HTTPS", UseKind::Host)?,
-        txt: section
-            .find("TXT")
-            .map(|field| read_words(&field))
-            .transpose()?
-            .unwrap_or_default(),
+        txt: section.find("TXT").map(|field| read_words(&field)).transpose()?.unwrap_or_default(),
         mx: match section.find("MX") {
-            Some(field) => field
-                .one_or_many()?
-                .iter()
-                .map(|item| read_name(item, item.text()?))
-                .collect::<Result<_>>()?,
+            Some(field) => {
+                field.one_or_many()?.iter().map(|item| read_name(item, item.text()?)).collect::<Result<_>>()?
+            }
             None => Vec::new(),
         },
-        ttl: section
-            .find("ttl")
-            .map(|field| field.number(0..=MAX_TTL))
-            .transpose()?,
-        negative_ttl: section
-            .find("negative_ttl")
-            .map(|field| field.number(0..=MAX_TTL))
-            .transpose()?,
-        rotate: section
-            .find("rotate")
-            .map(|field| field.flag())
-            .transpose()?
-            .unwrap_or(false),
-        by_subnet: section
-            .find("by_subnet")
-            .map(|field| read_by_subnet(&field))
-            .transpose()?,
+        ttl: section.find("ttl").map(|field| field.number(0..=MAX_TTL)).transpose()?,
+        negative_ttl: section.find("negative_ttl").map(|field| field.number(0..=MAX_TTL)).transpose()?,
+        rotate: section.find("rotate").map(|field| field.flag()).transpose()?.unwrap_or(false),
+        by_subnet: section.find("by_subnet").map(|field| read_by_subnet(&field)).transpose()?,
         signed: match section.find("signed") {
-            Some(field) => field.choice(&[
-                ("no", Signed::No),
-                ("valid", Signed::Valid),
-                ("bogus", Signed::Bogus),
-            ])?,
+            Some(field) => field.choice(&[("no", Signed::No), ("valid", Signed::Valid), ("bogus", Signed::Bogus)])?,
             None => Signed::No,
         },
     })
 }
 
 fn read_words(field: &Field<'_>) -> Result<Vec<String>> {
-    field
-        .one_or_many()?
-        .iter()
-        .map(|item| item.text().map(str::to_owned))
-        .collect()
+    field.one_or_many()?.iter().map(|item| item.text().map(str::to_owned)).collect()
 }
 
 fn read_by_subnet(field: &Field<'_>) -> Result<BySubnet> {
@@ -266,14 +189,10 @@ fn read_name(field: &Field<'_>, text: &str) -> Result<String> {
     let good_label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     if name.len() > 253 || name.split('.').count() < 2 || !name.split('.').all(good_label) {
-        return Err(field.error(format!(
-            "\"{text}\" is not a host name of at least two labels"
-        )));
+        return Err(field.error(format!("\"{text}\" is not a host name of at least two labels")));
     }
     Ok(name)
 }
@@ -281,14 +200,8 @@ fn read_name(field: &Field<'_>, text: &str) -> Result<String> {
 fn check_label(field: &Field<'_>, text: &str) -> Result<()> {
     let good = !text.is_empty()
         && text.len() <= 40
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    if good {
-        Ok(())
-    } else {
-        Err(field.key_error(format!("\"{text}\" is not a label: use a-z, 0-9 and -")))
-    }
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if good { Ok(()) } else { Err(field.key_error(format!("\"{text}\" is not a label: use a-z, 0-9 and -"))) }
 }
 
 fn read_server(field: &Field<'_>) -> Result<ServerMode> {
@@ -310,10 +223,7 @@ fn read_server(field: &Field<'_>) -> Result<ServerMode> {
     let text = field.text()?;
     match modes.iter().find(|(word, _)| *word == text) {
         Some((_, mode)) => Ok(mode.clone()),
-        None => Err(field.unknown(
-            text,
-            &modes.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
-        )),
+        None => Err(field.unknown(text, &modes.iter().map(|(word, _)| *word).collect::<Vec<_>>())),
     }
 }
 
@@ -338,29 +248,14 @@ fn read_parent(field: &Field<'_>) -> Result<Parent> {
 
 fn read_resolver(field: &Field<'_>) -> Result<ResolverSetup> {
     if !field.is_table() {
-        return Ok(ResolverSetup {
-            mode: read_resolver_mode(field)?,
-            ..ResolverSetup::default()
-        });
+        return Ok(ResolverSetup { mode: read_resolver_mode(field)?, ..ResolverSetup::default() });
     }
     let section = field.section()?;
     section.only(&["mode", "udp", "tcp"])?;
     Ok(ResolverSetup {
-        mode: section
-            .find("mode")
-            .map(|mode| read_resolver_mode(&mode))
-            .transpose()?
-            .unwrap_or_default(),
-        truncate_udp: section
-            .find("udp")
-            .map(|udp| udp.choice(&[("truncate", true)]))
-            .transpose()?
-            .unwrap_or(false),
-        block_tcp: section
-            .find("tcp")
-            .map(|tcp| tcp.choice(&[("blocked", true)]))
-            .transpose()?
-            .unwrap_or(false),
+        mode: section.find("mode").map(|mode| read_resolver_mode(&mode)).transpose()?.unwrap_or_default(),
+        truncate_udp: section.find("udp").map(|udp| udp.choice(&[("truncate", true)])).transpose()?.unwrap_or(false),
+        block_tcp: section.find("tcp").map(|tcp| tcp.choice(&[("blocked", true)])).transpose()?.unwrap_or(false),
     })
 }
 
@@ -377,13 +272,9 @@ fn read_resolver_mode(field: &Field<'_>) -> Result<ResolverMode> {
         "timeout-all" => Some(ResolverMode::TimeoutAll),
         "refuse" => Some(ResolverMode::Refuse),
         "validating" => Some(ResolverMode::Validating),
-        _ => between(text, "ttl-clamp-", "")
-            .map(ResolverMode::TtlClamp)
-            .or_else(|| {
-                text.strip_prefix("private:")
-                    .and_then(|address| IpAddr::from_str(address).ok())
-                    .map(ResolverMode::Private)
-            }),
+        _ => between(text, "ttl-clamp-", "").map(ResolverMode::TtlClamp).or_else(|| {
+            text.strip_prefix("private:").and_then(|address| IpAddr::from_str(address).ok()).map(ResolverMode::Private)
+        }),
     };
     if let Some(host) = text.strip_prefix("hijack:").filter(|host| !host.is_empty()) {
         field.source.record_use(field, host, UseKind::Host);
@@ -395,32 +286,17 @@ fn read_resolver_mode(field: &Field<'_>) -> Result<ResolverMode> {
 fn read_host(field: &Field<'_>) -> Result<HostChange> {
     if !field.is_table() {
         let behaviour = read_behaviour(field)?;
-        return Ok(HostChange {
-            us: Some(behaviour.clone()),
-            others: Some(behaviour),
-            ..HostChange::default()
-        });
+        return Ok(HostChange { us: Some(behaviour.clone()), others: Some(behaviour), ..HostChange::default() });
     }
     let section = field.section()?;
     section.only(&["us", "others", "net", "v6", "private"])?;
-    let behaviour = |key: &str| {
-        section
-            .find(key)
-            .map(|value| read_behaviour(&value))
-            .transpose()
-    };
+    let behaviour = |key: &str| section.find(key).map(|value| read_behaviour(&value)).transpose();
     Ok(HostChange {
         us: behaviour("us")?,
         others: behaviour("others")?,
-        network: section
-            .find("net")
-            .map(|net| net.choice(&[("a", Network::A), ("b", Network::B)]))
-            .transpose()?,
+        network: section.find("net").map(|net| net.choice(&[("a", Network::A), ("b", Network::B)])).transpose()?,
         v6: section.find("v6").map(|v6| v6.flag()).transpose()?,
-        private: section
-            .find("private")
-            .map(|private| private.flag())
-            .transpose()?,
+        private: section.find("private").map(|private| private.flag()).transpose()?,
     })
 }
 
@@ -454,18 +330,13 @@ fn parse_behaviour(text: &str) -> Option<HostBehaviour> {
 
 fn parse_numbered(text: &str) -> Option<HostBehaviour> {
     if let Some(status) = between::<u16>(text, "status-", "") {
-        return (200..=599)
-            .contains(&status)
-            .then_some(HostBehaviour::Status(status));
+        return (200..=599).contains(&status).then_some(HostBehaviour::Status(status));
     }
     if let Some(seconds) = between::<u32>(text, "slow-", "s") {
-        return (seconds <= 3_600)
-            .then(|| HostBehaviour::Slow(Duration::from_secs(seconds.into())));
+        return (seconds <= 3_600).then(|| HostBehaviour::Slow(Duration::from_secs(seconds.into())));
     }
     if let Some(probability) = between::<f64>(text, "flaky-", "") {
-        return (0.0..=1.0)
-            .contains(&probability)
-            .then_some(HostBehaviour::Flaky(probability));
+        return (0.0..=1.0).contains(&probability).then_some(HostBehaviour::Flaky(probability));
     }
     between(text, "retry-after-", "")
         .map(HostBehaviour::RetryAfter)
@@ -474,10 +345,7 @@ fn parse_numbered(text: &str) -> Option<HostBehaviour> {
 
 fn between<T: FromStr>(text: &str, prefix: &str, suffix: &str) -> Option<T> {
     let number = text.strip_prefix(prefix)?.strip_suffix(suffix)?;
-    number
-        .starts_with(|c: char| c.is_ascii_digit())
-        .then(|| number.parse().ok())
-        .flatten()
+    number.starts_with(|c: char| c.is_ascii_digit()).then(|| number.parse().ok()).flatten()
 }
 
 fn read_controls(field: &Field<'_>) -> Result<Controls> {
@@ -494,10 +362,7 @@ fn read_egress(field: &Field<'_>) -> Result<Egress> {
     if field.is_table() {
         let section = field.section()?;
         section.only(&["allow"])?;
-        return Ok(Egress::Allow(read_labels(
-            &section.need("allow")?,
-            UseKind::Host,
-        )?));
+        return Ok(Egress::Allow(read_labels(&section.need("allow")?, UseKind::Host)?));
     }
     match field.text()? {
         "ok" => Ok(Egress::Ok),
@@ -517,21 +382,14 @@ fn read_clock(field: &Field<'_>) -> Result<ClockShift> {
     parse_duration(rest)
         .and_then(|shift| i64::try_from(shift.as_secs()).ok())
         .map(|seconds| ClockShift(sign * seconds))
-        .ok_or_else(|| {
-            field.error(format!(
-                "\"{text}\" is not a clock shift such as \"+2h\" or \"-30m\""
-            ))
-        })
+        .ok_or_else(|| field.error(format!("\"{text}\" is not a clock shift such as \"+2h\" or \"-30m\"")))
 }
 
 fn read_provider(field: &Field<'_>) -> Result<Provider> {
     if field.is_table() {
         let section = field.section()?;
         section.only(&["foreign_edit"])?;
-        return Ok(Provider::ForeignEdit(read_labels(
-            &section.need("foreign_edit")?,
-            UseKind::Host,
-        )?));
+        return Ok(Provider::ForeignEdit(read_labels(&section.need("foreign_edit")?, UseKind::Host)?));
     }
     match field.text()? {
         "ok" => Ok(Provider::Ok),

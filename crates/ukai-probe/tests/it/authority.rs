@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
-};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -40,20 +37,13 @@ impl Authority {
         self.leaf_with(vec![name.to_owned()], |_| {})
     }
 
-    pub fn leaf_with(
-        &self,
-        names: Vec<String>,
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> Leaf {
+    pub fn leaf_with(&self, names: Vec<String>, change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, "leaf");
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Leaf {
-            chain: vec![certificate.der().clone()],
-            key,
-        }
+        Leaf { chain: vec![certificate.der().clone()], key }
     }
 
     pub fn client_leaf(&self) -> Leaf {
@@ -77,45 +67,30 @@ impl Leaf {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         }
         let key = KeyPair::generate().unwrap();
-        Self {
-            chain: vec![params.self_signed(&key).unwrap().der().clone()],
-            key,
-        }
+        Self { chain: vec![params.self_signed(&key).unwrap().der().clone()], key }
     }
 
     pub fn chain_pem(&self) -> String {
         use std::fmt::Write;
-        self.chain
-            .iter()
-            .fold(String::new(), |mut pem, certificate| {
-                let text = base64(certificate);
-                let _ = write!(
-                    pem,
-                    "-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"
-                );
-                pem
-            })
+        self.chain.iter().fold(String::new(), |mut pem, certificate| {
+            let text = base64(certificate);
+            let _ = write!(pem, "-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+            pem
+        })
     }
 
     pub fn config(&self, protocols: &[&str]) -> ServerConfig {
         self.config_of(rustls::ALL_VERSIONS, protocols)
     }
 
-    pub fn config_of(
-        &self,
-        versions: &[&'static SupportedProtocolVersion],
-        protocols: &[&str],
-    ) -> ServerConfig {
+    pub fn config_of(&self, versions: &[&'static SupportedProtocolVersion], protocols: &[&str]) -> ServerConfig {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(self.chain.clone(), der(&self.key))
             .unwrap();
-        config.alpn_protocols = protocols
-            .iter()
-            .map(|name| name.as_bytes().to_vec())
-            .collect();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         config
     }
 
@@ -125,8 +100,7 @@ impl Leaf {
         clients: &Authority,
         versions: &[&'static SupportedProtocolVersion],
     ) -> ServerConfig {
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(clients.roots()), provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(clients.roots()), provider());
         ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .unwrap()
@@ -137,10 +111,7 @@ impl Leaf {
 
     /// A server that shows this certificate and holds another key.
     pub fn config_with_key_of(&self, other: &Leaf) -> ServerConfig {
-        let key = provider()
-            .key_provider
-            .load_private_key(der(&other.key))
-            .unwrap();
+        let key = provider().key_provider.load_private_key(der(&other.key)).unwrap();
         let certified = CertifiedKey::new(self.chain.clone(), key);
         ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -163,9 +134,7 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
-        let word = chunk
-            .iter()
-            .fold(0u32, |word, byte| word << 8 | u32::from(*byte));
+        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte));
         let word = word << (8 * (3 - chunk.len()));
         for index in 0..4 {
             let digit = ALPHABET[(word >> (18 - 6 * index) & 63) as usize] as char;

@@ -28,11 +28,7 @@ async fn a_private_ca_is_trusted_when_it_is_given() {
 async fn tls_alone_asks_for_no_http() {
     let lab = Authority::new("lab");
     let config = lab.leaf(HOST).config_of(&[&TLS12], &[]);
-    let server = Server::tls(
-        config,
-        |mut stream| async move { swallow(&mut stream).await },
-    )
-    .await;
+    let server = Server::tls(config, |mut stream| async move { swallow(&mut stream).await }).await;
     let result = server.probe("tls", &lab).await;
     assert_success(&result);
     let identity = result.identity.as_ref().unwrap();
@@ -57,19 +53,13 @@ async fn a_certificate_for_another_name() {
     let server = serving(&lab.leaf("other.test")).await;
     let result = server.probe("https", &lab).await;
     let detail = assert_failure(&result, Stage::Tls, ErrorClass::NameMismatch);
-    assert_eq!(
-        detail,
-        "the TLS certificate is for other.test, not api.peer.test"
-    );
+    assert_eq!(detail, "the TLS certificate is for other.test, not api.peer.test");
     let identity = result.identity.as_ref().unwrap();
     assert!(!identity.verified);
     assert_eq!(identity.names, ["other.test"]);
     assert_eq!(result.http, None);
     let sentence = explain(&server.endpoint("https"), &result);
-    assert!(
-        sentence.starts_with("Connected to 127.0.0.1 in "),
-        "{sentence}"
-    );
+    assert!(sentence.starts_with("Connected to 127.0.0.1 in "), "{sentence}");
     assert!(sentence.ends_with(", but the TLS certificate is for other.test, not api.peer.test."));
 }
 
@@ -113,10 +103,7 @@ async fn certificates_that_nobody_vouches_for() {
     let unknown = Authority::new("stranger").leaf(HOST);
     let result = serving(&unknown).await.probe("https", &lab).await;
     let detail = assert_failure(&result, Stage::Tls, ErrorClass::UntrustedIssuer);
-    assert!(
-        detail.ends_with("not trusted here: CN=stranger"),
-        "{detail}"
-    );
+    assert!(detail.ends_with("not trusted here: CN=stranger"), "{detail}");
     assert_eq!(result.identity.unwrap().issuer, "CN=stranger");
 
     for says_it_is_a_ca in [false, true] {
@@ -134,19 +121,14 @@ async fn a_certificate_without_its_key_is_no_identity() {
     let server = Server::https(config, |_| text("ok")).await;
     let result = server.probe("https", &lab).await;
     let detail = assert_failure(&result, Stage::Tls, ErrorClass::UntrustedIssuer);
-    assert_eq!(
-        detail,
-        "it shows a TLS certificate whose key it does not hold"
-    );
+    assert_eq!(detail, "it shows a TLS certificate whose key it does not hold");
     assert!(!result.identity.unwrap().verified);
 }
 
 #[tokio::test]
 async fn a_certificate_with_ten_thousand_names_is_counted_and_cut() {
     let lab = Authority::new("lab");
-    let mut names = (0..9_999)
-        .map(|index| format!("{index:x}"))
-        .collect::<Vec<_>>();
+    let mut names = (0..9_999).map(|index| format!("{index:x}")).collect::<Vec<_>>();
     names.push(HOST.to_owned());
     let server = serving(&lab.leaf_with(names.clone(), |_| {})).await;
     let result = server.probe("https", &lab).await;
@@ -158,10 +140,7 @@ async fn a_certificate_with_ten_thousand_names_is_counted_and_cut() {
     let server = serving(&lab.leaf_with(names, |_| {})).await;
     let result = server.probe("https", &lab).await;
     let detail = assert_failure(&result, Stage::Tls, ErrorClass::NameMismatch);
-    assert_eq!(
-        detail,
-        "the TLS certificate is for 0, 1, 2 and 9996 more, not api.peer.test"
-    );
+    assert_eq!(detail, "the TLS certificate is for 0, 1, 2 and 9996 more, not api.peer.test");
 }
 
 #[tokio::test]
@@ -178,23 +157,15 @@ async fn a_chain_beyond_the_bound_is_not_read() {
 #[tokio::test]
 async fn a_certificate_that_expires_soon() {
     let lab = Authority::new("lab");
-    let leaf = lab.leaf_with(vec![HOST.to_owned()], |params| {
-        params.not_after = date_time_ymd(2300, 1, 1)
-    });
+    let leaf = lab.leaf_with(vec![HOST.to_owned()], |params| params.not_after = date_time_ymd(2300, 1, 1));
     let server = serving(&leaf).await;
-    let days = |days| Expectation {
-        certificate_days: Some(days),
-        ..Expectation::default()
-    };
+    let days = |days| Expectation { certificate_days: Some(days), ..Expectation::default() };
     let visit = || Visit::new(&server, "https").trusting(&lab);
     assert_success(&visit().expecting(days(30)).go().await);
 
     let result = visit().expecting(days(1_000_000)).go().await;
     let detail = assert_failure(&result, Stage::Tls, ErrorClass::ExpiresSoon);
-    assert!(
-        detail.ends_with("at least 1000000 days were expected"),
-        "{detail}"
-    );
+    assert!(detail.ends_with("at least 1000000 days were expected"), "{detail}");
     assert_eq!(result.http.as_ref().unwrap().status, 200);
     assert!(result.identity.unwrap().verified);
 }
@@ -215,10 +186,7 @@ async fn a_client_certificate_is_shown_where_it_may_be() {
         for without in [Request::default(), with.without_secrets()] {
             let result = visit().sending(without).go().await;
             let detail = assert_failure(&result, Stage::Tls, ErrorClass::TlsAlert);
-            assert!(
-                detail.starts_with("it ended TLS with the alert "),
-                "{detail}"
-            );
+            assert!(detail.starts_with("it ended TLS with the alert "), "{detail}");
             assert!(result.identity.unwrap().verified, "who refused us is known");
         }
     }

@@ -10,9 +10,7 @@ use ukai_core::observe::{ErrorClass, Stage};
 use ukai_probe::{Endpoint, Expectation, Prober, ProberOptions, Request, Timeouts, explain};
 
 use crate::authority::{Authority, HOST};
-use crate::server::{
-    SOON, Server, Visit, assert_failure, assert_success, prober, read_head, swallow,
-};
+use crate::server::{SOON, Server, Visit, assert_failure, assert_success, prober, read_head, swallow};
 
 #[tokio::test]
 async fn an_open_port_is_enough_for_tcp() {
@@ -30,10 +28,7 @@ async fn a_closed_port_refuses() {
     let socket = bound();
     let result = visit(&socket).await;
     let detail = assert_failure(&result, Stage::Connect, ErrorClass::Refused);
-    assert!(
-        detail.starts_with("127.0.0.1 refused the connection to port"),
-        "{detail}"
-    );
+    assert!(detail.starts_with("127.0.0.1 refused the connection to port"), "{detail}");
     assert!(result.timings.connect_us.is_some());
 }
 
@@ -52,11 +47,7 @@ async fn a_full_backlog_is_silence() {
 async fn ipv6_is_probed_as_ipv4_is() {
     let server = Server::start_at("::1", |mut socket| async move {
         let head = read_head(&mut socket).await;
-        let status = if head.contains(&format!("\r\nhost: {HOST}:")) {
-            200
-        } else {
-            421
-        };
+        let status = if head.contains(&format!("\r\nhost: {HOST}:")) { 200 } else { 421 };
         let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
         let _ = socket.write_all(answer.as_bytes()).await;
         swallow(&mut socket).await;
@@ -83,10 +74,7 @@ async fn what_is_not_allowed_never_sees_a_connection() {
     let detail = assert_failure(&result, Stage::Resolve, ErrorClass::NotAllowed);
     assert!(detail.contains("not a public address"), "{detail}");
     assert_eq!(result.timings.connect_us, None);
-    assert_eq!(
-        listener.accept().unwrap_err().kind(),
-        io::ErrorKind::WouldBlock
-    );
+    assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
 
 #[tokio::test]
@@ -94,16 +82,10 @@ async fn an_address_outside_the_expected_ranges_is_not_contacted() {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
-    let ranges = |text: &str| Expectation {
-        address_ranges: vec![text.parse().unwrap()],
-        ..Expectation::default()
-    };
+    let ranges = |text: &str| Expectation { address_ranges: vec![text.parse().unwrap()], ..Expectation::default() };
     let outside = probe(&prober(vec![]), address, &ranges("203.0.113.0/24")).await;
     assert_failure(&outside, Stage::Resolve, ErrorClass::NotAllowed);
-    assert_eq!(
-        listener.accept().unwrap_err().kind(),
-        io::ErrorKind::WouldBlock
-    );
+    assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     assert_success(&probe(&prober(vec![]), address, &ranges("127.0.0.0/24")).await);
 }
 
@@ -119,59 +101,36 @@ async fn a_reset_names_the_stage_it_came_in() {
         reset(socket);
     })
     .await;
-    assert_failure(
-        &after_request.probe_http().await,
-        Stage::Processing,
-        ErrorClass::Reset,
-    );
+    assert_failure(&after_request.probe_http().await, Stage::Processing, ErrorClass::Reset);
 }
 
 #[tokio::test]
 async fn a_close_without_a_word_is_told_as_one() {
     let server = Server::start(|socket| async move { drop(socket) }).await;
-    assert_failure(
-        &server.probe("tls", &Authority::new("lab")).await,
-        Stage::Tls,
-        ErrorClass::Reset,
-    );
+    assert_failure(&server.probe("tls", &Authority::new("lab")).await, Stage::Tls, ErrorClass::Reset);
 
     let server = Server::answering(b"").await;
     let result = server.probe_http().await;
     let detail = assert_failure(&result, Stage::Processing, ErrorClass::Reset);
-    assert_eq!(
-        detail,
-        "it closed the connection without answering the request"
-    );
+    assert_eq!(detail, "it closed the connection without answering the request");
 }
 
 #[tokio::test]
 async fn silence_names_the_stage_it_fell_in() {
     let silent = Server::start(|mut socket| async move { swallow(&mut socket).await }).await;
-    let timeouts = Timeouts {
-        tls: SOON,
-        ..Timeouts::default()
-    };
+    let timeouts = Timeouts { tls: SOON, ..Timeouts::default() };
     let result = Visit::new(&silent, "https").within(timeouts).go().await;
     assert_failure(&result, Stage::Tls, ErrorClass::Timeout);
 
-    let timeouts = Timeouts {
-        processing: SOON,
-        ..Timeouts::default()
-    };
+    let timeouts = Timeouts { processing: SOON, ..Timeouts::default() };
     let result = Visit::new(&silent, "http").within(timeouts).go().await;
     assert_failure(&result, Stage::Processing, ErrorClass::Timeout);
 
     let authority = Authority::new("lab");
     for protocols in [&["h2"][..], &["http/1.1"][..]] {
         let config = authority.leaf(HOST).config(protocols);
-        let silent = Server::tls(
-            config,
-            |mut stream| async move { swallow(&mut stream).await },
-        )
-        .await;
-        let visit = Visit::new(&silent, "https")
-            .trusting(&authority)
-            .within(timeouts);
+        let silent = Server::tls(config, |mut stream| async move { swallow(&mut stream).await }).await;
+        let visit = Visit::new(&silent, "https").trusting(&authority).within(timeouts);
         let result = visit.go().await;
         assert_failure(&result, Stage::Processing, ErrorClass::Timeout);
         assert!(result.identity.unwrap().verified);
@@ -183,32 +142,15 @@ async fn visit(socket: &Socket) -> ukai_core::observe::AddressResult {
     probe(&prober(vec![]), address, &Expectation::default()).await
 }
 
-async fn probe(
-    prober: &Prober,
-    address: SocketAddr,
-    expectation: &Expectation,
-) -> ukai_core::observe::AddressResult {
+async fn probe(prober: &Prober, address: SocketAddr, expectation: &Expectation) -> ukai_core::observe::AddressResult {
     let endpoint = Endpoint::parse(&format!("tcp://{HOST}:{}", address.port())).unwrap();
-    let timeouts = Timeouts {
-        connect: SOON,
-        ..Timeouts::default()
-    };
-    prober
-        .probe_address(
-            &endpoint,
-            address.ip(),
-            expectation,
-            &Request::default(),
-            &timeouts,
-        )
-        .await
+    let timeouts = Timeouts { connect: SOON, ..Timeouts::default() };
+    prober.probe_address(&endpoint, address.ip(), expectation, &Request::default(), &timeouts).await
 }
 
 fn bound() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket
-        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-        .unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     socket
 }
 
@@ -222,7 +164,5 @@ fn filler(address: &socket2::SockAddr) -> Socket {
 
 /// Closes with RST.
 fn reset(socket: TcpStream) {
-    SockRef::from(&socket)
-        .set_linger(Some(std::time::Duration::ZERO))
-        .unwrap();
+    SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO)).unwrap();
 }

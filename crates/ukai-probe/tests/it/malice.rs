@@ -33,10 +33,7 @@ async fn a_header_without_end_is_not_read_to_its_end() {
 #[tokio::test]
 async fn informational_answers_without_end_run_out_of_time() {
     let server = Server::endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n").await;
-    let timeouts = Timeouts {
-        processing: SOON,
-        ..Timeouts::default()
-    };
+    let timeouts = Timeouts { processing: SOON, ..Timeouts::default() };
     let result = Visit::new(&server, "http").within(timeouts).go().await;
     assert_failure(&result, Stage::Processing, ErrorClass::Timeout);
 }
@@ -50,19 +47,14 @@ async fn a_large_head_over_http2() {
             let mut response = Response::new(Full::from(Bytes::new()));
             for index in 0..headers {
                 let name = hyper::header::HeaderName::try_from(format!("x-{index}")).unwrap();
-                response
-                    .headers_mut()
-                    .insert(name, "y".repeat(8_000).parse().unwrap());
+                response.headers_mut().insert(name, "y".repeat(8_000).parse().unwrap());
             }
             response
         })
         .await;
         let result = server.probe("https", &lab).await;
         let detail = assert_failure(&result, Stage::Processing, class);
-        assert!(
-            detail.starts_with("the head of its answer is larger than"),
-            "{detail}"
-        );
+        assert!(detail.starts_with("the head of its answer is larger than"), "{detail}");
         assert!(result.http.is_none());
     }
 }
@@ -71,14 +63,8 @@ async fn a_large_head_over_http2() {
 async fn a_body_without_end_is_cut_at_the_bound() {
     let endless: [(&[u8], &[u8]); 3] = [
         (b"HTTP/1.1 200 OK\r\n\r\n", &[b'x'; 8192]),
-        (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n",
-            &[b'x'; 8192],
-        ),
-        (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-            &CHUNK,
-        ),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n", &[b'x'; 8192]),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &CHUNK),
     ];
     for (first, again) in endless {
         let server = Server::endless(first, again).await;
@@ -111,10 +97,7 @@ async fn a_long_body_that_says_so_is_judged_by_what_was_read() {
     assert_failure(&result, Stage::Transfer, ErrorClass::TooLarge);
 
     let json = JsonExpectation::exists("$.status").unwrap();
-    let json = Expectation {
-        body_json: Some(json),
-        ..Expectation::default()
-    };
+    let json = Expectation { body_json: Some(json), ..Expectation::default() };
     let result = expecting(&server, json).await;
     assert_failure(&result, Stage::Transfer, ErrorClass::TooLarge);
 }
@@ -128,18 +111,14 @@ async fn a_body_that_ends_early_is_cut_off() {
         let server = Server::answering(answer).await;
         let result = server.probe_http().await;
         let detail = assert_failure(&result, Stage::Transfer, ErrorClass::CutOff);
-        assert_eq!(
-            detail,
-            "its body ended after 4 bytes, before the body was whole"
-        );
+        assert_eq!(detail, "its body ended after 4 bytes, before the body was whole");
         assert_eq!(result.http.unwrap().status, 200);
     }
 }
 
 #[tokio::test]
 async fn a_body_of_broken_chunks_breaks_the_rules() {
-    let server =
-        Server::answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n").await;
+    let server = Server::answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n").await;
     let result = server.probe_http().await;
     assert_failure(&result, Stage::Transfer, ErrorClass::Protocol);
 }
@@ -154,10 +133,7 @@ async fn a_slow_body_runs_out_of_time() {
         crate::server::swallow(&mut socket).await;
     })
     .await;
-    let timeouts = Timeouts {
-        transfer: SOON,
-        ..Timeouts::default()
-    };
+    let timeouts = Timeouts { transfer: SOON, ..Timeouts::default() };
     let result = Visit::new(&server, "http").within(timeouts).go().await;
     let detail = assert_failure(&result, Stage::Transfer, ErrorClass::Timeout);
     assert!(detail.ends_with("(4 bytes had come)"), "{detail}");
@@ -173,18 +149,9 @@ async fn nothing_that_a_peer_says_steers_a_terminal() {
     .await;
     let result = server.probe_http().await;
     let http = result.http.unwrap();
-    for told in [
-        http.server.unwrap(),
-        http.proxy.unwrap(),
-        http.location.unwrap(),
-    ] {
+    for told in [http.server.unwrap(), http.proxy.unwrap(), http.location.unwrap()] {
         assert!(told.chars().count() <= 200);
-        assert!(
-            !told
-                .chars()
-                .any(|character| character.is_control() || character == '\u{202e}'),
-            "{told:?}"
-        );
+        assert!(!told.chars().any(|character| character.is_control() || character == '\u{202e}'), "{told:?}");
     }
 }
 

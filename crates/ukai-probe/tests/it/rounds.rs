@@ -14,26 +14,11 @@ async fn one_dead_address_of_three_is_seen_as_exactly_that() {
     let server = listening().await;
     let addresses = ["127.0.0.1", "127.0.0.9", "10.0.0.1"].map(|text| text.parse().unwrap());
     let observation = observe(&prober(vec![]), &server, resolution(addresses.to_vec())).await;
-    let seen = observation
-        .results
-        .iter()
-        .map(|result| result.failure.as_ref().map(|failure| failure.class));
-    assert_eq!(
-        seen.collect::<Vec<_>>(),
-        [
-            None,
-            Some(ErrorClass::Refused),
-            Some(ErrorClass::NotAllowed)
-        ]
-    );
+    let seen = observation.results.iter().map(|result| result.failure.as_ref().map(|failure| failure.class));
+    assert_eq!(seen.collect::<Vec<_>>(), [None, Some(ErrorClass::Refused), Some(ErrorClass::NotAllowed)]);
     assert_eq!(observation.peer, "peer");
     assert_eq!(observation.endpoint, server.endpoint("tcp").to_string());
-    assert!(
-        observation
-            .results
-            .iter()
-            .all(|result| result.timings.resolve_us == Some(700))
-    );
+    assert!(observation.results.iter().all(|result| result.timings.resolve_us == Some(700)));
     assert!(observation.any_failed() && !observation.all_failed());
 }
 
@@ -46,20 +31,9 @@ async fn of_ten_thousand_addresses_sixty_four_are_probed() {
     let observation = observe(&prober(vec![]), &server, resolution(addresses.clone())).await;
     assert_eq!(observation.resolution.addresses_total, 10_000);
     assert_eq!(observation.resolution.addresses.len(), 64);
-    let probed = observation
-        .results
-        .iter()
-        .map(|result| result.address)
-        .collect::<Vec<_>>();
+    let probed = observation.results.iter().map(|result| result.address).collect::<Vec<_>>();
     assert_eq!(probed, addresses[..64]);
-    assert_eq!(
-        observation
-            .results
-            .iter()
-            .filter(|result| result.is_success())
-            .count(),
-        1
-    );
+    assert_eq!(observation.results.iter().filter(|result| result.is_success()).count(), 1);
     assert_eq!(server.accepted(), 1);
 }
 
@@ -67,21 +41,15 @@ async fn of_ten_thousand_addresses_sixty_four_are_probed() {
 async fn a_name_that_did_not_resolve_is_not_probed() {
     let server = listening().await;
     let mut failed = resolution(vec![server.address.ip()]);
-    failed.failure = Some(Failure {
-        stage: Stage::Resolve,
-        class: ErrorClass::Servfail,
-        detail: "SERVFAIL".to_owned(),
-    });
+    failed.failure =
+        Some(Failure { stage: Stage::Resolve, class: ErrorClass::Servfail, detail: "SERVFAIL".to_owned() });
     let observation = observe(&prober(vec![]), &server, failed).await;
     assert!(observation.results.is_empty() && observation.all_failed());
     assert_eq!(server.accepted(), 0);
 
     let empty = observe(&prober(vec![]), &server, resolution(vec![])).await;
     let failure = empty.failure().unwrap();
-    assert_eq!(
-        (failure.stage, failure.class),
-        (Stage::Resolve, ErrorClass::Nodata)
-    );
+    assert_eq!((failure.stage, failure.class), (Stage::Resolve, ErrorClass::Nodata));
 }
 
 #[tokio::test]
@@ -94,19 +62,10 @@ async fn one_connection_at_a_time_is_enough_for_many_addresses() {
         max_concurrent: 1,
     })
     .unwrap();
-    let addresses = (1..=20)
-        .map(|last| IpAddr::from([127, 0, 0, last]))
-        .collect();
+    let addresses = (1..=20).map(|last| IpAddr::from([127, 0, 0, last])).collect();
     let observation = observe(&narrow, &server, resolution(addresses)).await;
     assert_eq!(observation.results.len(), 20);
-    assert_eq!(
-        observation
-            .results
-            .iter()
-            .filter(|result| result.is_success())
-            .count(),
-        1
-    );
+    assert_eq!(observation.results.iter().filter(|result| result.is_success()).count(), 1);
 }
 
 async fn listening() -> Server {
@@ -114,23 +73,10 @@ async fn listening() -> Server {
 }
 
 async fn observe(prober: &Prober, server: &Server, resolution: Resolution) -> Observation {
-    let round = Round {
-        peer: "peer",
-        path: Path::Normal,
-        started_at: Timestamp::UNIX_EPOCH,
-        resolution,
-    };
+    let round = Round { peer: "peer", path: Path::Normal, started_at: Timestamp::UNIX_EPOCH, resolution };
     let endpoint = server.endpoint("tcp");
     let (expectation, request) = (Expectation::default(), Request::default());
-    prober
-        .probe_all(
-            round,
-            &endpoint,
-            &expectation,
-            &request,
-            &Timeouts::default(),
-        )
-        .await
+    prober.probe_all(round, &endpoint, &expectation, &request, &Timeouts::default()).await
 }
 
 fn resolution(addresses: Vec<IpAddr>) -> Resolution {

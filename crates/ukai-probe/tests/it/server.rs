@@ -62,11 +62,7 @@ impl Server {
                 connections.spawn(serve(socket));
             }
         });
-        Self {
-            address,
-            accepted,
-            _tasks: tasks,
-        }
+        Self { address, accepted, _tasks: tasks }
     }
 
     /// Sends these bytes at once, and holds the connection open.
@@ -170,13 +166,9 @@ where
     });
     let io = TokioIo::new(io);
     let _ = if http2 {
-        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-            .serve_connection(io, service)
-            .await
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await
     } else {
-        hyper::server::conn::http1::Builder::new()
-            .serve_connection(io, service)
-            .await
+        hyper::server::conn::http1::Builder::new().serve_connection(io, service).await
     };
 }
 
@@ -225,25 +217,13 @@ impl<'a> Visit<'a> {
     pub async fn go(self) -> AddressResult {
         let prober = prober(self.roots);
         let address = self.server.address.ip();
-        prober
-            .probe_address(
-                &self.endpoint,
-                address,
-                &self.expectation,
-                &self.request,
-                &self.timeouts,
-            )
-            .await
+        prober.probe_address(&self.endpoint, address, &self.expectation, &self.request, &self.timeouts).await
     }
 }
 
 /// A prober that may visit loopback, and trusts these roots only; Mozilla's where there are none.
 pub fn prober(roots: Vec<Vec<u8>>) -> Prober {
-    let roots = if roots.is_empty() {
-        vec![Authority::new("nobody").pem()]
-    } else {
-        roots
-    };
+    let roots = if roots.is_empty() { vec![Authority::new("nobody").pem()] } else { roots };
     Prober::new(ProberOptions {
         extra_roots: roots,
         use_system_roots: false,
@@ -277,12 +257,7 @@ pub async fn swallow<R: AsyncRead + Unpin>(stream: &mut R) {
 #[track_caller]
 pub fn assert_failure(result: &AddressResult, stage: Stage, class: ErrorClass) -> &str {
     let failure = result.failure.as_ref().expect("the probe fails");
-    assert_eq!(
-        (failure.stage, failure.class),
-        (stage, class),
-        "{}",
-        failure.detail
-    );
+    assert_eq!((failure.stage, failure.class), (stage, class), "{}", failure.detail);
     &failure.detail
 }
 

@@ -50,11 +50,7 @@ async fn plain_http_on_a_tls_port() {
 #[tokio::test]
 async fn tls_on_a_plain_port() {
     let server = Server::saying(alert!(80)).await;
-    assert_failure(
-        &server.probe_http().await,
-        Stage::Processing,
-        ErrorClass::Protocol,
-    );
+    assert_failure(&server.probe_http().await, Stage::Processing, ErrorClass::Protocol);
 }
 
 #[tokio::test]
@@ -67,11 +63,7 @@ async fn something_that_is_not_http() {
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
     ] {
         let server = Server::answering(junk).await;
-        assert_failure(
-            &server.probe_http().await,
-            Stage::Processing,
-            ErrorClass::Protocol,
-        );
+        assert_failure(&server.probe_http().await, Stage::Processing, ErrorClass::Protocol);
     }
 }
 
@@ -81,9 +73,7 @@ async fn http2_was_agreed_and_something_else_is_spoken() {
 
     let lab = Authority::new("lab");
     let server = Server::tls(lab.leaf(HOST).config(&["h2"]), |mut stream| async move {
-        let _ = stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-            .await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
         swallow(&mut stream).await;
     })
     .await;
@@ -118,10 +108,7 @@ async fn a_protocol_that_nobody_offered() {
     let server = Server::https(lab.leaf(HOST).config(&["spdy/3"]), |_| text("ok")).await;
     let result = server.probe("https", &lab).await;
     let detail = assert_failure(&result, Stage::Tls, ErrorClass::TlsAlert);
-    assert_eq!(
-        detail,
-        "it ended TLS with the alert no_application_protocol"
-    );
+    assert_eq!(detail, "it ended TLS with the alert no_application_protocol");
 }
 
 /// A ServerHello of TLS 1.0 with `TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA` (RFC 2246, 7.4.1.3).

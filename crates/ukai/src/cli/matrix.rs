@@ -179,11 +179,12 @@ fn controls(controls: &[ControlResult]) -> Table {
     let mut table = Table::with_header(&["control", "name", "address", "clock"]);
     for control in controls {
         let word = |failure: &Option<String>| if failure.is_none() { "ok" } else { "fails" }.to_owned();
-        let passed = control.name_failure.is_none() && control.address_failure.is_none();
+        let passed = control.passed();
+        let address = if control.address_tried { word(&control.address_failure) } else { "not known".to_owned() };
         let clock = control.clock_offset_s.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:+} s"));
         table.row(
             if passed { Tone::Good } else { Tone::Bad },
-            vec![control.control.clone(), word(&control.name_failure), word(&control.address_failure), clock],
+            vec![control.control.clone(), word(&control.name_failure), address, clock],
         );
     }
     table

@@ -159,11 +159,7 @@ fn overridden(event: &Event) -> Vec<Line> {
 fn gathered(evidence: &Evidence) -> Vec<Line> {
     let answered = evidence.asked.iter().filter(|asked| asked.answer().is_some()).count();
     let proved = evidence.candidates.iter().filter(|candidate| candidate.first_failure().is_none()).count();
-    let passed = evidence
-        .controls
-        .iter()
-        .filter(|control| control.name_failure.is_none() && control.address_failure.is_none())
-        .count();
+    let passed = evidence.controls.iter().filter(|control| control.passed()).count();
     let text = format!(
         "{}: {answered} of {} questions answered, {proved} of {} candidates proved themselves, {passed} of {} controls pass",
         evidence.peer,

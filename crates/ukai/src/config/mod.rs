@@ -160,7 +160,14 @@ impl Config {
             controls: self.controls.iter().map(|control| control.endpoint.to_string()).collect(),
             allow_addresses: self.allow_addresses.clone(),
             serves_dns: self.dns.is_some(),
-            subscribers: self.subscribers.iter().map(|subscriber| subscriber.name.clone()).collect(),
+            subscribers: self
+                .subscribers
+                .iter()
+                .map(|subscriber| ukai_core::peer::Subscriber {
+                    name: subscriber.name.clone(),
+                    peers: subscriber.peers.clone(),
+                })
+                .collect(),
             application_reports: self.application.is_some(),
         }
     }

@@ -33,7 +33,7 @@ pub fn configure(config: &Config) -> anyhow::Result<Configured> {
         controls: config
             .controls
             .iter()
-            .map(|control| Control { endpoint: control.endpoint.clone(), address: control.address })
+            .map(|control| Control::new(control.endpoint.clone(), control.address))
             .collect(),
         bound: config.evidence_bound,
     };

@@ -28,23 +28,24 @@ pub async fn probe(vantage: &Vantage, anchor: Anchor) -> Vec<ControlResult> {
 async fn probe_one(vantage: &Vantage, control: &Control, anchor: Anchor) -> ControlResult {
     let host = control.endpoint.host();
     let name = resolve(&vantage.dns, &vantage.resolvers, &host, QUERY_TIMEOUT);
-    let (resolution, known) = match control.address {
+    let (resolution, reached) = match control.known_address() {
         Some(address) => {
             let (resolution, result) = tokio::join!(name, reach(vantage, control, address));
             (resolution, Some(result))
         }
         None => {
             let resolution = name.await;
-            match resolution.addresses.first() {
-                Some(address) => {
-                    let result = reach(vantage, control, *address).await;
-                    (resolution, Some(result))
-                }
-                None => (resolution, None),
-            }
+            let result = match resolution.addresses.first() {
+                Some(address) => Some(reach(vantage, control, *address).await),
+                None => None,
+            };
+            (resolution, result)
         }
     };
-    judge(control, resolution.failure.map(|failure| failure.detail), known.as_ref(), anchor)
+    if let Some(result) = reached.as_ref().filter(|result| result.is_success()) {
+        control.remember(result.address);
+    }
+    judge(control, resolution.failure.map(|failure| failure.detail), reached.as_ref(), anchor)
 }
 
 async fn reach(vantage: &Vantage, control: &Control, address: IpAddr) -> AddressResult {
@@ -63,13 +64,14 @@ fn judge(
     let identity = reached.and_then(|result| result.identity.as_ref());
     let failure = reached.and_then(|result| result.failure.as_ref());
     let address_failure = match reached {
-        None => Some("its name did not resolve and no address of it is known".to_owned()),
+        None => None,
         Some(result) => result.failure.as_ref().map(|_| explain(&control.endpoint, result)),
     };
     let date = reached.and_then(|result| result.http.as_ref()).and_then(|http| http.date);
     ControlResult {
         control: control.endpoint.to_string(),
         name_failure,
+        address_tried: reached.is_some(),
         address_failure,
         issuer: identity.map(|identity| identity.issuer.clone()),
         dates_failure: failure

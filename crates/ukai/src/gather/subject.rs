@@ -1,6 +1,7 @@
 //! Who is looked at, and from where.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -34,6 +35,22 @@ pub struct Control {
     pub endpoint: Endpoint,
     /// Its known address, so that it can be reached without any name.
     pub address: Option<IpAddr>,
+    /// Where it was last reached, for one whose address nobody configured.
+    pub last_reached: Arc<Mutex<Option<IpAddr>>>,
+}
+
+impl Control {
+    pub fn new(endpoint: Endpoint, address: Option<IpAddr>) -> Control {
+        Control { endpoint, address, last_reached: Arc::default() }
+    }
+
+    pub fn known_address(&self) -> Option<IpAddr> {
+        self.address.or(*self.last_reached.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn remember(&self, address: IpAddr) {
+        *self.last_reached.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
 }
 
 /// One peer as it is probed.

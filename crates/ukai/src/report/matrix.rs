@@ -113,7 +113,7 @@ impl ControlRow {
         ControlRow {
             control: control.control.clone(),
             name: passed(&control.name_failure),
-            address: passed(&control.address_failure),
+            address: if control.address_tried { passed(&control.address_failure) } else { "not known".to_owned() },
             issuer: control.issuer.clone(),
             clock_offset_s: control.clock_offset_s,
         }

@@ -301,6 +301,7 @@ fn evidence(server: &str) -> Evidence {
             candidate(1, Source::OurResolver, Some(failure(server))),
         ],
         controls: vec![ControlResult {
+            address_tried: true,
             control: "https://control-1.test/".into(),
             name_failure: None,
             address_failure: None,
