@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::config::{Config, json_schema, template};
+use crate::config::{Config, json_schema, reference, template};
 
 use super::paint::{Painted, Tone};
 use super::{DONE, Failed, USAGE};
@@ -31,6 +31,8 @@ pub enum Command {
     },
     /// Print the JSON Schema of ukai.toml, for editors.
     Schema,
+    /// Print the reference of every key, as Markdown.
+    Reference,
 }
 
 pub fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
@@ -57,6 +59,7 @@ pub fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Schema => println!("{}", serde_json::to_string_pretty(&json_schema())?),
+        Command::Reference => print!("{}", reference()),
         Command::Check { file } => {
             let config = Config::load(&file).map_err(|error| Failed::with(USAGE, error.to_string()))?;
             for warning in &config.warnings {

@@ -29,6 +29,15 @@ pub struct ShowArgs {
     json: bool,
 }
 
+pub async fn reload(args: ShowArgs) -> anyhow::Result<ExitCode> {
+    let value = args.daemon.call(Op::Reload).await?;
+    match args.json {
+        true => println!("{value}"),
+        false => anstream::println!("{}", value["text"].as_str().unwrap_or("done")),
+    }
+    Ok(ExitCode::from(DONE))
+}
+
 #[derive(Debug, clap::Args)]
 pub struct IncidentsArgs {
     /// One incident in full.

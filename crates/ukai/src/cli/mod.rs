@@ -69,53 +69,86 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Probe one URL now, address by address and stage by stage.
+    #[command(
+        after_help = "Example:\n  ukai check https://api.peer.example/health\n  ukai check https://api.peer.example/health --address 192.0.2.7 --json"
+    )]
     Check(check::Args),
     /// Ask everybody about a host, try every address, and say what is wrong and why. Needs no daemon.
+    #[command(
+        after_help = "Example:\n  ukai explain api.peer.example\n  ukai explain api.peer.example --json --save evidence.json"
+    )]
     Explain(explain::Args),
     /// Watch peers: alarm, diagnose, propose, and apply what is approved.
+    #[command(after_help = "Example:\n  ukai run https://api.peer.example/health\n  ukai run --config ukai.toml")]
     Run(run::Args),
     /// Write a commented ukai.toml for one URL.
+    #[command(after_help = "Example:\n  ukai init https://api.peer.example/health")]
     Init(configuration::InitArgs),
     /// Check a configuration file, or print its JSON Schema.
     #[command(subcommand)]
+    #[command(after_help = "Example:\n  ukai config check ukai.toml")]
     Config(configuration::Command),
     /// Teach the daemon what normal looks like from a record of the past.
     #[command(subcommand)]
+    #[command(after_help = "Example:\n  ukai history import week.json --data-dir /var/lib/ukai")]
     History(history::Command),
     /// What is watched, how it is, and what stands.
+    #[command(after_help = "Example:\n  ukai status\n  ukai status --json")]
     Status(control::ShowArgs),
     /// Incidents, or one of them in full.
+    #[command(after_help = "Example:\n  ukai incidents\n  ukai incidents inc-1")]
     Incidents(control::IncidentsArgs),
     /// Overrides that stand, are proposed or have ended.
+    #[command(after_help = "Example:\n  ukai overrides")]
     Overrides(control::ShowArgs),
     /// One override's plan, its hash, and what a person must look at.
+    #[command(after_help = "Example:\n  ukai plan ovr-1")]
     Plan(control::OneArgs),
     /// Approve a plan, bound to the hash of what you saw.
+    #[command(after_help = "Example:\n  ukai approve ovr-1 --why \"the peer confirmed the new address\"")]
     Approve(overrides::ApproveArgs),
     /// Reject a plan.
+    #[command(after_help = "Example:\n  ukai reject ovr-1 --why \"the peer is back in ten minutes\"")]
     Reject(overrides::DecideArgs),
     /// Take an override back, or all of them.
+    #[command(
+        after_help = "Example:\n  ukai revert ovr-1 --why \"the peer called\"\n  ukai revert --all\n  ukai revert --all --offline"
+    )]
     Revert(overrides::RevertArgs),
     /// Give a standing override more time.
+    #[command(after_help = "Example:\n  ukai extend ovr-1 --lease 2h --why \"their resolver is still stale\"")]
     Extend(overrides::ExtendArgs),
     /// Ask for a plan that pins a peer to these addresses.
+    #[command(after_help = "Example:\n  ukai pin api 192.0.2.7 --why \"given by the peer on the phone\"")]
     Pin(overrides::PinArgs),
     /// Stop every automatic change until `thaw`.
+    #[command(after_help = "Example:\n  ukai freeze --why \"a deploy\"")]
     Freeze(overrides::WhyArgs),
     /// Allow automatic changes again.
+    #[command(after_help = "Example:\n  ukai thaw --why \"the deploy is over\"")]
     Thaw(overrides::WhyArgs),
     /// The incident, told: time line, evidence, options, decisions.
+    #[command(after_help = "Example:\n  ukai report inc-1")]
     Report(control::OneArgs),
+    /// Have the daemon read its configuration again, as SIGHUP does.
+    #[command(after_help = "Example:\n  ukai reload")]
+    Reload(control::ShowArgs),
     /// What happened, as recorded.
+    #[command(after_help = "Example:\n  ukai events --follow\n  ukai events --from 120 --json")]
     Events(control::EventsArgs),
     /// The event log as a file.
     #[command(subcommand)]
+    #[command(after_help = "Example:\n  ukai log export --data-dir /var/lib/ukai")]
     Log(journal::Command),
     /// Play outages on real sockets on this machine and see whether they end well.
     Drill(drill::Args),
     /// The embedded DNS server, a process of its own. `run` starts it where the configuration has a [dns] section.
+    #[command(
+        after_help = "Example:\n  ukai dns --listen 127.0.0.1:5300 --upstream 127.0.0.53 --overrides-dir /var/lib/ukai/dns"
+    )]
     Dns(dns::Args),
     /// Print completions for a shell.
+    #[command(after_help = "Example:\n  ukai completions bash > /etc/bash_completion.d/ukai")]
     Completions { shell: clap_complete::Shell },
     #[command(hide = true)]
     LabApp(lab_app::Args),
@@ -166,6 +199,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Pin(args) => overrides::pin(args).await,
         Command::Freeze(args) => overrides::freeze(args).await,
         Command::Thaw(args) => overrides::thaw(args).await,
+        Command::Reload(args) => control::reload(args).await,
         Command::Report(args) => control::report(args).await,
         Command::Events(args) => control::events(args).await,
         Command::Log(command) => journal::run(command),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::json;
@@ -14,7 +15,11 @@ use crate::socket::Op;
 
 use super::control::print_plan;
 use super::daemon::Daemon;
-use super::{DONE, Failed, REFUSED, USAGE, offline};
+use super::{BROKEN, DONE, Failed, REFUSED, USAGE, offline};
+
+/// How long a withdrawal is waited for: three tries of the daemon's, each with its own time-out.
+const WITHDRAW_POLLS: usize = 60;
+const WITHDRAW_POLL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Args)]
 pub struct ApproveArgs {
@@ -129,10 +134,29 @@ pub async fn revert(args: RevertArgs) -> anyhow::Result<ExitCode> {
     if args.offline {
         return offline::revert_all(&args.common).await;
     }
-    match args.id {
-        Some(id) => tell(&args.common, Command::Revert { id, why }).await,
-        None => tell(&args.common, Command::RevertAll { why }).await,
+    let command = match args.id {
+        Some(id) => Command::Revert { id, why },
+        None => Command::RevertAll { why },
+    };
+    tell(&args.common, command).await?;
+    until_gone(&args.common).await
+}
+
+/// Done means seen: nothing is being withdrawn any more.
+async fn until_gone(args: &WhyArgs) -> anyhow::Result<ExitCode> {
+    for _ in 0..WITHDRAW_POLLS {
+        let value = args.daemon.call(Op::Overrides).await?;
+        let withdrawing = value["overrides"]
+            .as_array()
+            .is_some_and(|overrides| overrides.iter().any(|over| over["phase"]["phase"] == "withdrawing"));
+        if !withdrawing {
+            return Ok(ExitCode::from(DONE));
+        }
+        tokio::time::sleep(WITHDRAW_POLL).await;
     }
+    let message = "it is still served; the daemon tries again every few seconds, `ukai overrides` shows it, and \
+                   `ukai revert --all --offline` goes past the daemon";
+    Err(Failed::with(BROKEN, message))
 }
 
 pub async fn extend(args: ExtendArgs) -> anyhow::Result<ExitCode> {

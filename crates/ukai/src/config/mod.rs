@@ -12,6 +12,7 @@ mod keys;
 mod parse;
 mod peer;
 mod problem;
+mod reference;
 mod subscriber;
 mod template;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use ukai_probe::{Endpoint, Expectation, Request, Timeouts};
 
 pub use defaults::{SOCKET_NAME, default_data_dir};
 pub use problem::{ConfigError, Problem};
+pub use reference::reference;
 pub use template::template;
 
 use crate::secret::Secret;

@@ -40,6 +40,7 @@ pub struct File {
     pub socket: Option<Socket>,
     /// Where the application reports its own calls. Absent: *confirmed* cannot be reached.
     pub application: Option<Application>,
+    /// Where reports go.
     pub report: Option<Report>,
     /// Unrelated names that tell our own fault from a peer's, probed whenever evidence is gathered. Default: three
     /// built in, run by three organisations.
@@ -130,7 +131,9 @@ pub struct Peer {
     pub unauthenticated: Option<Expect>,
     /// Request headers. A value is text, `{ env = "NAME" }` or `{ file = "PATH" }`; the latter two are secret.
     pub headers: Option<BTreeMap<String, SecretSource>>,
+    /// What we show where the peer asks for a certificate; no candidate is shown it. Default: none.
     pub client_certificate: Option<ClientCertificate>,
+    /// How long each stage may take.
     pub timeouts: Option<Timeouts>,
     /// A PEM bundle that is trusted for this peer as well. Default: none.
     pub ca: Option<String>,
@@ -177,6 +180,7 @@ pub enum HeaderMatch {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderRegex {
+    /// A regular expression that must match somewhere in the header's value.
     pub regex: String,
 }
 
@@ -216,6 +220,7 @@ pub struct Timeouts {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Notify {
+    /// Its name in events and reports; each has its own.
     pub name: String,
     /// "webhook" or "slack".
     #[schemars(extend("enum" = ["webhook", "slack"]))]
