@@ -100,6 +100,12 @@ pub enum Event {
         after: BTreeSet<IpAddr>,
         ttl: Option<u32>,
     },
+    /// Everything works, but whoever answers was never the peer before. Told once for each of these keys.
+    IdentityChanged {
+        peer: String,
+        keys: BTreeSet<String>,
+        what: String,
+    },
     AlarmChanged {
         alarm: String,
         peer: String,

@@ -65,6 +65,10 @@ pub enum ErrorClass {
     CutOff,
     /// More header or body than is read of one answer.
     TooLarge,
+    /// The application's own calls fail, while our probe of the same endpoint is whole.
+    Application,
+    /// Verified, and yet nobody who was the peer before.
+    IdentityChanged,
     /// The address is outside what may be contacted: recorded, not contacted.
     NotAllowed,
     /// A fault of this machine (no sockets left, no memory), never of the peer.
@@ -97,6 +101,8 @@ impl ErrorClass {
             ErrorClass::TooSlow => "too_slow",
             ErrorClass::CutOff => "cut_off",
             ErrorClass::TooLarge => "too_large",
+            ErrorClass::Application => "application",
+            ErrorClass::IdentityChanged => "identity_changed",
             ErrorClass::NotAllowed => "not_allowed",
             ErrorClass::Local => "local",
         }

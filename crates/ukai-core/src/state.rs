@@ -19,6 +19,9 @@ use crate::plan::Refusal;
 /// Closed incidents and ended overrides that stay in memory; the log keeps all of them.
 pub const ENDED_KEPT: usize = 200;
 
+/// New identities of one peer that are remembered as told; past it all are told anew.
+pub const TOLD_KEYS_MAX: usize = 64;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     pub peers: BTreeMap<String, PeerState>,
@@ -56,6 +59,9 @@ pub struct PeerState {
     /// The addresses that the normal path last led to.
     pub normal_set: BTreeSet<IpAddr>,
     pub incident: Option<String>,
+    /// Keys of new identities that people were told of.
+    #[serde(default)]
+    pub told_keys: BTreeSet<String>,
     /// The last verdict given without an incident.
     pub quiet_verdict: Option<Verdict>,
 }
@@ -163,6 +169,14 @@ impl State {
                     peer.alarms.insert(alarm.clone(), now);
                 }
             }
+            Event::IdentityChanged { peer, keys, .. } => {
+                if let Some(peer) = self.peers.get_mut(peer) {
+                    if peer.told_keys.len() + keys.len() > TOLD_KEYS_MAX {
+                        peer.told_keys.clear();
+                    }
+                    peer.told_keys.extend(keys.iter().cloned());
+                }
+            }
             Event::Frozen { by, why } => {
                 self.frozen = Some(Frozen { by: by.clone(), why: why.clone(), at });
             }
@@ -184,6 +198,7 @@ impl State {
             alarms: BTreeMap::new(),
             normal_set: BTreeSet::new(),
             incident: None,
+            told_keys: BTreeSet::new(),
             quiet_verdict: None,
         });
         if known.host != host {

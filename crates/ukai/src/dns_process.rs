@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use ukai_dns::Name;
 use ukai_dns::server::{ControlClient, ServerConfig, Status};
 
+use crate::cli::REFUSED;
 use crate::config::Config;
 use crate::gather::{pem, resolvers};
 
@@ -127,23 +128,56 @@ impl DnsProcess {
         Ok(())
     }
 
-    async fn bring_up(&mut self) -> anyhow::Result<()> {
-        let control = self.control();
-        if let Ok(status) = control.list().await {
-            if serves_on(&status, &self.config) {
-                return control
-                    .reconfigure(self.config.settings())
-                    .await
-                    .context("the running DNS process did not take the configuration");
-            }
-            tracing::info!("the DNS process listens on other addresses than configured; it is started again");
-            control.stop().await.context("the running DNS process could not be stopped")?;
-            wait_until_gone(&control).await?;
+    /// The controller does not come up after all: a process that it has just started, and that serves no override, ends
+    /// with it.
+    pub async fn step_back(self) {
+        if self.child.is_none() {
+            return;
         }
-        self.start().await
+        match self.control().list().await {
+            Ok(status) if status.overrides.is_empty() => {
+                if let Err(error) = self.stop().await {
+                    tracing::warn!("{error:#}");
+                }
+            }
+            Ok(status) => {
+                let ids: Vec<&str> = status.overrides.iter().map(|over| over.id.as_str()).collect();
+                tracing::warn!(
+                    "the DNS process (process {}) goes on serving {}; `ukai revert --all --offline` takes it back",
+                    status.process,
+                    ids.join(", ")
+                );
+            }
+            Err(error) => tracing::warn!("the DNS process does not answer: {error}"),
+        }
     }
 
-    async fn start(&mut self) -> anyhow::Result<()> {
+    async fn bring_up(&mut self) -> anyhow::Result<()> {
+        if self.attach().await? || self.start().await? || self.attach().await? {
+            return Ok(());
+        }
+        bail!("a DNS process came up and went away again; see {}", self.state_dir.log_file().display())
+    }
+
+    /// False: none runs. One that listens on other addresses is stopped.
+    async fn attach(&mut self) -> anyhow::Result<bool> {
+        let control = self.control();
+        let Ok(status) = control.list().await else { return Ok(false) };
+        if serves_on(&status, &self.config) {
+            control
+                .reconfigure(self.config.settings())
+                .await
+                .context("the running DNS process did not take the configuration")?;
+            return Ok(true);
+        }
+        tracing::info!("the DNS process listens on other addresses than configured; it is started again");
+        control.stop().await.context("the running DNS process could not be stopped")?;
+        wait_until_gone(&control).await?;
+        Ok(false)
+    }
+
+    /// False: another one was being started at the same time, as by a controller that was killed, and is up now.
+    async fn start(&mut self) -> anyhow::Result<bool> {
         let json = serde_json::to_vec_pretty(&self.config)?;
         let config_file = self.state_dir.config_file();
         std::fs::write(&config_file, json).with_context(|| format!("{} cannot be written", config_file.display()))?;
@@ -167,15 +201,19 @@ impl DnsProcess {
             .context("the DNS process could not be started")?;
         let deadline = Instant::now() + START_BOUND;
         loop {
+            let ended = child.try_wait()?;
             if self.control().list().await.is_ok() {
-                self.child = Some(child);
-                return Ok(());
+                let is_ours = ended.is_none();
+                self.child = is_ours.then_some(child);
+                return Ok(is_ours);
             }
-            if let Some(status) = child.try_wait()? {
+            if let Some(status) = ended.filter(|status| status.code() != Some(i32::from(REFUSED))) {
                 bail!("the DNS process ended at its start ({status}): {}", tail(&log_file, starts_at));
             }
             if Instant::now() >= deadline {
-                child.start_kill()?;
+                if ended.is_none() {
+                    child.start_kill()?;
+                }
                 bail!(
                     "the DNS process did not come up within {} s: {}",
                     START_BOUND.as_secs(),

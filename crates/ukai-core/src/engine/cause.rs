@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::incident::Opening;
 use super::live::{BASELINE_EVERY, GATHERING_LOST, Look, Waiting};
 use super::notices::Notice;
 use super::{Engine, Turn, later};
@@ -401,6 +402,10 @@ impl Engine {
             self.record(turn, Event::BaselineLearned { peer: peer.to_owned(), history: Box::new(history) });
         }
         let verdict = diagnose(&case);
+        if reading.works_now() && verdict.code == Code::IdentityDiscontinuity {
+            self.identity_changed(turn, peer, &reading, &verdict);
+            return;
+        }
         if !reading.works_now() || !matches!(verdict.code, Code::Rotating | Code::ClientPinned) {
             return;
         }
@@ -417,6 +422,27 @@ impl Engine {
                 verdict: Box::new(verdict),
             },
         );
+    }
+}
+
+impl Engine {
+    /// All is whole, and yet somebody else answers (S11, S40): people are told, once for each new key.
+    fn identity_changed(&mut self, turn: &mut Turn, peer: &str, reading: &Reading, verdict: &Verdict) {
+        let broken = reading
+            .authority_set
+            .iter()
+            .filter(|address| matches!(reading.continuity(**address), Continuity::Broken { .. }))
+            .filter_map(|address| reading.identity(*address));
+        let keys: BTreeSet<String> = broken.map(|identity| identity.key_sha256.clone()).collect();
+        let told = self.state.peers.get(peer).is_some_and(|peer| keys.is_subset(&peer.told_keys));
+        if told {
+            return;
+        }
+        let what = verdict.evidence_for.join("; ");
+        let event = Event::IdentityChanged { peer: peer.to_owned(), keys, what: what.clone() };
+        self.record(turn, event);
+        let seen = reading.evidence().observations.clone();
+        self.open_incident(turn, peer, Opening::by_identity(&format!("{peer}/identity"), seen, &what));
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::cause::{fresh_set, nothing_new};
+use super::incident::ROUNDS_TO_CLOSE;
 use super::live::Verifying;
 use super::notices::Notice;
-use super::rounds::ROUNDS_TO_CLOSE;
 use super::{Engine, Turn, later};
 use crate::diagnose::diagnose;
 use crate::diagnose::evidence::{ApplicationCall, Evidence, Purpose};

@@ -7,7 +7,8 @@
 //! after a restart.
 //!
 //! ```text
-//! rounds      probe, burst, alarm, incident opened and closed
+//! rounds      probe, burst, alarm
+//! incident    opened by an alarm, closed when all is whole
 //! cause       evidence asked for and read, verdict, plan or refusal
 //! change      approval, apply, verify, confirm, while it stands, withdraw
 //! commands    what people ask for
@@ -26,6 +27,7 @@ use live::Live;
 mod cause;
 mod change;
 mod commands;
+mod incident;
 mod live;
 mod notices;
 mod resume;

@@ -1,24 +1,22 @@
-//! Looking, round after round: probe, burst, alarm; incidents opened and closed.
+//! Looking, round after round: probe, burst, alarm.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::incident::Opening;
 use super::live::{APPLICATION_CALLS_KEPT, LivePeer, PROBE_LOST, Waiting};
-use super::notices::Notice;
 use super::{Engine, Turn, later};
 use crate::alarm::AlarmState;
 use crate::alarm::burst::{BURST_SPACING_MS, Burst, Judgement};
-use crate::diagnose::evidence::{ApplicationCall, Purpose};
+use crate::diagnose::evidence::ApplicationCall;
 use crate::effect::Effect;
-use crate::event::{Event, NotificationKind};
-use crate::observe::{ErrorClass, Failure, Observation, Path, Stage};
+use crate::event::Event;
+use crate::observe::{Observation, Path};
 
 /// Whole rounds in a row before a burst alarm is OK again.
 const ROUNDS_TO_OK: u32 = 3;
-/// Whole rounds in a row before an incident closes, or a proposal is dropped as needless.
-pub(super) const ROUNDS_TO_CLOSE: u32 = 6;
 /// Failed calls of the application in a row before its own alarm fires; more than the rules need,
 /// so that the prober, who names the layer, is first where both see it.
 const CALLS_TO_ALARM: u32 = 5;
@@ -26,12 +24,8 @@ const CALLS_TO_ALARM: u32 = 5;
 const CALLS_TO_OK: u32 = 3;
 /// A rotating name changes its set at every look; the log takes one change a minute.
 const SET_RECORDED_EVERY: SignedDuration = SignedDuration::from_secs(60);
-/// Observations that an incident rests on, kept in its event.
-const RESTS_ON_MAX: usize = 8;
 /// Jitter of the schedule, as a share of the interval: probes of many peers do not fall in step.
 const JITTER_SHARE: u64 = 10;
-/// HTTP status that asks to be called less (RFC 6585, 4): told, not paged.
-const TOO_MANY_REQUESTS: u16 = 429;
 
 impl Engine {
     /// Sends what is due: rounds, bursts, the periods of the metric alarm.
@@ -86,7 +80,7 @@ impl Engine {
         let Some((state, reason)) = live.metric.evaluate(turn.now) else { return };
         let (last, failing_since) = (live.last.clone(), live.last.iter().map(|o| o.started_at).min());
         if self.set_alarm(turn, peer, &alarm, state, &reason) && state == AlarmState::Alarm {
-            self.open_incident(turn, peer, &alarm, last, failing_since);
+            self.open_incident(turn, peer, Opening::by_probe(&alarm, last, failing_since));
         }
     }
 
@@ -97,7 +91,7 @@ impl Engine {
         Waiting { id, lost_at: later(turn.now, PROBE_LOST) }
     }
 
-    fn live_mut(&mut self, peer: &str, change: impl FnOnce(&mut LivePeer)) {
+    pub(super) fn live_mut(&mut self, peer: &str, change: impl FnOnce(&mut LivePeer)) {
         if let Some(live) = self.live.peers.get_mut(peer) {
             change(live);
         }
@@ -183,7 +177,7 @@ impl Engine {
                 let alarm = burst_alarm(peer);
                 let reason = format!("a failed probe was confirmed by {} more", crate::alarm::burst::BURST_PROBES);
                 self.set_alarm(turn, peer, &alarm, AlarmState::Alarm, &reason);
-                self.open_incident(turn, peer, &alarm, seen, Some(since));
+                self.open_incident(turn, peer, Opening::by_probe(&alarm, seen, Some(since)));
             }
         }
     }
@@ -214,7 +208,7 @@ impl Engine {
         self.record(turn, event);
     }
 
-    fn alarm_state(&self, peer: &str, alarm: &str) -> AlarmState {
+    pub(super) fn alarm_state(&self, peer: &str, alarm: &str) -> AlarmState {
         self.state
             .peers
             .get(peer)
@@ -223,7 +217,14 @@ impl Engine {
     }
 
     /// Changes an alarm's state. Nothing is said where nothing changes.
-    fn set_alarm(&mut self, turn: &mut Turn, peer: &str, alarm: &str, after: AlarmState, reason: &str) -> bool {
+    pub(super) fn set_alarm(
+        &mut self,
+        turn: &mut Turn,
+        peer: &str,
+        alarm: &str,
+        after: AlarmState,
+        reason: &str,
+    ) -> bool {
         let before = self.alarm_state(peer, alarm);
         if before == after {
             return false;
@@ -239,92 +240,6 @@ impl Engine {
             },
         );
         true
-    }
-
-    fn open_incident(
-        &mut self,
-        turn: &mut Turn,
-        peer: &str,
-        alarm: &str,
-        seen: Vec<Observation>,
-        failing_since: Option<Timestamp>,
-    ) {
-        if self.state.open_incident(peer).is_some() {
-            self.live_mut(peer, |live| live.diagnose_due = Some(turn.now));
-            return;
-        }
-        let failure = seen.iter().find_map(Observation::failure).cloned();
-        let (stage, class, detail) = match &failure {
-            Some(failure) => (failure.stage, failure.class, failure.detail.clone()),
-            None => (
-                Stage::Connect,
-                ErrorClass::Timeout,
-                "the application's own calls fail, while the probe is whole".to_owned(),
-            ),
-        };
-        let id = format!("inc-{}", self.state.numbers.incident + 1);
-        let page = is_page_worthy(&seen, failure.as_ref());
-        let summary = format!("{peer} fails at {} ({}): {detail}", stage.name(), class.name());
-        self.record(
-            turn,
-            Event::IncidentOpened {
-                incident: id.clone(),
-                peer: peer.to_owned(),
-                alarm: alarm.to_owned(),
-                stage,
-                class,
-                summary: summary.clone(),
-                page,
-                rests_on: seen.into_iter().take(RESTS_ON_MAX).collect(),
-                failing_since: failing_since.unwrap_or(turn.now),
-            },
-        );
-        self.tell(
-            turn,
-            Notice {
-                kind: NotificationKind::Opened,
-                peer: peer.to_owned(),
-                incident: Some(id.clone()),
-                page,
-                subject: format!("{peer}: {} fails ({})", stage.name(), class.name()),
-                text: format!("{summary}. The cause is being looked for and follows here."),
-            },
-        );
-        self.request_gathering(turn, peer, Some(id), Purpose::Diagnose);
-    }
-
-    pub(super) fn close_if_healthy(&mut self, turn: &mut Turn, peer: &str) {
-        let healthy = self.live.peers.get(peer).map_or(0, |live| live.healthy);
-        let Some(incident) = self.state.open_incident(peer).map(|known| known.id.clone()) else {
-            return;
-        };
-        if healthy < ROUNDS_TO_CLOSE {
-            return;
-        }
-        self.void_needless(turn, peer);
-        let application = self.alarm_state(peer, &application_alarm(peer));
-        let burst = self.alarm_state(peer, &burst_alarm(peer));
-        if burst == AlarmState::Alarm || application == AlarmState::Alarm || self.state.live_override(peer).is_some() {
-            return;
-        }
-        let reason = format!("{peer} was whole {healthy} times in a row, with no override left");
-        self.record(turn, Event::IncidentClosed { incident: incident.clone(), reason: reason.clone() });
-        self.live_mut(peer, |live| {
-            live.diagnose_due = None;
-            live.diagnose_lost_at = None;
-        });
-        turn.effect(Effect::WriteReport { incident: incident.clone() });
-        self.tell(
-            turn,
-            Notice {
-                kind: NotificationKind::Closed,
-                peer: peer.to_owned(),
-                incident: Some(incident.clone()),
-                page: false,
-                subject: format!("{peer}: {incident} is closed"),
-                text: reason,
-            },
-        );
     }
 
     /// The application told of one of its own calls.
@@ -348,7 +263,7 @@ impl Engine {
         if failing >= CALLS_TO_ALARM && !bursting {
             let reason = format!("{failing} calls of the application failed in a row");
             if self.set_alarm(turn, peer, &alarm, AlarmState::Alarm, &reason) {
-                self.open_incident(turn, peer, &alarm, last, None);
+                self.open_incident(turn, peer, Opening::by_application(&alarm, last, &call));
             }
         } else if fine >= CALLS_TO_OK {
             let reason = format!("{fine} calls of the application succeeded in a row");
@@ -375,16 +290,6 @@ fn success_share(observations: &[Observation]) -> f64 {
     if all == 0 { 0.0 } else { f64::from(whole) / f64::from(all) }
 }
 
-/// Nothing gets through, and waiting for the rate limit to pass is not what is asked for.
-fn is_page_worthy(seen: &[Observation], failure: Option<&Failure>) -> bool {
-    let limited = seen
-        .iter()
-        .flat_map(|observation| &observation.results)
-        .filter_map(|result| result.http.as_ref())
-        .any(|http| http.status == TOO_MANY_REQUESTS);
-    failure.is_none() || (seen.iter().any(Observation::all_failed) && !limited)
-}
-
 /// The next round: an interval away, give or take a share that only the peer and the round decide.
 fn next_round(peer: &str, live: &LivePeer, interval: std::time::Duration, now: Timestamp) -> Timestamp {
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX / 4).max(1);
@@ -401,6 +306,6 @@ pub(super) fn burst_alarm(peer: &str) -> String {
     format!("{peer}/reachability")
 }
 
-fn application_alarm(peer: &str) -> String {
+pub(super) fn application_alarm(peer: &str) -> String {
     format!("{peer}/application")
 }

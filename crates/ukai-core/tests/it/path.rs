@@ -265,3 +265,36 @@ fn one_failed_probe_wakes_nobody() {
     play.run_for(60);
     assert!(!play.saw(|event| matches!(event, Event::IncidentOpened { .. })));
 }
+
+#[test]
+fn a_new_identity_that_works_is_told_once_and_never_learned_at_once() {
+    let mut play = Play::new(World::healthy());
+    play.run_for(60);
+    play.world.authority = servers(&[NEW]);
+    play.world.resolver = Ok(set(&[NEW]));
+    play.world.independents = set(&[NEW]);
+    play.world.hosts.insert(ip(NEW), Host::NewKey);
+    play.run_for(3600);
+    assert_eq!(play.verdicts(), ["identity_discontinuity likely"]);
+    let opened = play.log.iter().filter(|record| matches!(record.event, Event::IncidentOpened { page: true, .. }));
+    assert_eq!(opened.count(), 1);
+    assert!(play.applied.is_empty());
+    let keys = |play: &Play| {
+        let history = &play.engine.state().peers["api"].history;
+        history.identities.iter().map(|known| known.key_sha256.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&play), ["key-1"]);
+    play.run_for(25 * 3600);
+    assert_eq!(keys(&play), ["key-1", "key-2"], "what everybody leads to for a day is the peer");
+}
+
+#[test]
+fn an_application_that_fails_alone_is_said_to_fail_alone() {
+    let mut play = Play::new(World::healthy());
+    play.run_for(60);
+    play.world.hosts.insert(ip(NEW), Host::Silent);
+    play.application_calls(false, NEW, 6);
+    play.run_for(10);
+    assert_eq!(play.verdicts(), ["client_pinned proven"]);
+    assert!(play.applied.is_empty());
+}

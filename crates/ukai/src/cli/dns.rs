@@ -8,10 +8,10 @@ use anyhow::Context;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use ukai_dns::Upstream;
-use ukai_dns::server::{Server, ServerConfig};
+use ukai_dns::server::{LockError, Server, ServerConfig, StartError};
 
 use super::ask::read_bounded;
-use super::{DONE, Failed, USAGE};
+use super::{DONE, Failed, REFUSED, USAGE};
 
 const CONFIG_MAX: u64 = 1024 * 1024;
 
@@ -42,7 +42,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         // Fails only where we lead a process group already, and then there is no session to leave.
         let _ = rustix::process::setsid();
     }
-    let server = Server::start(config).await.map_err(|error| Failed::with(USAGE, error.to_string()))?;
+    let server = Server::start(config).await.map_err(|error| match error {
+        // The daemon that started us attaches to the one that holds the directory.
+        StartError::Lock(LockError::Held { .. }) => Failed::with(REFUSED, error.to_string()),
+        error => Failed::with(USAGE, error.to_string()),
+    })?;
     tracing::info!(listen = ?server.local_addresses(), process = std::process::id(), "the DNS server answers");
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;

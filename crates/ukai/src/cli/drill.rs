@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use ukai_lab::runner::catalogue::{self, ENTRIES, FIRST};
-use ukai_lab::runner::{DrillOptions, DrillOutcome, Keep, Told, run_drill};
+use ukai_lab::runner::{DrillOptions, DrillOutcome, Keep, Kill, Told, run_drill};
 use ukai_lab::scenario::Scenario;
 
 use super::ask::read_bounded;
@@ -51,6 +51,9 @@ pub struct Args {
     /// Keep the logs and the data of every drill, not only of those that failed.
     #[arg(long)]
     keep: bool,
+    /// Kill the daemon (SIGKILL) after this event of the outage, or after `every` one, and see that it goes on.
+    #[arg(long, value_name = "N|every", hide = true)]
+    kill_after: Option<Kill>,
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -64,7 +67,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         (false, true) => Keep::Nothing,
         (false, false) => Keep::Reports,
     };
-    let options = DrillOptions { ukai, keep, stop: stopped };
+    let options = DrillOptions { ukai, keep, kill_after: args.kill_after, stop: stopped };
     let outcomes = if args.all {
         let scenarios = ENTRIES.iter().map(|entry| entry.parse().map_err(usage)).collect::<Result<Vec<_>, _>>()?;
         play_side_by_side(scenarios, &options, usize::from(args.jobs), args.json).await?

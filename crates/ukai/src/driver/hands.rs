@@ -8,9 +8,10 @@ use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
-use ukai_core::effect::Effect;
+use ukai_core::effect::{Effect, ServedOverride};
 use ukai_core::input::{Input, Verification};
 use ukai_core::observe::Path;
+use ukai_core::overrides::Phase;
 use ukai_core::state::State;
 use ukai_dns::server::ControlClient;
 
@@ -89,6 +90,8 @@ impl Hands {
         match effect {
             Effect::Probe { id, peer, path } => self.probe(id, peer, path, now),
             Effect::Gather { id, peer, purpose, also } => self.gather(id, &peer, Order { purpose, also, now }),
+            // It ended between being asked for and now, as by a person while the daemon was down.
+            Effect::Apply(served) if !is_wanted(&served, state) => {}
             Effect::Apply(served) => self.change(move |control| async move {
                 let result = match &control {
                     Some(control) => provider::apply(control, &served, now).await,
@@ -190,6 +193,11 @@ impl Hands {
             hand_back(&inputs, Input::ReportWritten { incident, result }).await;
         });
     }
+}
+
+fn is_wanted(served: &ServedOverride, state: &State) -> bool {
+    let over = state.overrides.get(&served.id);
+    over.is_some_and(|over| over.phase == Phase::Applying && over.generation == served.generation)
 }
 
 const NO_SERVER: &str = "no embedded DNS server is configured: there is nowhere to serve an override";

@@ -12,8 +12,9 @@
 //! be written nothing new is decided: the step waits and is tried again each second, what is served stays as it is
 //! (the DNS process enforces expiry by itself), and whoever asks is told why.
 //!
-//! The order of the start is part of the contract: the data directory is locked, the log read, the DNS process found
-//! or started (it serves its own overrides from its own disk), and only then does anything else begin.
+//! The order of the start is part of the contract: the data directory is locked, the DNS process found or started (it
+//! serves its own overrides from its own disk, whatever has become of the log), the log read, and only then does
+//! anything else begin.
 
 mod delivery;
 mod hands;
@@ -92,7 +93,7 @@ struct Driver {
     narrate: bool,
     started_at: Timestamp,
     edges: Edges,
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 /// Where inputs come from.
@@ -123,12 +124,10 @@ enum Next {
 impl Driver {
     /// Takes inputs until a signal ends it.
     async fn drive(mut self, first: Vec<Input>) -> anyhow::Result<ExitCode> {
-        for input in first {
-            if let Some(stop) = self.take(input).await? {
-                return self.stop(stop).await;
-            }
+        if let Some(stop) = self.come_up(first).await? {
+            return self.stop(stop).await;
         }
-        offline::imported(self._data_dir.path())?;
+        offline::imported(self.data_dir.path())?;
         loop {
             let next = self.next().await;
             let stop = match next {
@@ -148,6 +147,18 @@ impl Driver {
                 return self.stop(stop).await;
             }
         }
+    }
+
+    /// One step for all of it: what a person took back offline is known before anything that was begun is taken up.
+    async fn come_up(&mut self, first: Vec<Input>) -> anyhow::Result<Option<Stop>> {
+        let now = self.clock.now().now;
+        let mut step = Step::default();
+        for input in first {
+            let Step { events, effects } = self.engine.handle(now, input);
+            step.events.extend(events);
+            step.effects.extend(effects);
+        }
+        self.settle(step, now).await
     }
 
     async fn next(&mut self) -> Next {

@@ -14,8 +14,8 @@ use ukai_dns::server::{ControlClient, ControlError, Ended, OverrideRecord, Statu
 use crate::config::Config;
 use crate::dns_process::DnsProcess;
 
-/// Often enough that an expiry is told within seconds, seldom enough to cost nothing.
-const POLL: Duration = Duration::from_secs(5);
+/// How long a DNS process that died is not missed: applications resolve with it. A look costs next to nothing.
+const POLL: Duration = Duration::from_secs(1);
 /// A change is idempotent, so one that got no answer is made again.
 const TRIES: usize = 3;
 const TRY_SPACING: Duration = Duration::from_millis(300);
@@ -28,16 +28,34 @@ pub async fn apply(control: &ControlClient, served: &ServedOverride, now: Timest
         if attempt > 0 {
             tokio::time::sleep(TRY_SPACING).await;
         }
-        result = match control.list().await {
-            Ok(status) if status.overrides.iter().any(|standing| is_same(standing, &record)) => Ok(()),
-            Ok(_) => control.set(record.clone(), served.replaces_generation).await,
-            Err(error) => Err(error),
-        };
+        result = apply_once(control, &record, served.replaces_generation).await;
         if !is_worth_repeating(&result) {
             break;
         }
     }
     result.map_err(|error| error.to_string())
+}
+
+async fn apply_once(
+    control: &ControlClient,
+    record: &OverrideRecord,
+    replaces_generation: Option<u64>,
+) -> Result<(), ControlError> {
+    if stands(control, record).await? {
+        return Ok(());
+    }
+    match control.set(record.clone(), replaces_generation).await {
+        // The very same may have been on its way from a controller that was killed, and have come first.
+        Err(ControlError::Refused(refusal)) => match stands(control, record).await? {
+            true => Ok(()),
+            false => Err(refusal.into()),
+        },
+        result => result,
+    }
+}
+
+async fn stands(control: &ControlClient, record: &OverrideRecord) -> Result<bool, ControlError> {
+    Ok(control.list().await?.overrides.iter().any(|standing| is_same(standing, record)))
 }
 
 /// Makes the server stop serving it.

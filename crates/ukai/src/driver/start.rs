@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use ukai_core::engine::Engine;
 use ukai_core::input::Input;
@@ -84,22 +84,62 @@ pub async fn embedded(control: Option<&ControlClient>) -> Option<SocketAddr> {
     status.listen.first().copied().map(reachable)
 }
 
-/// Runs the daemon until a signal ends it.
+/// Runs the daemon until a signal ends it. The DNS process comes before everything else: what it serves from its own
+/// disk needs neither the log nor an engine, and must not wait for them.
 pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
     let config = source.load()?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     // Heard from the first moment: what is begun below must not be cut off half way.
-    let edge_signals =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    let signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hangup: signal(SignalKind::hangup())?,
+    };
     let data_dir = DataDir::open(&config.data_dir).map_err(|error| Failed::with(USAGE, error.to_string()))?;
-    let (journal, known) = Journal::open(data_dir.path())?;
     let process = DnsProcess::attach_or_start(&config, data_dir.path())
         .await
         .map_err(|error| Failed::with(USAGE, format!("{error:#}")))?;
     let control = process.as_ref().map(|_| StateDir::of(data_dir.path()).control());
+    let (mut driver, inputs) = match assemble(source, config, narrate, data_dir, control, signals).await {
+        Ok(assembled) => assembled,
+        Err(error) => {
+            if let Some(process) = process {
+                process.step_back().await;
+            }
+            return Err(error);
+        }
+    };
+    let first = driver.first_inputs()?;
+    driver.provider = process.map(|process| {
+        let (orders, receiver) = mpsc::channel(1);
+        tokio::spawn(provider::watch(process, inputs, receiver));
+        orders
+    });
+    let ended = driver.drive(first).await;
+    ended.map_err(|error| match error.downcast_ref::<Failed>() {
+        Some(_) => error,
+        None => Failed::with(BROKEN, format!("{error:#}")),
+    })
+}
 
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// Everything but the DNS process, and where inputs are handed in.
+async fn assemble(
+    source: Source,
+    config: Config,
+    narrate: bool,
+    data_dir: DataDir,
+    control: Option<ControlClient>,
+    signals: Signals,
+) -> anyhow::Result<(Driver, mpsc::Sender<Input>)> {
+    let (journal, known) = Journal::open(data_dir.path())?;
     let Known { state, recorded, checkpoint, position, last_at } = known;
     let engine = Engine::resume_from(state, recorded);
     let mut clock = Clock::open(data_dir.path(), last_at).context("the stored time cannot be read")?;
@@ -130,17 +170,8 @@ pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
         subscribers,
         config.report_dir.clone(),
     );
-
-    let mut first =
-        vec![Input::Started { version: env!("CARGO_PKG_VERSION").to_owned(), settings: Box::new(config.settings()) }];
-    first.extend(offline::read(data_dir.path()).context("offline.jsonl cannot be read")?);
     tokio::spawn(socket.run(requests));
-    let provider = process.map(|process| {
-        let (orders, receiver) = mpsc::channel(1);
-        tokio::spawn(provider::watch(process, inputs, receiver));
-        orders
-    });
-    let (terminate, interrupt, hangup) = edge_signals;
+    let Signals { terminate, interrupt, hangup } = signals;
     let driver = Driver {
         engine,
         clock,
@@ -150,7 +181,7 @@ pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
         hands,
         source,
         config,
-        provider,
+        provider: None,
         control,
         waiting: Default::default(),
         commands: 0,
@@ -167,13 +198,19 @@ pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
             interrupt,
             hangup,
         },
-        _data_dir: data_dir,
+        data_dir,
     };
-    let ended = driver.drive(first).await;
-    ended.map_err(|error| match error.downcast_ref::<Failed>() {
-        Some(_) => error,
-        None => Failed::with(BROKEN, format!("{error:#}")),
-    })
+    Ok((driver, inputs))
+}
+
+impl Driver {
+    /// That the daemon came up, and what was done while it was down.
+    fn first_inputs(&self) -> anyhow::Result<Vec<Input>> {
+        let settings = Box::new(self.config.settings());
+        let mut first = vec![Input::Started { version: env!("CARGO_PKG_VERSION").to_owned(), settings }];
+        first.extend(offline::read(self.data_dir.path()).context("offline.jsonl cannot be read")?);
+        Ok(first)
+    }
 }
 
 #[cfg(test)]

@@ -43,6 +43,9 @@ impl Narration {
             DrillEvent::Fault { changes } => changes.iter().try_for_each(|change| say(t, "FAULT", Tone::Bad, change)),
             DrillEvent::Heal { changes } => changes.iter().try_for_each(|change| say(t, "HEAL", Tone::Good, change)),
             DrillEvent::Event { record, .. } => self.recorded(t, record),
+            DrillEvent::Killed { kills } => {
+                say(t, "KILL", Tone::Warning, format!("SIGKILL to the daemon ({kills}); it is started again"))
+            }
             DrillEvent::Application { change, call } => {
                 let at = call.address.map(|address| format!(" at {address}")).unwrap_or_default();
                 let error = call.error.as_deref().unwrap_or("it did not succeed");
