@@ -149,6 +149,13 @@ pub enum Event {
         incident: Option<String>,
         verdict: Box<Verdict>,
     },
+    /// A person asked for a plan that pins a peer to these addresses.
+    PinRequested {
+        peer: String,
+        addresses: BTreeSet<IpAddr>,
+        by: Actor,
+        why: String,
+    },
     /// A plan passed every guard that does not need a person.
     OverrideProposed {
         id: String,

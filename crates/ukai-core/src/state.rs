@@ -144,6 +144,7 @@ impl State {
         match &record.event {
             Event::PeerWatched { peer, host, level } => self.watch(peer, host, *level),
             Event::PeerForgotten { peer } => {
+                self.gatherings.retain(|_, gathering| &gathering.peer != peer);
                 self.peers.remove(peer);
             }
             Event::BaselineLearned { peer, history } | Event::HistoryImported { peer, history, .. } => {
@@ -181,7 +182,7 @@ impl State {
                 self.frozen = Some(Frozen { by: by.clone(), why: why.clone(), at });
             }
             Event::Thawed { .. } => self.frozen = None,
-            Event::Started { .. } | Event::Troubled { .. } => {}
+            Event::Started { .. } | Event::PinRequested { .. } | Event::Troubled { .. } => {}
             _ => {
                 self.apply_incident(at, &record.event);
                 self.apply_override(at, &record.event);
@@ -313,7 +314,7 @@ impl State {
             self.overrides.insert(id.clone(), planned(at, id, plan, hash, *level));
             return;
         }
-        if matches!(event, Event::ApplyStarted { .. } | Event::FollowStarted { .. } | Event::WithdrawStarted { .. }) {
+        if matches!(event, Event::ApplyStarted { .. } | Event::FollowStarted { .. }) {
             self.changes.retain(|change| at.duration_since(*change).as_secs() < 3600);
             self.changes.push(at);
         }
@@ -342,6 +343,7 @@ impl State {
                     over.phase = Phase::Applied;
                 }
                 over.applied_at.get_or_insert(at);
+                over.lease_from.get_or_insert(at);
             }
             Event::OverrideServed { .. } => {
                 over.trouble = None;
@@ -363,13 +365,15 @@ impl State {
             Event::LeaseExtended { expires_at, .. } => {
                 over.expires_at = Some(*expires_at);
                 over.warnings = 0;
+                over.lease_from = Some(at);
                 over.generation += 1;
                 over.phase = Phase::Applying;
             }
             Event::OverrideTroubled { reason, .. } => over.trouble = Some(reason.clone()),
-            Event::WithdrawStarted { reason, why, .. } => {
+            Event::WithdrawStarted { reason, why, by, .. } => {
                 over.phase = Phase::Withdrawing(*reason);
                 over.why = why.clone();
+                over.withdrawn_by = Some(by.clone());
             }
             Event::OverrideEnded { reason, .. } => over.end(at, Phase::Ended(*reason)),
             _ => {}
@@ -417,9 +421,14 @@ impl State {
 }
 
 impl Override {
+    /// Nobody but policy approved it.
+    pub fn is_by_policy(&self) -> bool {
+        self.approvals.iter().any(|actor| actor.uid.is_none())
+    }
+
     /// Policy approves alone; people are counted as the plan says.
     fn needed_approvals(&self) -> u8 {
-        if self.approvals.iter().any(|actor| actor.uid.is_none()) { 1 } else { self.plan.approvals }
+        if self.is_by_policy() { 1 } else { self.plan.approvals }
     }
 
     fn end(&mut self, at: Timestamp, phase: Phase) {
@@ -447,6 +456,7 @@ fn planned(at: Timestamp, id: &str, plan: &crate::plan::Plan, hash: &str, level:
         generation: 0,
         addresses: plan.addresses.clone(),
         applied_at: None,
+        lease_from: None,
         expires_at: None,
         served_at: None,
         confirmed_at: None,
@@ -454,6 +464,7 @@ fn planned(at: Timestamp, id: &str, plan: &crate::plan::Plan, hash: &str, level:
         warnings: 0,
         trouble: None,
         why: String::new(),
+        withdrawn_by: None,
     }
 }
 

@@ -12,6 +12,7 @@ pub const BURST_SPACING_MS: i64 = 200;
 /// A failure that is being confirmed.
 #[derive(Debug, Clone)]
 pub struct Burst {
+    pub started_at: Timestamp,
     pub failing_since: Timestamp,
     /// The failure that started it, then the confirmations as they come.
     pub seen: Vec<Observation>,
@@ -33,7 +34,7 @@ pub enum Judgement {
 impl Burst {
     pub fn started(now: Timestamp, first: Vec<Observation>) -> Burst {
         let failing_since = first.iter().map(|observation| observation.started_at).min().unwrap_or(now);
-        Burst { failing_since, seen: first, asked: 0, answered: 0, next_at: now }
+        Burst { started_at: now, failing_since, seen: first, asked: 0, answered: 0, next_at: now }
     }
 
     /// Takes one confirmation in: an observation for each endpoint.

@@ -23,7 +23,7 @@ pub enum OurAnswer {
 /// What the delegated authoritative servers say, over TCP and with AA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authority {
-    /// No server was found or none answered.
+    /// No server was found, or none answered anything over any transport.
     Silent,
     /// A majority answered alike, none contradicts, and all have the newest serial.
     Agreed(BTreeSet<IpAddr>),
@@ -52,15 +52,18 @@ pub fn addresses_of(evidence: &Evidence, source: Source) -> BTreeSet<IpAddr> {
     answers(evidence, source).flat_map(|(_, answer)| answer.addresses.iter().copied()).collect()
 }
 
+/// Address answers of a source. One that was truncated says nothing of what it left out.
 fn answers(evidence: &Evidence, source: Source) -> impl Iterator<Item = (&Asked, &Answer)> {
     evidence
         .asked
         .iter()
         .filter(move |asked| asked.source == source && asked.is_address_question())
         .filter_map(|asked| Some((asked, asked.answer()?)))
+        .filter(|(_, answer)| !answer.truncated)
 }
 
-/// Reads our resolver: the latest answer of each family counts, without the CD=1 retry.
+/// Reads our resolver: the latest answer of each family counts, without the CD=1 retry. With several, the first that
+/// answers counts, as it does for a stub resolver.
 pub fn ours(evidence: &Evidence) -> OurAnswer {
     let asked: Vec<&Asked> = evidence
         .asked
@@ -71,11 +74,17 @@ pub fn ours(evidence: &Evidence) -> OurAnswer {
     if asked.is_empty() {
         return OurAnswer::NotAsked;
     }
-    let mut latest: BTreeMap<(&str, &str), (&Asked, &Answer)> = BTreeMap::new();
-    for (question, answer) in asked.iter().filter_map(|asked| Some((*asked, asked.answer()?))) {
-        let key = (question.identity.as_str(), question.record_type.as_str());
-        if latest.get(&key).is_none_or(|(known, _)| known.at <= question.at) {
-            latest.insert(key, (question, answer));
+    let whole: Vec<(&Asked, &Answer)> = asked
+        .iter()
+        .filter_map(|asked| Some((*asked, asked.answer()?)))
+        .filter(|(_, answer)| !answer.truncated)
+        .collect();
+    let first = whole.first().map(|(asked, _)| asked.identity.as_str());
+    let mut latest: BTreeMap<&str, (&Asked, &Answer)> = BTreeMap::new();
+    for (question, answer) in whole.iter().filter(|(asked, _)| Some(asked.identity.as_str()) == first) {
+        let family = question.record_type.as_str();
+        if latest.get(family).is_none_or(|(known, _)| known.at <= question.at) {
+            latest.insert(family, (question, answer));
         }
     }
     let addresses: BTreeSet<IpAddr> =
@@ -104,15 +113,20 @@ pub fn negative_ttl(evidence: &Evidence) -> Option<u32> {
         .max()
 }
 
-/// Our resolver's address answers in time order, the family with the most of them.
+/// Our resolver's address answers in time order: of one resolver, transport and family, those with the most of them.
+/// Readings of different caches cannot be compared.
 pub fn ttl_readings(evidence: &Evidence) -> Vec<TtlReading> {
-    let mut by_family: BTreeMap<&str, Vec<TtlReading>> = BTreeMap::new();
+    let mut by_cache: BTreeMap<(&str, &str, &str), Vec<TtlReading>> = BTreeMap::new();
+    let first = answers(evidence, Source::OurResolver).next().map(|(asked, _)| asked.identity.as_str());
     for (asked, answer) in answers(evidence, Source::OurResolver) {
-        if let (false, Some(ttl)) = (answer.addresses.is_empty(), answer.ttl) {
-            by_family.entry(asked.record_type.as_str()).or_default().push(TtlReading { at: asked.at, ttl });
+        if let (false, Some(ttl)) = (answer.addresses.is_empty(), answer.ttl)
+            && Some(asked.identity.as_str()) == first
+        {
+            let cache = (asked.identity.as_str(), asked.transport.as_str(), asked.record_type.as_str());
+            by_cache.entry(cache).or_default().push(TtlReading { at: asked.at, ttl });
         }
     }
-    let mut readings = by_family.into_values().max_by_key(|readings| readings.len()).unwrap_or_default();
+    let mut readings = by_cache.into_values().max_by_key(|readings| readings.len()).unwrap_or_default();
     readings.sort_by_key(|reading| reading.at);
     readings
 }
@@ -124,16 +138,29 @@ pub fn our_extended_errors(evidence: &Evidence) -> BTreeSet<u16> {
         .collect()
 }
 
+/// The way past our override leads back to it: the answer carries our own mark (RFC 8914, 4.5).
+pub fn sees_our_own_override(evidence: &Evidence) -> bool {
+    answers(evidence, Source::OurResolver)
+        .flat_map(|(_, answer)| &answer.extended_errors)
+        .any(|error| error.code == FORGED_ANSWER && error.text.starts_with("ukai override"))
+}
+
 /// With validation switched off, our resolver does answer.
 pub fn answers_unvalidated(evidence: &Evidence) -> bool {
     answers(evidence, Source::OurResolver)
         .any(|(asked, answer)| asked.checking_disabled && !answer.addresses.is_empty())
 }
 
+/// Extended error of an overridden answer.
+const FORGED_ANSWER: u16 = 4;
+/// A and AAAA.
+const FAMILIES: usize = 2;
+
 /// What one authoritative server said over TCP with AA.
 #[derive(Debug, Default)]
 struct ServerView {
-    answered: bool,
+    /// Families that it answered for: it takes both to say what the name leads to.
+    families: BTreeSet<String>,
     nxdomain: bool,
     addresses: BTreeSet<IpAddr>,
     /// Its addresses do not give the same set each time.
@@ -155,9 +182,11 @@ pub fn authority(evidence: &Evidence) -> Authority {
             .collect(),
     };
     let views: BTreeMap<&str, ServerView> = delegated.iter().map(|server| (*server, view(evidence, server))).collect();
-    let answered: Vec<(&&str, &ServerView)> = views.iter().filter(|(_, view)| view.answered).collect();
+    let answered: Vec<(&&str, &ServerView)> =
+        views.iter().filter(|(_, view)| view.families.len() == FAMILIES).collect();
     if answered.is_empty() {
-        return Authority::Silent;
+        let heard = evidence.asked.iter().any(|asked| asked.source == Source::Authority && asked.answer().is_some());
+        return if heard { Authority::TooFew { answered: 0, delegated: delegated.len() } } else { Authority::Silent };
     }
     let newest = answered.iter().filter_map(|(_, view)| view.serial).max();
     let alike = answered
@@ -198,7 +227,7 @@ fn view(evidence: &Evidence, server: &str) -> ServerView {
             view.serial = answer.soa.as_ref().map(|soa| soa.serial).or(view.serial);
         }
         if asked.is_address_question() {
-            view.answered = true;
+            view.families.insert(asked.record_type.clone());
             view.nxdomain |= answer.rcode == Rcode::Nxdomain;
             let set: BTreeSet<IpAddr> = answer.addresses.iter().copied().collect();
             view.addresses.extend(set.iter().copied());
@@ -213,7 +242,8 @@ fn view(evidence: &Evidence, server: &str) -> ServerView {
 pub fn independents(evidence: &Evidence) -> Option<BTreeSet<IpAddr>> {
     let mut sets: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
     for (asked, answer) in answers(evidence, Source::Independent) {
-        if answer.rcode == Rcode::Noerror {
+        // Somebody who says that there is no such name contradicts those who give an address.
+        if matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain) {
             sets.entry(asked.identity.as_str()).or_default().extend(&answer.addresses);
         }
     }

@@ -11,6 +11,8 @@ use super::evidence::Source;
 
 /// Distinct identities kept per peer; a peer that shows more keys than this rotates them daily for a month.
 pub const IDENTITIES_MAX: usize = 32;
+/// Addresses kept per identity: a fleet larger than this is steered, and only its networks matter.
+pub const ADDRESSES_MAX: usize = 256;
 /// Distinct answer sets kept per peer; the oldest leave first.
 pub const ANSWERS_MAX: usize = 128;
 
@@ -22,6 +24,9 @@ pub struct History {
     pub identities: Vec<ProvenIdentity>,
     pub answers: Vec<SeenAnswer>,
     pub delegation: Option<SeenDelegation>,
+    /// Another delegation that has been seen in peace since then.
+    #[serde(default)]
+    pub next_delegation: Option<(SeenDelegation, Timestamp)>,
     /// Controls that passed at least once. One that never passed does not exist.
     pub controls: BTreeSet<String>,
     /// Issuers that the controls showed in peace, as `control issuer`.
@@ -66,7 +71,7 @@ pub fn network(address: IpAddr) -> IpNet {
 
 impl History {
     pub fn is_empty(&self) -> bool {
-        self.identities.is_empty() && self.answers.is_empty()
+        self.since.is_none() && self.identities.is_empty()
     }
 
     pub fn knows_address(&self, address: IpAddr) -> bool {
@@ -83,6 +88,9 @@ impl History {
         let known =
             self.identities.iter_mut().find(|identity| identity.key_sha256 == key_sha256 && identity.issuer == issuer);
         if let Some(identity) = known {
+            if identity.addresses.len() >= ADDRESSES_MAX {
+                identity.addresses.pop_first();
+            }
             identity.addresses.insert(address);
             return;
         }

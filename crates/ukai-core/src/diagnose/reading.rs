@@ -164,6 +164,31 @@ impl<'a> Reading<'a> {
             .collect()
     }
 
+    /// An address is seen to fail: every probe of it failed. One that nobody probed, or that proved itself, is not.
+    pub fn is_failing(&self, address: IpAddr) -> bool {
+        if self.proved.contains(&address) {
+            return false;
+        }
+        match self.current.get(&address) {
+            Some(results) => !results.is_empty() && results.iter().all(Option::is_some),
+            None => self.candidate(address).is_some_and(|candidate| candidate.first_failure().is_some()),
+        }
+    }
+
+    /// Addresses that work now for at least one endpoint.
+    pub fn working(&self) -> BTreeSet<IpAddr> {
+        let works = |results: &Vec<Option<Failure>>| results.iter().any(Option::is_none);
+        self.current.iter().filter(|(_, results)| works(results)).map(|(address, _)| *address).collect()
+    }
+
+    /// Both sets of name servers were read in this gathering.
+    pub fn delegation_read(&self) -> bool {
+        let read = |delegation: &super::evidence::Delegation| {
+            !delegation.parent_ns.is_empty() && !delegation.child_ns.is_empty()
+        };
+        self.evidence().delegation.as_ref().is_some_and(read)
+    }
+
     /// What became of one address, whoever named it.
     pub fn candidate(&self, address: IpAddr) -> Option<&'a Candidate> {
         self.evidence().candidates.iter().find(|candidate| candidate.address == address)
@@ -195,7 +220,10 @@ impl<'a> Reading<'a> {
     /// Addresses whose page is that of a registrar.
     pub fn parked(&self) -> BTreeSet<IpAddr> {
         let is_parked = |failure: &Failure| failure.class == ErrorClass::Parked;
-        let proofs = self.evidence().candidates.iter().filter_map(|candidate| {
+        let led_to = self.evidence().candidates.iter().filter(|candidate| {
+            self.our_set.contains(&candidate.address) || self.authority_set.contains(&candidate.address)
+        });
+        let proofs = led_to.filter_map(|candidate| {
             candidate.first_failure().filter(|failure| is_parked(failure))?;
             Some(candidate.address)
         });

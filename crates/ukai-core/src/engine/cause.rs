@@ -17,7 +17,7 @@ use crate::diagnose::reading::{Case, Continuity, Reading, list};
 use crate::diagnose::verdict::{Action, Code, Verdict};
 use crate::effect::Effect;
 use crate::event::{Event, NotificationKind};
-use crate::overrides::Phase;
+use crate::overrides::{EndReason, Phase};
 use crate::peer::{Level, Mode, Peer};
 use crate::plan::guard::{Findings, Proposal, Standing, examine, is_automatic};
 use crate::plan::{Plan, Refusal, Selection, draw_up, is_overridable, select};
@@ -28,6 +28,8 @@ const GATHER_AGAIN_S: [i64; 5] = [10, 30, 60, 120, 300];
 const CALLS_WITH_EVIDENCE: usize = 10;
 /// How long a new identity must be what everybody leads to before it counts as the peer's.
 const NEW_IDENTITY_AFTER: SignedDuration = SignedDuration::from_hours(24);
+/// Before evidence that was of another configuration is asked for again.
+const STALE_EVIDENCE_AGAIN_S: i64 = 2;
 /// A set seen again is written to the history at most this often.
 const LEARNED_AGAIN: SignedDuration = SignedDuration::from_hours(1);
 
@@ -64,6 +66,9 @@ impl Engine {
         let Some(live) = self.live.peers.get_mut(peer) else { return };
         if live.look.as_ref().is_some_and(|look| turn.now >= look.waiting.lost_at) {
             live.look = None;
+            if stands {
+                live.standing_due = Some(turn.now);
+            }
         }
         let lost = live.diagnose_lost_at.is_some_and(|at| turn.now >= at);
         let due = live.diagnose_due.is_some_and(|at| turn.now >= at);
@@ -200,6 +205,14 @@ impl Engine {
     pub(super) fn gathered(&mut self, turn: &mut Turn, id: &str, evidence: Evidence) {
         let pending = self.state.gatherings.get(id).cloned();
         if let Some(pending) = pending {
+            if !self.is_of_today(&pending.peer, &evidence) {
+                // It was asked for before the configuration changed: it is asked for again.
+                let soon = turn.after(STALE_EVIDENCE_AGAIN_S);
+                if let Some(live) = self.live.peers.get_mut(&pending.peer) {
+                    live.diagnose_lost_at = Some(soon);
+                }
+                return;
+            }
             if let Some(live) = self.live.peers.get_mut(&pending.peer) {
                 live.diagnose_lost_at = None;
             }
@@ -226,10 +239,21 @@ impl Engine {
             live.look.take_if(|look| look.waiting.id == id).map(|look| (peer.clone(), look.purpose))
         });
         let Some((peer, purpose)) = found else { return };
+        if !self.is_of_today(&peer, &evidence) {
+            return;
+        }
         match purpose {
             Purpose::Standing => self.standing_evidence(turn, &peer, id, &evidence),
             _ => self.in_peace(turn, &peer, id, &evidence),
         }
+    }
+
+    /// The evidence is of the name and the endpoints that are configured now.
+    fn is_of_today(&self, peer: &str, evidence: &Evidence) -> bool {
+        self.settings
+            .peers
+            .get(peer)
+            .is_some_and(|settings| settings.host == evidence.host && settings.endpoints == evidence.endpoints)
     }
 
     pub(super) fn recent_calls(&self, peer: &str) -> Vec<ApplicationCall> {
@@ -252,8 +276,16 @@ impl Engine {
         self.conclude(turn, peer, gathering, &incident, &verdict);
         let reading = Reading::of(&case);
         self.consider(turn, &brief, &reading, &verdict, &incident);
-        if let Some(live) = self.live.peers.get_mut(peer) {
-            live.pin = None;
+        self.settle_pin(turn, peer, evidence);
+    }
+
+    /// A pin that was asked for is judged once its addresses were proved, not on evidence from before.
+    fn settle_pin(&mut self, turn: &Turn, peer: &str, evidence: &Evidence) {
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        let looked_at = |address: &IpAddr| evidence.candidates.iter().any(|known| known.address == *address);
+        match &live.pin {
+            Some(pin) if !pin.iter().all(looked_at) => live.diagnose_due = Some(turn.now),
+            _ => live.pin = None,
         }
     }
 
@@ -314,8 +346,8 @@ impl Engine {
         let selection = select(reading);
         let proposal = Proposal { reading, verdict, selection: &selection, standing: brief.standing };
         let findings = examine(&proposal);
-        let wanted = matches!(verdict.action, Action::Override | Action::Escalate)
-            && (is_overridable(verdict.code) || asked_for);
+        let called_for = matches!(verdict.action, Action::Override | Action::Escalate) && is_overridable(verdict.code);
+        let wanted = called_for || asked_for;
         if !wanted || !findings.refusals.is_empty() {
             self.refuse(turn, peer, incident, verdict, findings.refusals);
             return;
@@ -353,13 +385,24 @@ impl Engine {
         let level = self.settings.peers.get(&plan.peer).map_or(Level::Observe, |peer| peer.level);
         let said_before = self.state.overrides.values().any(|over| {
             over.incident == incident
-                && matches!(over.phase, Phase::Rejected | Phase::Withheld)
+                && is_said(over.phase, level)
                 && over.plan.addresses == plan.addresses
                 && over.plan.mode == plan.mode
         });
         if said_before {
             return;
         }
+        // What a person or the world undid once in this incident, policy alone does not do again.
+        let undone = self.state.overrides.values().any(|over| {
+            over.incident == incident
+                && matches!(
+                    over.phase,
+                    Phase::Rejected
+                        | Phase::Ended(EndReason::RevertedByPerson | EndReason::Withdrawn | EndReason::Expired)
+                )
+        });
+        let automatic = automatic && !undone;
+        let asked_before = self.state.overrides.values().any(|over| over.incident == incident);
         let id = format!("ovr-{}", self.state.numbers.r#override + 1);
         let hash = plan.hash();
         let peer = plan.peer.clone();
@@ -380,7 +423,7 @@ impl Engine {
                 kind: NotificationKind::Proposed,
                 peer: peer.clone(),
                 incident: Some(incident.to_owned()),
-                page: level >= Level::Approve && !automatic,
+                page: level >= Level::Approve && !automatic && !asked_before,
                 subject: format!("{peer}: override {id} proposed"),
                 text,
             },
@@ -446,6 +489,15 @@ impl Engine {
     }
 }
 
+/// A decision of a person's stands for the whole incident; what was only shown is shown again once more is allowed.
+fn is_said(phase: Phase, level: Level) -> bool {
+    match phase {
+        Phase::Rejected | Phase::Ended(EndReason::RevertedByPerson) => true,
+        Phase::Withheld => level < Level::Approve,
+        _ => false,
+    }
+}
+
 fn proposal_text(id: &str, hash: &str, plan: &Plan, level: Level, automatic: bool) -> String {
     let what = format!(
         "{} would answer {} for up to {} s (plan {}).",
@@ -488,7 +540,8 @@ fn learn(reading: &Reading) -> Option<History> {
     learn_answers(reading, &mut history);
     for address in &reading.proved {
         let Some(identity) = reading.identity(*address) else { continue };
-        let led_to = reading.our_set.contains(address) || reading.authority_set.contains(address);
+        let agreed = matches!(&reading.authority, Authority::Agreed(set) if set.contains(address));
+        let led_to = reading.our_set.contains(address) || agreed;
         if led_to && is_vouched(reading, &history, *address) {
             history.learn_identity(&identity.key_sha256, &identity.issuer, *address);
             learn_unauthenticated(reading, &mut history, *address);
@@ -530,12 +583,22 @@ fn learn_unauthenticated(reading: &Reading, history: &mut History, address: IpAd
 
 fn learn_delegation(reading: &Reading, history: &mut History) {
     let Some(now) = &reading.evidence().delegation else { return };
-    if history.delegation.is_none() && !now.parent_ns.is_empty() {
-        history.delegation = Some(SeenDelegation {
-            zone: now.zone.clone(),
-            parent_ns: now.parent_ns.clone(),
-            child_ns: now.child_ns.clone(),
-        });
+    if now.parent_ns.is_empty() || now.child_ns.is_empty() {
+        return;
+    }
+    let seen =
+        SeenDelegation { zone: now.zone.clone(), parent_ns: now.parent_ns.clone(), child_ns: now.child_ns.clone() };
+    let at = reading.evidence().started_at;
+    match (&history.delegation, &history.next_delegation) {
+        (None, _) => history.delegation = Some(seen),
+        (Some(known), _) if *known == seen => history.next_delegation = None,
+        (_, Some((next, since))) if *next == seen => {
+            if at.duration_since(*since) >= NEW_IDENTITY_AFTER {
+                history.delegation = Some(seen);
+                history.next_delegation = None;
+            }
+        }
+        _ => history.next_delegation = Some((seen, at)),
     }
 }
 
@@ -557,6 +620,7 @@ fn learn_answers(reading: &Reading, history: &mut History) {
 fn is_news(before: &History, after: &History) -> bool {
     if before.identities != after.identities
         || before.delegation != after.delegation
+        || before.next_delegation != after.next_delegation
         || before.controls != after.controls
         || before.control_issuers != after.control_issuers
         || before.since != after.since
@@ -593,11 +657,14 @@ pub(super) fn fresh_set(plan: &Plan, reading: &Reading) -> Result<(Selection, BT
             sources: plan.sources.clone(),
             origin: crate::plan::Origin::Operator,
         };
+        if reading.case.peer.verified_tls {
+            crate::plan::within_anchors(plan, reading, &plan.addresses)?;
+        }
         return Ok((selection, plan.addresses.clone()));
     }
     let selection = select(reading);
     let set = selection.addresses.clone();
-    if set != plan.addresses {
+    if reading.case.peer.verified_tls {
         crate::plan::within_anchors(plan, reading, &set)?;
     }
     Ok((selection, set))

@@ -17,7 +17,9 @@ use crate::event::{Actor, Event, NotificationKind};
 use crate::input::{ServedNow, Verification};
 use crate::observe::Observation;
 use crate::overrides::{EndReason, Override, Phase};
-use crate::plan::guard::{Proposal, examine};
+use crate::peer::Level;
+use crate::plan::Plan;
+use crate::plan::guard::{Proposal, examine, is_automatic};
 
 /// How long an approval, and so a proposal, is good for.
 pub const APPROVAL_VALID: SignedDuration = SignedDuration::from_mins(10);
@@ -25,13 +27,18 @@ pub const APPROVAL_VALID: SignedDuration = SignedDuration::from_mins(10);
 pub const SERVE_DEADLINE: SignedDuration = SignedDuration::from_secs(30);
 /// Between two verifications.
 const VERIFY_AGAIN_S: i64 = 1;
-/// Before a withdrawal that failed is tried again.
+/// Before a withdrawal that failed is tried again; the pause doubles up to the longest.
 const WITHDRAW_AGAIN_S: i64 = 5;
+const WITHDRAW_AGAIN_MAX_S: i64 = 60;
+/// Before a change of what is served already is tried again.
+const APPLY_AGAIN_S: i64 = 5;
+/// A restart grants a verification that was under way at least this.
+const VERIFY_AFTER_RESTART: SignedDuration = SignedDuration::from_secs(10);
 
 /// When an override next wants something of time alone.
 pub(super) fn next_due(over: &Override) -> Option<Timestamp> {
     if over.phase.is_pending() {
-        return Some(later(over.proposed_at, APPROVAL_VALID));
+        return Some(decided_by(over));
     }
     if !over.phase.stands() {
         return None;
@@ -39,9 +46,14 @@ pub(super) fn next_due(over: &Override) -> Option<Timestamp> {
     [warning_due(over), over.expires_at].into_iter().flatten().min()
 }
 
+/// A proposal is good for ten minutes, and so is its approval.
+fn decided_by(over: &Override) -> Timestamp {
+    later(over.approved_at.unwrap_or(over.proposed_at), APPROVAL_VALID)
+}
+
 /// Half of the lease, then four fifths.
 fn warning_due(over: &Override) -> Option<Timestamp> {
-    let (from, to) = (over.applied_at?, over.expires_at?);
+    let (from, to) = (over.lease_from?, over.expires_at?);
     let lease = to.duration_since(from);
     let share = match over.warnings {
         0 => lease / 2,
@@ -66,13 +78,16 @@ impl Engine {
             self.live.retries.iter().filter(|(_, at)| turn.now >= **at).map(|(id, _)| id.clone()).collect();
         for id in retries {
             self.live.retries.remove(&id);
-            self.ask_to_withdraw(turn, &id);
+            match self.state.overrides.get(&id).map(|over| over.phase) {
+                Some(Phase::Applying) => self.ask_to_apply(turn, &id),
+                _ => self.ask_to_withdraw(turn, &id),
+            }
         }
     }
 
     fn advance_override(&mut self, turn: &mut Turn, id: &str) {
         let Some(over) = self.state.overrides.get(id) else { return };
-        if over.phase.is_pending() && turn.now >= later(over.proposed_at, APPROVAL_VALID) {
+        if over.phase.is_pending() && turn.now >= decided_by(over) {
             let reason = match over.phase {
                 Phase::Approved => "the evidence to apply it did not come in time",
                 _ => "nobody decided within ten minutes",
@@ -136,8 +151,11 @@ impl Engine {
             .state
             .live_override(peer)
             .filter(|over| over.phase == Phase::Approved)
-            .map(|over| (over.id.clone(), over.plan.clone()));
-        let Some((id, plan)) = approved else { return };
+            .map(|over| (over.id.clone(), over.plan.clone(), over.is_by_policy()));
+        let Some((id, plan, by_policy)) = approved else { return };
+        if let Err(reason) = self.may_change(&plan) {
+            return self.void(turn, &id, &reason, true);
+        }
         let Some(brief) = self.brief(peer) else { return };
         let case = brief.case(evidence);
         let reading = Reading::of(&case);
@@ -145,7 +163,11 @@ impl Engine {
         let judged = fresh_set(&plan, &reading).and_then(|(selection, set)| {
             let proposal =
                 Proposal { reading: &reading, verdict: &verdict, selection: &selection, standing: brief.standing };
-            nothing_new(&plan, &examine(&proposal)).map(|()| set)
+            let findings = examine(&proposal);
+            if by_policy && !is_automatic(&proposal, &findings) {
+                return Err(format!("policy approved what was proven; it is {} now", verdict.sure.name()));
+            }
+            nothing_new(&plan, &findings).map(|()| set)
         });
         let addresses = match judged {
             Ok(set) if !set.is_empty() => set,
@@ -183,11 +205,16 @@ impl Engine {
         if over.phase != Phase::Applying || over.generation != generation {
             return;
         }
-        let peer = over.peer.clone();
+        let (peer, served_before) = (over.peer.clone(), over.served_at.is_some());
         match result {
             Ok(()) => {
                 self.record(turn, Event::Applied { id: id.to_owned(), generation });
                 self.begin_verification(turn, &peer, id);
+            }
+            Err(detail) if served_before => {
+                // What is served is the set from before, which proved itself: it stays, and the change is tried again.
+                self.record(turn, Event::ApplyFailed { id: id.to_owned(), generation, detail });
+                self.live.retries.insert(id.to_owned(), turn.after(APPLY_AGAIN_S));
             }
             Err(detail) => {
                 self.record(turn, Event::ApplyFailed { id: id.to_owned(), generation, detail: detail.clone() });
@@ -198,19 +225,27 @@ impl Engine {
     }
 
     pub(super) fn begin_verification(&mut self, turn: &mut Turn, peer: &str, id: &str) {
+        let first_applied = self
+            .state
+            .overrides
+            .get(id)
+            .filter(|over| over.served_at.is_none())
+            .and_then(|over| over.applied_at)
+            .unwrap_or(turn.now);
+        // Counted from the change itself, so that restarts do not put the rollback off for ever.
+        let deadline = later(first_applied, SERVE_DEADLINE).max(later(turn.now, VERIFY_AFTER_RESTART));
         if let Some(live) = self.live.peers.get_mut(peer) {
-            live.verifying = Some(Verifying {
-                id: id.to_owned(),
-                deadline: later(turn.now, SERVE_DEADLINE),
-                next_at: turn.now,
-                in_flight: false,
-            });
+            live.verifying = Some(Verifying { id: id.to_owned(), deadline, next_at: turn.now, in_flight: false });
         }
     }
 
     /// Asks again until it is served and proven, or the time for it is over.
     pub(super) fn advance_verification(&mut self, turn: &mut Turn, peer: &str) {
         let Some(verifying) = self.live.peers.get(peer).and_then(|live| live.verifying.clone()) else {
+            let applied = self.state.live_override(peer).filter(|over| over.phase == Phase::Applied);
+            if let Some(id) = applied.map(|over| over.id.clone()) {
+                self.begin_verification(turn, peer, &id);
+            }
             return;
         };
         let over = self.state.overrides.get(&verifying.id).filter(|over| over.phase == Phase::Applied);
@@ -218,10 +253,16 @@ impl Engine {
             self.end_verification(peer);
             return;
         };
+        let served_before = over.served_at.is_some();
         if turn.now >= verifying.deadline {
             self.end_verification(peer);
-            let why = format!("it was not served and proven within {} s", SERVE_DEADLINE.as_secs());
-            self.withdraw(turn, &verifying.id, EndReason::RolledBack, policy(), why);
+            let seconds = SERVE_DEADLINE.as_secs();
+            if served_before {
+                self.hold_unverified(turn, &verifying.id);
+            } else {
+                let why = format!("it was not served and proven within {seconds} s");
+                self.withdraw(turn, &verifying.id, EndReason::RolledBack, policy(), why);
+            }
             return;
         }
         if verifying.in_flight || turn.now < verifying.next_at {
@@ -235,6 +276,18 @@ impl Engine {
         });
         if let Some(verifying) = self.live.peers.get_mut(peer).and_then(|live| live.verifying.as_mut()) {
             verifying.in_flight = true;
+        }
+    }
+
+    /// A change of a served override that did not prove itself in time: silence or errors are held and told, and
+    /// what stands is judged like any standing override.
+    fn hold_unverified(&mut self, turn: &mut Turn, id: &str) {
+        let Some(over) = self.state.overrides.get(id).cloned() else { return };
+        let proof = "served, but not proven within the time for it".to_owned();
+        self.record(turn, Event::OverrideServed { id: id.to_owned(), generation: over.generation, proof });
+        self.trouble(turn, &over, "the change that was made last did not prove itself in time".to_owned());
+        if let Some(live) = self.live.peers.get_mut(&over.peer) {
+            live.standing_due = Some(turn.now);
         }
     }
 
@@ -309,9 +362,28 @@ impl Engine {
         );
     }
 
+    /// What the configuration of now allows for a plan of earlier.
+    pub(super) fn may_change(&self, plan: &Plan) -> Result<(), String> {
+        let Some(peer) = self.settings.peers.get(&plan.peer) else {
+            return Err(format!("{} is no longer configured", plan.peer));
+        };
+        if peer.level < Level::Approve {
+            return Err(format!("the level of {} is {} now", plan.peer, peer.level.name()));
+        }
+        if peer.host != plan.host {
+            return Err(format!("{} is {} now, and the plan is for {}", plan.peer, peer.host, plan.host));
+        }
+        if peer.approvals > plan.approvals {
+            return Err(format!("{} asks for {} approvals now", plan.peer, peer.approvals));
+        }
+        Ok(())
+    }
+
     pub(super) fn void(&mut self, turn: &mut Turn, id: &str, reason: &str, tell: bool) {
         let Some(over) = self.state.overrides.get(id) else { return };
         let (peer, incident) = (over.peer.clone(), over.incident.clone());
+        let voided_before =
+            self.state.overrides.values().any(|over| over.incident == incident && over.phase == Phase::Voided);
         self.record(turn, Event::OverrideVoided { id: id.to_owned(), reason: reason.to_owned() });
         if tell {
             self.tell(
@@ -320,7 +392,7 @@ impl Engine {
                     kind: NotificationKind::Trouble,
                     peer: peer.clone(),
                     incident: Some(incident),
-                    page: true,
+                    page: !voided_before,
                     subject: format!("{peer}: {id} was not applied"),
                     text: format!("{reason}. Nothing was changed."),
                 },
@@ -342,7 +414,13 @@ impl Engine {
         if !stands {
             return;
         }
+        let peer = self.state.overrides.get(id).map(|over| over.peer.clone());
+        if let Some(live) = peer.and_then(|peer| self.live.peers.get_mut(&peer)) {
+            live.standing_due = None;
+            live.verifying = None;
+        }
         self.record(turn, Event::WithdrawStarted { id: id.to_owned(), reason, by, why });
+        self.live.withdrawals.remove(id);
         self.ask_to_withdraw(turn, id);
     }
 
@@ -361,17 +439,37 @@ impl Engine {
         }
         match result {
             Ok(()) => self.end(turn, id, reason),
-            Err(detail) => {
-                self.record(turn, Event::WithdrawFailed { id: id.to_owned(), detail });
-                self.live.retries.insert(id.to_owned(), turn.after(WITHDRAW_AGAIN_S));
-            }
+            Err(detail) => self.withdraw_failed(turn, id, detail),
+        }
+    }
+
+    /// Tried again, ever more slowly; recorded and paged once. The server itself ends what is past its lease.
+    fn withdraw_failed(&mut self, turn: &mut Turn, id: &str, detail: String) {
+        let Some(over) = self.state.overrides.get(id).cloned() else { return };
+        let gone_at = over.expires_at.map(|at| later(at, SignedDuration::from_secs(i64::from(over.plan.ttl_s))));
+        if gone_at.is_some_and(|at| turn.now >= at) {
+            return self.end(turn, id, EndReason::Expired);
+        }
+        let tries = self.live.withdrawals.entry(id.to_owned()).or_insert(0);
+        *tries += 1;
+        let tries = *tries;
+        let pause = (WITHDRAW_AGAIN_S << (tries - 1).min(4)).min(WITHDRAW_AGAIN_MAX_S);
+        self.live.retries.insert(id.to_owned(), turn.after(pause));
+        if tries == 1 {
+            self.record(turn, Event::WithdrawFailed { id: id.to_owned(), detail });
+            self.trouble(turn, &over, "it cannot be withdrawn yet; it is tried again until it is gone".to_owned());
         }
     }
 
     fn end(&mut self, turn: &mut Turn, id: &str, reason: EndReason) {
         let Some(over) = self.state.overrides.get(id) else { return };
-        let (peer, incident, why) = (over.peer.clone(), over.incident.clone(), over.why.clone());
+        let (peer, incident, mut text) = (over.peer.clone(), over.incident.clone(), over.why.clone());
+        if let Some(by) = over.withdrawn_by.as_ref().filter(|by| by.uid.is_some()) {
+            let why = if text.is_empty() { String::new() } else { format!(": {text}") };
+            text = format!("{} took it back ({}){why}", by.name, by.via);
+        }
         self.live.retries.remove(id);
+        self.live.withdrawals.remove(id);
         self.record(turn, Event::OverrideEnded { id: id.to_owned(), reason });
         if let Some(live) = self.live.peers.get_mut(&peer) {
             live.healthy = 0;
@@ -388,7 +486,7 @@ impl Engine {
                 incident: Some(incident),
                 page,
                 subject: format!("{peer}: override {id} ended ({})", reason.name()),
-                text: why,
+                text,
             },
         );
     }
@@ -397,7 +495,7 @@ impl Engine {
     pub(super) fn provider_listed(&mut self, turn: &mut Turn, serving: &[ServedNow]) {
         for served in serving {
             match self.state.overrides.get(&served.id).map(|over| over.phase) {
-                Some(phase) if phase.may_stand() => {}
+                Some(phase) if phase.may_stand() => self.note_drift(turn, served),
                 Some(_) => turn.effect(Effect::Withdraw {
                     id: served.id.clone(),
                     generation: served.generation,
@@ -435,9 +533,32 @@ impl Engine {
         }
     }
 
+    /// The same override, but not what was asked for: told once, not fought.
+    fn note_drift(&mut self, turn: &mut Turn, served: &ServedNow) {
+        let Some(over) = self.state.overrides.get(&served.id) else { return };
+        let settled = matches!(over.phase, Phase::Served | Phase::Confirmed);
+        let same = over.generation == served.generation && over.addresses == served.addresses;
+        if settled && !same && self.live.unknown.insert(format!("{} drifted", served.id)) {
+            let what = format!(
+                "the DNS server serves {} for {} (generation {}), and the log says {} (generation {})",
+                list(&served.addresses),
+                served.host,
+                served.generation,
+                list(&over.addresses),
+                over.generation
+            );
+            self.record(turn, Event::Troubled { what });
+        }
+    }
+
     /// The provider ended it by itself, or a person did so with the daemon dead.
     pub(super) fn provider_ended(&mut self, turn: &mut Turn, id: &str, why: &str, offline_by: Option<Actor>) {
         let Some(over) = self.state.overrides.get(id) else { return };
+        if let (true, Some(by)) = (over.phase.is_pending(), &offline_by) {
+            let (by, why) = (by.clone(), why.to_owned());
+            self.record(turn, Event::OverrideRejected { id: id.to_owned(), by, why });
+            return;
+        }
         if !over.phase.may_stand() {
             return;
         }

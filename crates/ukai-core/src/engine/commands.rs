@@ -13,7 +13,6 @@ use crate::effect::{Effect, Reply};
 use crate::event::{Actor, Event};
 use crate::input::Command;
 use crate::overrides::{EndReason, Phase};
-use crate::peer::Level;
 use crate::plan::LEASE_MAX_S;
 
 /// The shortest part of a plan's hash that names it.
@@ -29,7 +28,7 @@ impl Engine {
             Command::Revert { id, why } => self.revert(turn, &id, by, short(why)),
             Command::RevertAll { why } => self.revert_all(turn, by, short(why)),
             Command::Extend { id, lease_s, why } => self.extend(turn, &id, lease_s, by, short(why)),
-            Command::Pin { peer, addresses, .. } => self.pin(turn, &peer, addresses),
+            Command::Pin { peer, addresses, why } => self.pin(turn, &peer, addresses, by, short(why)),
             Command::Freeze { why } => self.freeze(turn, by, short(why)),
             Command::Thaw { why } => self.thaw(turn, by, short(why)),
             Command::ImportHistory { peer, history } => self.import(turn, &peer, *history, by),
@@ -70,6 +69,7 @@ impl Engine {
             return Err(format!("{} approved {id} already; another person must", by.name));
         }
         let needed = over.plan.approvals;
+        self.may_change(&over.plan.clone())?;
         self.record(turn, Event::OverrideApproved { id: id.to_owned(), hash: hash.to_owned(), by, why });
         let have = self.state.overrides.get(id).map_or(0, |over| over.approvals.len());
         if have < usize::from(needed) {
@@ -123,9 +123,7 @@ impl Engine {
         if !matches!(over.phase, Phase::Served | Phase::Confirmed) {
             return Err(format!("{id} is {}; only a served override is extended", over.phase.name()));
         }
-        if over.level < Level::Approve {
-            return Err(format!("the level of {} does not allow changes", over.peer));
-        }
+        self.may_change(&over.plan)?;
         if by.uid.is_none() {
             return Err("extending is an approval, and needs a person".to_owned());
         }
@@ -144,7 +142,14 @@ impl Engine {
         Ok(format!("{id} now ends at {expires_at}"))
     }
 
-    fn pin(&mut self, turn: &mut Turn, peer: &str, addresses: BTreeSet<IpAddr>) -> Result<String, String> {
+    fn pin(
+        &mut self,
+        turn: &mut Turn,
+        peer: &str,
+        addresses: BTreeSet<IpAddr>,
+        by: Actor,
+        why: String,
+    ) -> Result<String, String> {
         if addresses.is_empty() {
             return Err("give at least one address to pin".to_owned());
         }
@@ -157,7 +162,8 @@ impl Engine {
             return Err(format!("{peer} has an override already; decide on that one first"));
         }
         let live = self.live.peers.get_mut(peer).ok_or_else(|| format!("{peer} is not a configured peer"))?;
-        live.pin = Some(addresses);
+        live.pin = Some(addresses.clone());
+        self.record(turn, Event::PinRequested { peer: peer.to_owned(), addresses, by, why });
         self.request_gathering(turn, peer, Some(incident), Purpose::Diagnose);
         Ok("the addresses are being proved; a plan to pin them follows, if every guard agrees".to_owned())
     }

@@ -114,7 +114,9 @@ impl Engine {
         self.void_needless(turn, peer);
         let application = self.alarm_state(peer, &application_alarm(peer));
         let burst = self.alarm_state(peer, &burst_alarm(peer));
-        if burst == AlarmState::Alarm || application == AlarmState::Alarm || self.state.live_override(peer).is_some() {
+        let slow = self.alarm_state(peer, &format!("{peer}/success"));
+        let alarms = [burst, application, slow];
+        if alarms.contains(&AlarmState::Alarm) || self.state.live_override(peer).is_some() {
             return;
         }
         let reason = format!("{peer} was whole {healthy} times in a row, with no override left");

@@ -28,8 +28,10 @@ pub struct Live {
     pub peers: BTreeMap<String, LivePeer>,
     pub probes: u64,
     pub gatherings: u64,
-    /// When a withdrawal that failed is tried again, by override.
+    /// When a withdrawal, or a change of what is served, that failed is tried again, by override.
     pub retries: BTreeMap<String, Timestamp>,
+    /// How often a withdrawal has failed, by override.
+    pub withdrawals: BTreeMap<String, u32>,
     /// Overrides that the provider lacked at the last listing.
     pub absent: BTreeSet<String>,
     /// Overrides of the provider that nobody here knows, told once.
@@ -44,6 +46,7 @@ impl Default for Live {
             probes: 0,
             gatherings: 0,
             retries: BTreeMap::new(),
+            withdrawals: BTreeMap::new(),
             absent: BTreeSet::new(),
             unknown: BTreeSet::new(),
             last_now: Timestamp::MIN,
@@ -76,6 +79,7 @@ pub struct Verifying {
 
 #[derive(Debug)]
 pub struct LivePeer {
+    pub since: Timestamp,
     pub round_due: Timestamp,
     pub rounds: u64,
     pub round: Option<Waiting>,
@@ -110,6 +114,7 @@ pub struct LivePeer {
 impl LivePeer {
     pub fn new(peer: &Peer, now: Timestamp) -> LivePeer {
         LivePeer {
+            since: now,
             round_due: now,
             rounds: 0,
             round: None,

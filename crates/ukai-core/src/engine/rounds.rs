@@ -20,6 +20,8 @@ const ROUNDS_TO_OK: u32 = 3;
 /// Failed calls of the application in a row before its own alarm fires; more than the rules need,
 /// so that the prober, who names the layer, is first where both see it.
 const CALLS_TO_ALARM: u32 = 5;
+/// After this long without a report the application's alarm has no data.
+const APPLICATION_SILENT: SignedDuration = SignedDuration::from_mins(15);
 /// Good calls in a row before that alarm is OK again.
 const CALLS_TO_OK: u32 = 3;
 /// A rotating name changes its set at every look; the log takes one change a minute.
@@ -51,6 +53,20 @@ impl Engine {
         }
         self.advance_burst(turn, peer);
         self.advance_metric(turn, peer);
+        self.advance_application(turn, peer);
+    }
+
+    /// An application that has stopped reporting says nothing, for or against.
+    fn advance_application(&mut self, turn: &mut Turn, peer: &str) {
+        let alarm = application_alarm(peer);
+        if self.alarm_state(peer, &alarm) != AlarmState::Alarm {
+            return;
+        }
+        let Some(live) = self.live.peers.get(peer) else { return };
+        let heard = live.application.back().map_or(live.since, |call| call.at.max(live.since));
+        if turn.now.duration_since(heard) >= APPLICATION_SILENT {
+            self.set_alarm(turn, peer, &alarm, AlarmState::InsufficientData, "the application reports no calls");
+        }
     }
 
     fn advance_burst(&mut self, turn: &mut Turn, peer: &str) {
@@ -58,6 +74,11 @@ impl Engine {
             let Some(burst) = self.live.peers.get_mut(peer).and_then(|live| live.burst.as_mut()) else {
                 return;
             };
+            if turn.now >= later(burst.started_at, PROBE_LOST) {
+                // An answer was lost: the next round starts afresh.
+                self.live_mut(peer, |live| live.burst = None);
+                return;
+            }
             if !burst.wants_probe(turn.now) {
                 return;
             }

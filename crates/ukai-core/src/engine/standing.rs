@@ -9,15 +9,17 @@ use super::change::policy;
 use super::notices::Notice;
 use super::rounds::is_failing;
 use super::{Engine, Turn, later};
-use crate::diagnose::answers::Authority;
+use crate::diagnose::answers::{Authority, sees_our_own_override};
+use crate::diagnose::diagnose;
 use crate::diagnose::evidence::Evidence;
 use crate::diagnose::reading::{CONTROLS_NEEDED, Reading, list};
+use crate::diagnose::verdict::Verdict;
 use crate::event::{Event, NotificationKind};
 use crate::observe::Observation;
 use crate::overrides::{EndReason, Override, Phase};
 use crate::peer::Mode;
-use crate::plan::guard::CHANGES_PER_HOUR_MAX;
-use crate::plan::within_anchors;
+use crate::plan::guard::{CHANGES_PER_HOUR_MAX, Proposal, Standing, examine};
+use crate::plan::{Origin, Selection, within_anchors};
 
 /// How often the sources are read again while an override stands.
 pub(super) const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(60);
@@ -93,15 +95,15 @@ impl Engine {
         let right_again = bypass_healthy >= over.plan.revert_after && turn.now >= live.bad_until;
         let case = brief.case(evidence);
         let reading = Reading::of(&case);
+        let verdict = diagnose(&case);
         let ruling = rule(&over, &reading, right_again, standing_bad);
         if ruling == Ruling::Hold {
             return;
         }
-        let told_before = matches!(&ruling, Ruling::Tell(reason) if over.trouble.as_ref() == Some(reason));
-        if told_before {
+        let ruling = self.within_bounds(&over, &reading, &verdict, brief.standing, ruling);
+        if matches!(&ruling, Ruling::Tell(reason) if over.trouble.as_ref() == Some(reason)) {
             return;
         }
-        let frozen = brief.standing.frozen;
         let application = self.recent_calls(peer);
         self.record(
             turn,
@@ -113,45 +115,82 @@ impl Engine {
                 application,
             },
         );
-        self.act_on(turn, &over, ruling, bypass_healthy, frozen);
+        self.act_on(turn, &over, ruling, bypass_healthy);
     }
 
-    fn act_on(&mut self, turn: &mut Turn, over: &Override, ruling: Ruling, bypass_healthy: u32, frozen: bool) {
+    fn act_on(&mut self, turn: &mut Turn, over: &Override, ruling: Ruling, bypass_healthy: u32) {
         match ruling {
             Ruling::Hold => {}
-            // Serving somebody else is worse than any change: this holds even when frozen.
             Ruling::Withdraw(EndReason::Withdrawn, why) => {
                 self.withdraw(turn, &over.id, EndReason::Withdrawn, policy(), why);
-            }
-            Ruling::Withdraw(..) | Ruling::Follow(_) if frozen => {
-                let reason = "a change is due, but every automatic change is frozen".to_owned();
-                self.trouble(turn, over, reason);
             }
             Ruling::Withdraw(reason, why) => {
                 self.record(turn, Event::NormalPathProved { id: over.id.clone(), times: bypass_healthy });
                 self.withdraw(turn, &over.id, reason, policy(), why);
             }
             Ruling::Follow(addresses) => {
-                if self.changes_left() == 0 {
-                    let reason = format!("{} changes were made within the hour", CHANGES_PER_HOUR_MAX);
-                    self.trouble(turn, over, reason);
-                    return;
-                }
-                let event = Event::FollowStarted { id: over.id.clone(), generation: over.generation + 1, addresses };
-                self.record(turn, event);
+                let generation = over.generation + 1;
+                self.record(turn, Event::FollowStarted { id: over.id.clone(), generation, addresses });
                 self.ask_to_apply(turn, &over.id);
             }
             Ruling::Tell(reason) => self.trouble(turn, over, reason),
         }
     }
 
-    fn changes_left(&self) -> usize {
-        let hour_ago = later(self.live.last_now, SignedDuration::from_hours(-1));
-        let made = self.state.changes.iter().filter(|at| **at > hour_ago).count();
-        CHANGES_PER_HOUR_MAX.saturating_sub(made)
+    /// What is asked for, or why it may not be done now.
+    fn within_bounds(
+        &self,
+        over: &Override,
+        reading: &Reading,
+        verdict: &Verdict,
+        standing: Standing,
+        ruling: Ruling,
+    ) -> Ruling {
+        match ruling {
+            // Serving somebody else is worse than any change: this holds even when frozen.
+            Ruling::Withdraw(EndReason::Withdrawn, _) => ruling,
+            Ruling::Withdraw(..) | Ruling::Follow(_) if standing.frozen => {
+                Ruling::Tell("a change is due, but every automatic change is frozen".to_owned())
+            }
+            Ruling::Follow(addresses) => match self.may_follow(over, reading, verdict, standing, &addresses) {
+                Ok(()) => Ruling::Follow(addresses),
+                Err(why) => Ruling::Tell(why),
+            },
+            ruling => ruling,
+        }
     }
 
-    fn trouble(&mut self, turn: &mut Turn, over: &Override, reason: String) {
+    /// A set within the approved anchors passes the guards as the first one did, but for those that ask whether an
+    /// override is called for at all.
+    fn may_follow(
+        &self,
+        over: &Override,
+        reading: &Reading,
+        verdict: &Verdict,
+        standing: Standing,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Result<(), String> {
+        self.may_change(&over.plan)?;
+        if standing.changes_in_the_last_hour >= CHANGES_PER_HOUR_MAX {
+            return Err(format!("the peer moved, but {CHANGES_PER_HOUR_MAX} changes were made within the hour"));
+        }
+        let selection =
+            Selection { addresses: addresses.clone(), sources: over.plan.sources.clone(), origin: Origin::Authority };
+        let findings = examine(&Proposal { reading, verdict, selection: &selection, standing });
+        let about_need = |guard: &str| matches!(guard, "diagnosis" | "current_answer_fails" | "limits");
+        if let Some(refusal) = findings.refusals.iter().find(|refusal| !about_need(&refusal.guard)) {
+            return Err(format!("the peer moved, but {}", refusal.reason));
+        }
+        let unseen = findings.for_a_person.iter().find(|finding| {
+            finding.guard != "diagnosis" && !over.plan.shown.iter().any(|shown| shown.guard == finding.guard)
+        });
+        match unseen {
+            Some(finding) => Err(format!("the peer moved, but a person must look first: {}", finding.reason)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn trouble(&mut self, turn: &mut Turn, over: &Override, reason: String) {
         if over.trouble.as_ref() == Some(&reason) {
             return;
         }
@@ -176,16 +215,28 @@ fn rule(over: &Override, reading: &Reading, right_again: bool, standing_bad: u32
     if controls_pass && let Some(why) = somebody_else(over, reading) {
         return Ruling::Withdraw(EndReason::Withdrawn, why);
     }
-    if right_again && let Some(why) = normal_path_is_right(over, reading) {
-        return Ruling::Withdraw(EndReason::Reverted, why);
+    if right_again {
+        if sees_our_own_override(reading.evidence()) {
+            return Ruling::Tell(
+                "the resolver that is asked past the override leads back to it, so a revert cannot be decided; set `resolver`"
+                    .to_owned(),
+            );
+        }
+        if let Some(why) = normal_path_is_right(over, reading) {
+            return Ruling::Withdraw(EndReason::Reverted, why);
+        }
     }
     let proves: BTreeSet<IpAddr> = over.addresses.intersection(&reading.proved).copied().collect();
+    if reading.steered.is_some() && proves == over.addresses {
+        return Ruling::Hold;
+    }
     match agreed_elsewhere(over, reading) {
         Some(Ok(set)) => return Ruling::Follow(set),
-        Some(Err(why)) => {
-            return Ruling::Tell(format!(
-                "the peer's servers now agree on another set, which needs a new approval: {why}"
-            ));
+        Some(Err(_)) => {
+            return Ruling::Tell(
+                "the peer's servers now agree on a set outside what was approved, which needs a new approval"
+                    .to_owned(),
+            );
         }
         None => {}
     }
@@ -198,10 +249,9 @@ fn rule(over: &Override, reading: &Reading, right_again: bool, standing_bad: u32
             format!("what it served failed {standing_bad} times in a row, and the normal path works"),
         );
     }
-    Ruling::Tell(format!(
-        "what it serves ({}) does not prove itself, and nothing better is known; it is held until its lease ends",
-        list(&over.addresses)
-    ))
+    Ruling::Tell(
+        "what it serves does not prove itself, and nothing better is known; it is held until its lease ends".to_owned(),
+    )
 }
 
 /// An address that is served shows an identity outside the approved one.
@@ -214,11 +264,7 @@ fn somebody_else(over: &Override, reading: &Reading) -> Option<String> {
             return Some(format!("somebody else answers at {address}: {}", failure.detail));
         }
         let Some(identity) = reading.identity(*address) else { continue };
-        let anchors = &over.plan.anchors;
-        let network = crate::diagnose::history::network(*address).to_string();
-        let anchored = anchors.keys.contains(&identity.key_sha256)
-            || (anchors.issuers.contains(&identity.issuer) && anchors.networks.contains(&network));
-        if !anchored {
+        if !over.plan.anchors.hold(identity, *address) {
             return Some(format!("{address} shows an identity outside the approved one"));
         }
     }

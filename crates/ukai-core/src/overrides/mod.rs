@@ -120,6 +120,9 @@ pub struct Override {
     pub generation: u64,
     pub addresses: BTreeSet<IpAddr>,
     pub applied_at: Option<Timestamp>,
+    /// When the present lease began: with the change, or with its last extension.
+    #[serde(default)]
+    pub lease_from: Option<Timestamp>,
     pub expires_at: Option<Timestamp>,
     pub served_at: Option<Timestamp>,
     pub confirmed_at: Option<Timestamp>,
@@ -128,6 +131,8 @@ pub struct Override {
     pub warnings: u8,
     /// The last trouble told, so that it is told once.
     pub trouble: Option<String>,
-    /// Why it is being withdrawn, for the zone provider's record.
+    /// Why it is being withdrawn, for the zone provider's record, and who said so.
     pub why: String,
+    #[serde(default)]
+    pub withdrawn_by: Option<Actor>,
 }

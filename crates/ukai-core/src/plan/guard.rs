@@ -3,7 +3,6 @@
 //! A guard *passes*, *refuses*, or leaves it to a *person* who is shown what it saw. All of them run
 //! when a plan is drawn up, and again on fresh evidence right before it is applied.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{ADDRESSES_MAX, LEASE_MAX_S, Origin, Refusal, Selection, is_overridable};
@@ -190,6 +189,10 @@ fn lease(proposal: &Proposal) -> Ruling {
 
 fn diagnosis(proposal: &Proposal) -> Ruling {
     let verdict = proposal.verdict;
+    if proposal.selection.origin == Origin::Operator && !is_overridable(verdict.code) {
+        // A person who names addresses may know more than the evidence; they are shown what it says.
+        return Ruling::Person(format!("{}: {}", verdict.code.name(), verdict.summary));
+    }
     if !is_overridable(verdict.code) || verdict.action == Action::None {
         return Ruling::Refuse(format!("{}: {}", verdict.code.name(), verdict.summary));
     }
@@ -210,11 +213,7 @@ fn current_answer_fails(proposal: &Proposal) -> Ruling {
     if reading.works_now() {
         return Ruling::Refuse("the normal path works now: there is nothing to go around".to_owned());
     }
-    let working: BTreeSet<IpAddr> = reading
-        .failures_now()
-        .into_iter()
-        .filter_map(|(address, failure)| failure.is_none().then_some(address))
-        .collect();
+    let working = reading.working();
     let lost: Vec<&IpAddr> = working.difference(&proposal.selection.addresses).collect();
     if !lost.is_empty() {
         return Ruling::Refuse(format!("{} works now and would be lost by the override", list(lost)));
@@ -292,6 +291,9 @@ fn delegation(proposal: &Proposal) -> Ruling {
     }
     if let Some(changed) = proposal.reading.delegation_changed() {
         return Ruling::Person(changed);
+    }
+    if !proposal.reading.delegation_read() {
+        return Ruling::Person("the delegation could not be read, so it may be another one".to_owned());
     }
     if proposal.reading.case.history.delegation.is_none() {
         return Ruling::Person("the delegation was never seen in peace".to_owned());

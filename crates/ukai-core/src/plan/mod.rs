@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::diagnose::answers::{self, Authority};
+use crate::diagnose::history::network;
 use crate::diagnose::reading::Reading;
 use crate::diagnose::verdict::{Code, Verdict};
+use crate::observe::Identity;
 use crate::peer::{Mode, Peer};
 
 pub mod guard;
@@ -61,8 +64,8 @@ pub struct Anchors {
     /// Public keys, SHA-256 in hex.
     pub keys: BTreeSet<String>,
     pub issuers: BTreeSet<String>,
-    /// /24 and /48 networks.
-    pub networks: BTreeSet<String>,
+    /// Networks that were proven before, /24 and /48, and those that the operator lists.
+    pub networks: BTreeSet<IpNet>,
 }
 
 impl Plan {
@@ -212,7 +215,7 @@ fn types(addresses: &BTreeSet<IpAddr>) -> String {
     )
 }
 
-/// What the addresses of the plan proved, together with what was proven before.
+/// The keys that the addresses of the plan showed, together with what was proven before.
 fn anchors(reading: &Reading, peer: &Peer, addresses: &BTreeSet<IpAddr>) -> Anchors {
     let mut anchors = Anchors::default();
     let history = reading.case.history;
@@ -220,24 +223,34 @@ fn anchors(reading: &Reading, peer: &Peer, addresses: &BTreeSet<IpAddr>) -> Anch
         anchors.keys.insert(identity.key_sha256.clone());
         anchors.issuers.insert(identity.issuer.clone());
         for address in &identity.addresses {
-            anchors.networks.insert(crate::diagnose::history::network(*address).to_string());
+            anchors.networks.insert(network(*address));
         }
     }
     for address in addresses {
         if let Some(identity) = reading.identity(*address) {
+            // Its key alone: a network that was never proven is no anchor for other keys.
             anchors.keys.insert(identity.key_sha256.clone());
-            anchors.issuers.insert(identity.issuer.clone());
-            anchors.networks.insert(crate::diagnose::history::network(*address).to_string());
         }
     }
-    anchors.networks.extend(peer.networks.iter().map(ToString::to_string));
+    anchors.networks.extend(&peer.networks);
     anchors
+}
+
+impl Anchors {
+    /// The same key, or the same issuer in a network of the plan.
+    pub fn hold(&self, identity: &Identity, address: IpAddr) -> bool {
+        self.keys.contains(&identity.key_sha256)
+            || (self.issuers.contains(&identity.issuer)
+                && self.networks.iter().any(|network| network.contains(&address)))
+    }
 }
 
 /// A set that a follow override may move to without a new approval.
 pub fn within_anchors(plan: &Plan, reading: &Reading, set: &BTreeSet<IpAddr>) -> Result<(), String> {
     if let Some(delegation) = &reading.evidence().delegation
+        && plan.mode == Mode::Follow
         && !delegation.parent_ns.is_empty()
+        && !plan.delegation.is_empty()
         && delegation.parent_ns != plan.delegation
     {
         return Err("the delegation is another than the approved one".to_owned());
@@ -246,10 +259,7 @@ pub fn within_anchors(plan: &Plan, reading: &Reading, set: &BTreeSet<IpAddr>) ->
         let Some(identity) = reading.identity(*address) else {
             return Err(format!("{address} showed no verified identity"));
         };
-        let network = crate::diagnose::history::network(*address).to_string();
-        let same_key = plan.anchors.keys.contains(&identity.key_sha256);
-        let same_issuer = plan.anchors.issuers.contains(&identity.issuer) && plan.anchors.networks.contains(&network);
-        if !same_key && !same_issuer {
+        if !plan.anchors.hold(identity, *address) {
             return Err(format!("{address} is outside the approved identity"));
         }
     }

@@ -211,3 +211,90 @@ fn records_survive_their_own_format() {
     let json = serde_json::to_string(&state).unwrap();
     assert_eq!(serde_json::from_str::<State>(&json).unwrap(), state);
 }
+
+/// Served, and looked at only once a minute.
+fn served() -> Play {
+    let mut play = Play::new(World::healthy());
+    play.run_for(30);
+    play.world.go_stale();
+    play.run_for(30);
+    play.approve();
+    play.run_for(10);
+    assert_eq!(play.world.served, Some(set(&[NEW])));
+    play
+}
+
+#[test]
+fn what_stands_is_followed_after_a_crash_and_after_a_reload_as_well() {
+    let crash = |play: &mut Play| play.crash();
+    let reload = |play: &mut Play| {
+        let mut settings = play.world.settings();
+        settings.peers.get_mut("api").unwrap().interval *= 2;
+        play.input(Input::Reconfigured { settings: Box::new(settings) });
+    };
+    for forget in [crash, reload as fn(&mut Play)] {
+        let mut play = served();
+        forget(&mut play);
+        let newest = "192.0.102.1";
+        play.world.authority = servers(&[newest]);
+        play.world.independents = set(&[newest]);
+        play.world.hosts.insert(ip(newest), Host::Serves);
+        play.run_for(90);
+        assert_eq!(play.world.served, Some(set(&[newest])));
+    }
+}
+
+#[test]
+fn a_verification_that_a_reload_forgot_is_begun_anew() {
+    let mut play = Play::new(World::healthy());
+    play.run_for(30);
+    play.world.go_stale();
+    play.run_for(30);
+    play.approve();
+    for _ in 0..200 {
+        if play.saw(|event| matches!(event, Event::Applied { .. })) {
+            break;
+        }
+        assert!(play.carry_out(), "nothing is on its way");
+    }
+    assert!(!play.saw(|event| matches!(event, Event::OverrideServed { .. })));
+    play.waiting.clear();
+    let mut settings = play.world.settings();
+    settings.peers.get_mut("api").unwrap().interval *= 2;
+    play.input(Input::Reconfigured { settings: Box::new(settings) });
+    play.run_for(5);
+    assert!(play.saw(|event| matches!(event, Event::OverrideServed { .. })));
+}
+
+#[test]
+fn what_a_person_took_back_offline_is_told_with_who_and_why() {
+    let mut play = served();
+    play.crash();
+    play.world.served = None;
+    let ended = Input::ProviderEnded { id: "ovr-1".into(), why: "by hand".into(), offline_by: Some(person(7)) };
+    play.input(ended.clone());
+    play.input(ended);
+    play.run_for(5);
+    let ends = play.log.iter().filter(|record| matches!(record.event, Event::OverrideEnded { .. })).count();
+    assert_eq!(ends, 1);
+    let told = play.log.iter().rev().find_map(|record| match &record.event {
+        Event::NotificationQueued { notification, .. } if notification.subject.contains("ended") => Some(notification),
+        _ => None,
+    });
+    let text = &told.unwrap().text;
+    assert!(text.contains(&person(7).name) && text.contains("by hand"), "{text}");
+}
+
+#[test]
+fn what_was_only_approved_is_not_applied_after_it_was_taken_back_offline() {
+    let mut play = Play::new(World::healthy());
+    play.run_for(30);
+    play.world.go_stale();
+    play.run_for(30);
+    play.approve();
+    play.crash();
+    play.input(Input::ProviderEnded { id: "ovr-1".into(), why: "by hand".into(), offline_by: Some(person(7)) });
+    play.run_for(60);
+    assert_eq!(play.applied.len(), 0);
+    assert!(play.saw(|event| matches!(event, Event::OverrideRejected { by, .. } if by.uid == Some(7))));
+}

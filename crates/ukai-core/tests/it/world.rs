@@ -37,6 +37,7 @@ pub fn start() -> Timestamp {
 pub enum Host {
     Serves,
     NewKey,
+    ThirdKey,
     Silent,
     Foreign,
     Expired,
@@ -135,6 +136,7 @@ impl World {
         let failed = |stage, class| Some(Failure { stage, class, detail: "as staged".into() });
         let (identity, failure, status) = match host {
             Host::Serves => (Some(identity("key-1", true)), None, Some(200)),
+            Host::ThirdKey => (Some(identity("key-3", true)), None, Some(200)),
             Host::NewKey => (Some(identity("key-2", true)), None, Some(200)),
             Host::Silent => (None, failed(Stage::Connect, ErrorClass::Timeout), None),
             Host::Foreign => (Some(identity("evil", false)), failed(Stage::Tls, ErrorClass::SelfSigned), None),
@@ -196,6 +198,7 @@ impl World {
                     answer.addresses.pop();
                 }
                 asked.push(question(Source::Authority, server, transport, self.now, answer));
+                asked.push(no_ipv6(server, transport, self.now));
             }
         }
         for (place, ttl) in self.resolver_ttls.into_iter().enumerate() {
@@ -268,6 +271,13 @@ impl World {
             tls_verified: self.controls_reached,
         }
     }
+}
+
+fn no_ipv6(server: &str, transport: &str, at: Timestamp) -> Asked {
+    let answer = answer(&BTreeSet::new(), 60, true);
+    let mut asked = question(Source::Authority, server, transport, at, answer);
+    asked.record_type = "AAAA".into();
+    asked
 }
 
 fn controls() -> Vec<String> {
@@ -347,6 +357,7 @@ pub fn history() -> History {
         delegation: Some(SeenDelegation { zone: "peer.example".into(), parent_ns: names(), child_ns: names() }),
         controls: controls().into_iter().collect(),
         control_issuers: controls().into_iter().map(|control| format!("{control} CN=Web CA")).collect(),
+        next_delegation: None,
         unauthenticated: BTreeMap::new(),
     }
 }

@@ -103,9 +103,11 @@ impl Answerer {
             self.count(|counters| &counters.special);
             return reply(&special.response());
         }
-        if let Some(answer) = self.forwarder.cached(&Key::of(&query)) {
+        let cap = settings.ttl_cap(&query.name);
+        let now = Instant::now();
+        if let Some(answer) = self.forwarder.cached(&Key::of(&query)).filter(|answer| !answer.is_older_than(cap, now)) {
             self.count(|counters| &counters.hits);
-            return answer.respond(Instant::now(), settings.ttl_cap(&query.name), reply);
+            return answer.respond(now, cap, reply);
         }
         if !query.recursion_desired {
             return self.refuse(reply, Some(ExtendedError::NOT_AUTHORITATIVE));

@@ -128,6 +128,10 @@ impl Answer {
         Self::failure(errors, self.lifetime, self.stored)
     }
 
+    pub fn is_older_than(&self, seconds: u32, now: Instant) -> bool {
+        now.saturating_duration_since(self.stored) >= Duration::from_secs(seconds.into())
+    }
+
     fn is_fresh(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.stored) < self.lifetime
     }

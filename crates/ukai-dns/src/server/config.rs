@@ -80,8 +80,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// No answer for a watched name stays in a client for longer than this, so that an override, and the end of one,
-    /// takes effect within seconds also where a client has a cache of its own. Our own cache keeps the peer's TTL.
+    /// No answer for a watched name is kept for longer than this, by a client or by us: an override, and the end of one,
+    /// takes effect within seconds also where a client has a cache of its own, and we are never ourselves the cache
+    /// that still holds the old address when the resolver behind us is right again.
     pub(crate) fn ttl_cap(&self, name: &Name) -> u32 {
         if self.watched.contains(name) { WATCHED_TTL_MAX_S } else { u32::MAX }
     }

@@ -170,7 +170,11 @@ pub fn dnssec_bogus(reading: &Reading) -> Ruling {
 }
 
 pub fn negative_cache(reading: &Reading) -> Ruling {
-    if !matches!(reading.ours, OurAnswer::Nxdomain | OurAnswer::Nodata) {
+    // A probe that did resolve knows better than an answer that came empty.
+    if !matches!(reading.ours, OurAnswer::Nxdomain | OurAnswer::Nodata)
+        || !reading.current.is_empty()
+        || reading.works_now()
+    {
         return Ruling::Beside;
     }
     let Authority::Agreed(set) = &reading.authority else {
@@ -227,9 +231,7 @@ fn differs<'a>(reading: &'a Reading) -> Option<Differs<'a>> {
     if reading.our_set.is_empty() || !reading.our_set.is_disjoint(agreed) || reading.works_now() {
         return None;
     }
-    let failing = reading.failures_now();
-    let all_fail = reading.our_set.iter().all(|address| failing.get(address).is_none_or(|failure| failure.is_some()));
-    if !all_fail {
+    if !reading.our_set.iter().all(|address| reading.is_failing(*address)) {
         return None;
     }
     let proved: BTreeSet<IpAddr> = agreed.intersection(&reading.proved).copied().collect();
@@ -340,6 +342,7 @@ fn stale(reading: &Reading, differs: &Differs, summary: &str) -> Finding {
     }
     match reading.delegation_changed() {
         Some(changed) => finding.against(changed).likely(),
+        None if !reading.delegation_read() => finding.against("the delegation could not be read").likely(),
         None => finding,
     }
 }
