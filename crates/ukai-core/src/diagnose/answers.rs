@@ -138,6 +138,14 @@ pub fn our_extended_errors(evidence: &Evidence) -> BTreeSet<u16> {
         .collect()
 }
 
+/// ukai's own server was asked and never answered, while the resolver behind it does.
+pub fn own_server_is_silent(evidence: &Evidence) -> bool {
+    let mut asked = evidence.asked.iter().filter(|asked| asked.source == Source::Embedded).peekable();
+    asked.peek().is_some()
+        && asked.all(|asked| asked.answer().is_none())
+        && answers(evidence, Source::OurResolver).next().is_some()
+}
+
 /// The way past our override leads back to it: the answer carries our own mark (RFC 8914, 4.5).
 pub fn sees_our_own_override(evidence: &Evidence) -> bool {
     answers(evidence, Source::OurResolver)

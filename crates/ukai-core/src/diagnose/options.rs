@@ -9,7 +9,7 @@ pub fn weigh(reading: &Reading, verdict: &Verdict) -> Vec<Choice> {
     let mut options = vec![
         wait(verdict),
         flush(reading, verdict),
-        switch_resolver(verdict),
+        switch_resolver(reading, verdict),
         make_override(reading, verdict),
         recycle_clients(verdict),
         fix_own_network(verdict),
@@ -73,6 +73,11 @@ impl Weighed {
     }
 }
 
+/// The cause was looked for and excluded by what was seen, not merely not concluded.
+fn is_excluded(verdict: &Verdict, code: Code) -> bool {
+    verdict.eliminated.iter().any(|reason| reason.starts_with(&format!("{}:", code.name())))
+}
+
 fn possible_if(condition: bool) -> Judgement {
     if condition { Judgement::Possible } else { Judgement::Useless }
 }
@@ -122,16 +127,20 @@ fn flush(reading: &Reading, verdict: &Verdict) -> Choice {
     .choice()
 }
 
-fn switch_resolver(verdict: &Verdict) -> Choice {
+fn switch_resolver(reading: &Reading, verdict: &Verdict) -> Choice {
     let helps =
         is_stale(verdict.code) || matches!(verdict.code, Code::OwnResolver | Code::NegativeCache | Code::DnssecBogus);
+    let same = reading.independents.as_ref().is_some_and(|set| *set == reading.our_set);
     let reason = if verdict.code == Code::OwnResolver {
-        "Our resolver is what broke; another one answers."
+        "Our resolver is what broke; another one may answer."
     } else if helps {
         "Another resolver gives the right answer, but it would answer for every name."
+    } else if same {
+        "Independent resolvers lead to the same place."
     } else {
-        "Every resolver leads to the same place."
+        "Whether another resolver leads elsewhere is not known."
     };
+    let helps = helps || !same;
     Weighed {
         name: "switch_resolver",
         judgement: possible_if(helps),
@@ -189,11 +198,16 @@ fn recycle_clients(verdict: &Verdict) -> Choice {
 
 fn fix_own_network(verdict: &Verdict) -> Choice {
     let ours = matches!(verdict.code, Code::OwnEgress | Code::Intercepted | Code::DnsIntercepted | Code::BlockedUs);
+    let excluded =
+        [Code::OwnEgress, Code::Intercepted, Code::DnsIntercepted].iter().all(|code| is_excluded(verdict, *code));
     let reason = if ours {
         "The fault is on our side of the path: route, NAT, security group, proxy or allow list."
+    } else if excluded {
+        "Our own path is not the cause: unrelated sites are reached through it."
     } else {
-        "Our own path is not the cause."
+        "Whether our own path is the cause is not known; look at it too."
     };
+    let ours = ours || !excluded;
     Weighed {
         name: "fix_own_network",
         judgement: possible_if(ours),
@@ -208,7 +222,15 @@ fn fix_own_network(verdict: &Verdict) -> Choice {
 
 fn fix_clock(verdict: &Verdict) -> Choice {
     let ours = verdict.code == Code::ClockSkew;
-    let reason = if ours { "Our clock is off; set it by NTP." } else { "Our clock is not the cause." };
+    let excluded = is_excluded(verdict, Code::ClockSkew);
+    let reason = if ours {
+        "Our clock is off; set it by NTP."
+    } else if excluded {
+        "Our clock is not the cause."
+    } else {
+        "Whether our clock is right is not known; nobody told the time."
+    };
+    let ours = ours || !excluded;
     Weighed {
         name: "fix_clock",
         judgement: possible_if(ours),

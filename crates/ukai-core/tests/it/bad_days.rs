@@ -259,7 +259,7 @@ fn a_decision_of_hours_ago_is_not_carried_out() {
     }
     play.waiting.clear();
     play.world.heal();
-    play.world.now = play.world.now + SignedDuration::from_hours(3);
+    play.world.now += SignedDuration::from_hours(3);
     play.crash();
     play.run_for(3);
 
@@ -276,11 +276,11 @@ fn a_truncated_answer_is_not_no_address() {
     w.hosts.insert(ip(OLD), Host::Silent);
     let mut e = w.evidence(Purpose::Diagnose, &Default::default());
     for a in &mut e.asked {
-        if a.source == Source::OurResolver {
-            if let Outcome::Answered(x) = &mut a.outcome {
-                x.truncated = true;
-                x.addresses.clear();
-            }
+        if a.source == Source::OurResolver
+            && let Outcome::Answered(x) = &mut a.outcome
+        {
+            x.truncated = true;
+            x.addresses.clear();
         }
     }
     let peer = w.peer();
@@ -316,10 +316,10 @@ fn an_address_that_proved_itself_is_not_failing() {
     w.hosts.insert(ip(OK), Host::Serves);
     let mut e = w.evidence(Purpose::Diagnose, &set(&[OK]));
     for a in &mut e.asked {
-        if a.source == Source::OurResolver {
-            if let Outcome::Answered(x) = &mut a.outcome {
-                x.addresses = vec![ip(OK)];
-            }
+        if a.source == Source::OurResolver
+            && let Outcome::Answered(x) = &mut a.outcome
+        {
+            x.addresses = vec![ip(OK)];
         }
     }
     let peer = w.peer();
@@ -402,7 +402,7 @@ fn ttls_of_two_resolvers_are_not_compared() {
         .enumerate()
         .map(|(n, mut a)| {
             a.identity = "udp://127.0.0.54:53".into();
-            a.at = a.at + SignedDuration::from_millis(700);
+            a.at += SignedDuration::from_millis(700);
             if let Outcome::Answered(x) = &mut a.outcome {
                 x.ttl = Some(600 - n as u32 * 2);
             }
@@ -539,7 +539,7 @@ fn a_withdrawal_that_fails_backs_off_and_ends_with_the_lease() {
                 println!("SPINS at {}", play.world.now);
                 break;
             }
-            play.world.now = play.world.now + SignedDuration::from_millis(5);
+            play.world.now += SignedDuration::from_millis(5);
         } else {
             play.world.now = at;
         }
@@ -677,7 +677,7 @@ fn a_late_approval_still_gets_its_evidence() {
     play.run_for((at + SignedDuration::from_secs(595)).duration_since(play.world.now).as_secs());
     play.approve();
     // evidence takes eight seconds
-    play.world.now = play.world.now + SignedDuration::from_secs(8);
+    play.world.now += SignedDuration::from_secs(8);
     play.input(Input::Tick);
     play.run_for(20);
 

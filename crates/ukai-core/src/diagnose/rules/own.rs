@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Finding, Ruling};
-use crate::diagnose::answers::OurAnswer;
+use crate::diagnose::answers::{OurAnswer, own_server_is_silent};
 use crate::diagnose::evidence::Canary;
 use crate::diagnose::reading::{CLOCK_TOLERANCE_S, CONTROLS_NEEDED, Reading, is_before_tls, list};
 use crate::diagnose::verdict::{Action, Party};
@@ -73,6 +73,16 @@ pub fn own_egress(reading: &Reading) -> Ruling {
 }
 
 pub fn own_resolver(reading: &Reading) -> Ruling {
+    if own_server_is_silent(reading.evidence()) {
+        return Finding::new(
+            Action::None,
+            Party::OurResolver,
+            "ukai's own DNS server does not answer; it is started again, and the peer is not the cause.",
+        )
+        .because("the resolver behind it answers all the while")
+        .unless("our own server answering")
+        .explains();
+    }
     let score = reading.by_name;
     if score.passed == 0 && score.failed >= CONTROLS_NEEDED {
         if matches!(reading.ours, OurAnswer::Addresses(_)) && reading.works_now() {
