@@ -445,7 +445,7 @@ impl Engine {
             self.record(turn, Event::BaselineLearned { peer: peer.to_owned(), history: Box::new(history) });
         }
         let verdict = diagnose(&case);
-        if reading.works_now() && verdict.code == Code::IdentityDiscontinuity {
+        if reading.works_now() && matches!(verdict.code, Code::IdentityDiscontinuity | Code::Intercepted) {
             self.identity_changed(turn, peer, &reading, &verdict);
             return;
         }

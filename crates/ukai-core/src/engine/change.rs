@@ -30,6 +30,8 @@ const VERIFY_AGAIN_S: i64 = 1;
 /// Before a withdrawal that failed is tried again; the pause doubles up to the longest.
 const WITHDRAW_AGAIN_S: i64 = 5;
 const WITHDRAW_AGAIN_MAX_S: i64 = 60;
+/// A change whose outcome has not come back by then is asked for again; it is idempotent.
+const CHANGE_LOST_S: i64 = 60;
 /// Before a change of what is served already is tried again.
 const APPLY_AGAIN_S: i64 = 5;
 /// A restart grants a verification that was under way at least this.
@@ -188,6 +190,7 @@ impl Engine {
     pub(super) fn ask_to_apply(&mut self, turn: &mut Turn, id: &str) {
         let Some(over) = self.state.overrides.get(id) else { return };
         let Some(expires_at) = over.expires_at else { return };
+        self.live.retries.insert(id.to_owned(), turn.after(CHANGE_LOST_S));
         turn.effect(Effect::Apply(ServedOverride {
             id: over.id.clone(),
             incident: over.incident.clone(),
@@ -208,6 +211,7 @@ impl Engine {
         let (peer, served_before) = (over.peer.clone(), over.served_at.is_some());
         match result {
             Ok(()) => {
+                self.live.retries.remove(id);
                 self.record(turn, Event::Applied { id: id.to_owned(), generation });
                 self.begin_verification(turn, &peer, id);
             }
@@ -427,6 +431,7 @@ impl Engine {
     pub(super) fn ask_to_withdraw(&mut self, turn: &mut Turn, id: &str) {
         let Some(over) = self.state.overrides.get(id) else { return };
         if let Phase::Withdrawing(_) = over.phase {
+            self.live.retries.insert(id.to_owned(), turn.after(CHANGE_LOST_S));
             turn.effect(Effect::Withdraw { id: over.id.clone(), generation: over.generation, why: over.why.clone() });
         }
     }

@@ -106,6 +106,7 @@ pub struct LivePeer {
     pub diagnose_due: Option<Timestamp>,
     pub diagnose_lost_at: Option<Timestamp>,
     pub set_recorded_at: Option<Timestamp>,
+    pub identity_looked_at: Option<Timestamp>,
     pub verifying: Option<Verifying>,
     /// Addresses that an operator asked to pin, to be proved by the next gathering.
     pub pin: Option<BTreeSet<IpAddr>>,
@@ -138,6 +139,7 @@ impl LivePeer {
             diagnose_due: None,
             diagnose_lost_at: None,
             set_recorded_at: None,
+            identity_looked_at: None,
             verifying: None,
             pin: None,
         }

@@ -11,6 +11,7 @@ use super::{Engine, Turn, later};
 use crate::alarm::AlarmState;
 use crate::alarm::burst::{BURST_SPACING_MS, Burst, Judgement};
 use crate::diagnose::evidence::ApplicationCall;
+use crate::diagnose::reading::{Continuity, continuity};
 use crate::effect::Effect;
 use crate::event::Event;
 use crate::observe::{Observation, Path};
@@ -135,6 +136,7 @@ impl Engine {
 
     fn round(&mut self, turn: &mut Turn, peer: &str, observations: Vec<Observation>) {
         self.note_address_set(turn, peer, &observations);
+        self.note_identity(turn, peer, &observations);
         let failed = is_failing(&observations);
         let Some(live) = self.live.peers.get_mut(peer) else { return };
         live.metric.put(turn.now, success_share(&observations));
@@ -221,12 +223,34 @@ impl Engine {
             return;
         }
         let before = known.normal_set.clone();
-        live.set_recorded_at = Some(turn.now);
-        if !before.is_empty() && live.look.is_none() {
+        if !before.is_empty() {
+            live.set_recorded_at = Some(turn.now);
             live.baseline_due = turn.now;
         }
         let event = Event::AddressSetChanged { peer: peer.to_owned(), before, after, ttl };
         self.record(turn, event);
+    }
+
+    /// Somebody whom nobody knows answers, with a certificate that is valid: worth a look at once.
+    fn note_identity(&mut self, turn: &Turn, peer: &str, observations: &[Observation]) {
+        let (Some(settings), Some(known)) = (self.settings.peers.get(peer), self.state.peers.get(peer)) else {
+            return;
+        };
+        let strange = observations.iter().flat_map(|observation| &observation.results).any(|result| {
+            result.identity.as_ref().filter(|identity| identity.verified).is_some_and(|identity| {
+                !known.told_keys.contains(&identity.key_sha256)
+                    && matches!(
+                        continuity(settings, &known.history, identity, result.address),
+                        Continuity::Broken { .. }
+                    )
+            })
+        });
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        let recently = live.identity_looked_at.is_some_and(|at| turn.now.duration_since(at) < SET_RECORDED_EVERY);
+        if strange && !recently {
+            live.identity_looked_at = Some(turn.now);
+            live.baseline_due = turn.now;
+        }
     }
 
     pub(super) fn alarm_state(&self, peer: &str, alarm: &str) -> AlarmState {
