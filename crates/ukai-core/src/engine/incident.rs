@@ -72,6 +72,8 @@ impl Engine {
             self.live_mut(peer, |live| live.diagnose_due = Some(turn.now));
             return;
         }
+        // Rounds from before say nothing of what was just found.
+        self.live_mut(peer, |live| live.healthy = 0);
         let Failure { stage, class, detail } = opening.failure;
         let id = format!("inc-{}", self.state.numbers.incident + 1);
         let summary = format!("{peer} fails at {} ({}): {detail}", stage.name(), class.name());
@@ -108,7 +110,7 @@ impl Engine {
         let Some(incident) = self.state.open_incident(peer).map(|known| known.id.clone()) else {
             return;
         };
-        if healthy < ROUNDS_TO_CLOSE {
+        if healthy < ROUNDS_TO_CLOSE || self.is_gathering(peer, Purpose::Diagnose) {
             return;
         }
         self.void_needless(turn, peer);
