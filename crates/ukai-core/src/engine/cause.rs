@@ -5,15 +5,13 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::incident::Opening;
 use super::live::{BASELINE_EVERY, GATHERING_LOST, Look, Waiting};
 use super::notices::Notice;
 use super::{Engine, Turn, later};
-use crate::diagnose::answers::{self, Authority};
 use crate::diagnose::diagnose;
-use crate::diagnose::evidence::{ApplicationCall, Canary, Evidence, Purpose, Source};
-use crate::diagnose::history::{History, SeenAnswer, SeenDelegation};
-use crate::diagnose::reading::{Case, Continuity, Reading, list};
+use crate::diagnose::evidence::{ApplicationCall, Evidence, Purpose};
+use crate::diagnose::history::History;
+use crate::diagnose::reading::{Case, Reading, list};
 use crate::diagnose::verdict::{Action, Code, Verdict};
 use crate::effect::Effect;
 use crate::event::{Event, NotificationKind};
@@ -26,12 +24,8 @@ use crate::plan::{Plan, Refusal, Selection, draw_up, is_overridable, select};
 const GATHER_AGAIN_S: [i64; 5] = [10, 30, 60, 120, 300];
 /// Calls of the application that go with the evidence.
 const CALLS_WITH_EVIDENCE: usize = 10;
-/// How long a new identity must be what everybody leads to before it counts as the peer's.
-const NEW_IDENTITY_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// Before evidence that was of another configuration is asked for again.
 const STALE_EVIDENCE_AGAIN_S: i64 = 2;
-/// A set seen again is written to the history at most this often.
-const LEARNED_AGAIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// What a case is made from, owned, so that the engine can be changed while it is judged.
 pub(super) struct Brief {
@@ -432,61 +426,6 @@ impl Engine {
             self.approve_by_policy(turn, &id, &hash);
         }
     }
-
-    /// Evidence in peace: what normal looks like, and whether something quiet is odd.
-    fn in_peace(&mut self, turn: &mut Turn, peer: &str, gathering: &str, evidence: &Evidence) {
-        if self.state.open_incident(peer).is_some() || self.state.live_override(peer).is_some() {
-            return;
-        }
-        let Some(brief) = self.brief(peer) else { return };
-        let case = brief.case(evidence);
-        let reading = Reading::of(&case);
-        if let Some(history) = learn(&reading) {
-            self.record(turn, Event::BaselineLearned { peer: peer.to_owned(), history: Box::new(history) });
-        }
-        let verdict = diagnose(&case);
-        if reading.works_now() && matches!(verdict.code, Code::IdentityDiscontinuity | Code::Intercepted) {
-            self.identity_changed(turn, peer, &reading, &verdict);
-            return;
-        }
-        if !reading.works_now() || !matches!(verdict.code, Code::Rotating | Code::ClientPinned) {
-            return;
-        }
-        let before = self.state.peers.get(peer).and_then(|peer| peer.quiet_verdict.as_ref());
-        if before.is_some_and(|before| before.code == verdict.code && before.sure == verdict.sure) {
-            return;
-        }
-        self.record(
-            turn,
-            Event::Diagnosed {
-                gathering: gathering.to_owned(),
-                peer: peer.to_owned(),
-                incident: None,
-                verdict: Box::new(verdict),
-            },
-        );
-    }
-}
-
-impl Engine {
-    /// All is whole, and yet somebody else answers (S11, S40): people are told, once for each new key.
-    fn identity_changed(&mut self, turn: &mut Turn, peer: &str, reading: &Reading, verdict: &Verdict) {
-        let broken = reading
-            .authority_set
-            .iter()
-            .filter(|address| matches!(reading.continuity(**address), Continuity::Broken { .. }))
-            .filter_map(|address| reading.identity(*address));
-        let keys: BTreeSet<String> = broken.map(|identity| identity.key_sha256.clone()).collect();
-        let told = self.state.peers.get(peer).is_some_and(|peer| keys.is_subset(&peer.told_keys));
-        if told {
-            return;
-        }
-        let what = verdict.evidence_for.join("; ");
-        let event = Event::IdentityChanged { peer: peer.to_owned(), keys, what: what.clone() };
-        self.record(turn, event);
-        let seen = reading.evidence().observations.clone();
-        self.open_incident(turn, peer, Opening::by_identity(&format!("{peer}/identity"), seen, &what));
-    }
 }
 
 /// A decision of a person's stands for the whole incident; what was only shown is shown again once more is allowed.
@@ -517,123 +456,6 @@ fn proposal_text(id: &str, hash: &str, plan: &Plan, level: Level, automatic: boo
     let shown: Vec<String> =
         plan.shown.iter().map(|shown| format!(" Look at {}: {}.", shown.guard, shown.reason)).collect();
     format!("{what}{} {next}", shown.concat())
-}
-
-/// The history with what this gathering adds, if it adds something and may be trusted to.
-fn learn(reading: &Reading) -> Option<History> {
-    if !reading.works_now() {
-        return None;
-    }
-    let evidence = reading.evidence();
-    let before = reading.case.history;
-    let mut history = before.clone();
-    history.since.get_or_insert(evidence.started_at);
-    for control in &reading.live {
-        if control.passed() {
-            history.controls.insert(control.control.clone());
-            if let (true, Some(issuer)) = (control.tls_verified, &control.issuer) {
-                history.control_issuers.insert(format!("{} {issuer}", control.control));
-            }
-        }
-    }
-    learn_delegation(reading, &mut history);
-    learn_answers(reading, &mut history);
-    for address in &reading.proved {
-        let Some(identity) = reading.identity(*address) else { continue };
-        let agreed = matches!(&reading.authority, Authority::Agreed(set) if set.contains(address));
-        let led_to = reading.our_set.contains(address) || agreed;
-        if led_to && is_vouched(reading, &history, *address) {
-            history.learn_identity(&identity.key_sha256, &identity.issuer, *address);
-            learn_unauthenticated(reading, &mut history, *address);
-        }
-    }
-    is_news(before, &history).then_some(history)
-}
-
-/// Who may be remembered as the peer. A new identity is learned only after every server has led to it for a day:
-/// hijacks last hours, and one that was learned would be continuous ever after.
-fn is_vouched(reading: &Reading, history: &History, address: IpAddr) -> bool {
-    match reading.continuity(address) {
-        Continuity::Continuous(_) | Continuity::NoHistory => true,
-        Continuity::NoIdentity => false,
-        Continuity::Broken { .. } => {
-            let now = reading.evidence().started_at;
-            let stable = history
-                .authority_gives_since(address)
-                .is_some_and(|since| now.duration_since(since) >= NEW_IDENTITY_AFTER);
-            stable
-                && matches!(&reading.authority, Authority::Agreed(set) if set.contains(&address))
-                && reading.independents.as_ref().is_some_and(|set| set.contains(&address))
-                && reading.evidence().canary == Canary::Clean
-                && reading.delegation_changed().is_none()
-        }
-    }
-}
-
-fn learn_unauthenticated(reading: &Reading, history: &mut History, address: IpAddr) {
-    if !reading.case.peer.needs_secret {
-        return;
-    }
-    for proof in reading.candidate(address).into_iter().flat_map(|candidate| &candidate.proofs) {
-        if let Some(http) = &proof.result.http {
-            history.unauthenticated.insert(proof.endpoint.clone(), http.status);
-        }
-    }
-}
-
-fn learn_delegation(reading: &Reading, history: &mut History) {
-    let Some(now) = &reading.evidence().delegation else { return };
-    if now.parent_ns.is_empty() || now.child_ns.is_empty() {
-        return;
-    }
-    let seen =
-        SeenDelegation { zone: now.zone.clone(), parent_ns: now.parent_ns.clone(), child_ns: now.child_ns.clone() };
-    let at = reading.evidence().started_at;
-    match (&history.delegation, &history.next_delegation) {
-        (None, _) => history.delegation = Some(seen),
-        (Some(known), _) if *known == seen => history.next_delegation = None,
-        (_, Some((next, since))) if *next == seen => {
-            if at.duration_since(*since) >= NEW_IDENTITY_AFTER {
-                history.delegation = Some(seen);
-                history.next_delegation = None;
-            }
-        }
-        _ => history.next_delegation = Some((seen, at)),
-    }
-}
-
-fn learn_answers(reading: &Reading, history: &mut History) {
-    let evidence = reading.evidence();
-    let at = evidence.started_at;
-    if let Authority::Agreed(set) = &reading.authority {
-        history.learn_answer(SeenAnswer {
-            source: Source::Authority,
-            addresses: set.clone(),
-            ttl: answers::authority_ttl(evidence).unwrap_or(0),
-            first_seen: at,
-            last_seen: at,
-        });
-    }
-}
-
-/// Something new was learned, or a set was seen again after long enough.
-fn is_news(before: &History, after: &History) -> bool {
-    if before.identities != after.identities
-        || before.delegation != after.delegation
-        || before.next_delegation != after.next_delegation
-        || before.controls != after.controls
-        || before.control_issuers != after.control_issuers
-        || before.since != after.since
-        || before.unauthenticated != after.unauthenticated
-        || before.answers.len() != after.answers.len()
-    {
-        return true;
-    }
-    before.answers.iter().zip(&after.answers).any(|(before, after)| {
-        before.addresses != after.addresses
-            || before.ttl != after.ttl
-            || after.last_seen.duration_since(before.last_seen) >= LEARNED_AGAIN
-    })
 }
 
 /// The fresh findings hold nothing that the approved plan did not show.

@@ -9,8 +9,11 @@
 //! ```text
 //! rounds      probe, burst, alarm
 //! incident    opened by an alarm, closed when all is whole
+//! baseline    what normal looks like
 //! cause       evidence asked for and read, verdict, plan or refusal
-//! change      approval, apply, verify, confirm, while it stands, withdraw
+//! change      approval, apply, verify, confirm, withdraw
+//! standing    while it stands: proved again, followed, held, taken back
+//! provider    what the zone provider says it serves
 //! commands    what people ask for
 //! notices     what people are told
 //! ```
@@ -24,12 +27,14 @@ use crate::peer::Settings;
 use crate::state::State;
 use live::Live;
 
+mod baseline;
 mod cause;
 mod change;
 mod commands;
 mod incident;
 mod live;
 mod notices;
+mod provider;
 mod resume;
 mod rounds;
 mod standing;
