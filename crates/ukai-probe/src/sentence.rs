@@ -29,7 +29,7 @@ pub fn explain_resolution(endpoint: &Endpoint, resolution: &Resolution) -> Strin
         ErrorClass::Nxdomain => format!("{resolver} says that the name {host} does not exist"),
         ErrorClass::Nodata => format!("{resolver} says that {host} exists but has no address"),
         ErrorClass::Servfail => format!("{resolver} could not find out where {host} is (SERVFAIL)"),
-        ErrorClass::Refused => format!("{resolver} refuses to answer for {host}"),
+        ErrorClass::Refused => format!("{resolver} gives no answer for {host}"),
         ErrorClass::Timeout => format!("{resolver} did not answer for {host}"),
         _ => format!("{host} could not be resolved by {resolver}"),
     };

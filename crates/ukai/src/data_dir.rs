@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-const LOCK_FILE: &str = "ukai.lock";
+pub const LOCK_FILE: &str = "ukai.lock";
 
 /// A directory that is ours until this value is dropped, or the process ends in whatever way.
 #[derive(Debug)]

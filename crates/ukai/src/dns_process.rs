@@ -202,8 +202,8 @@ impl DnsProcess {
         let deadline = Instant::now() + START_BOUND;
         loop {
             let ended = child.try_wait()?;
-            if self.control().list().await.is_ok() {
-                let is_ours = ended.is_none();
+            if let Ok(status) = self.control().list().await {
+                let is_ours = child.id() == Some(status.process);
                 self.child = is_ours.then_some(child);
                 return Ok(is_ours);
             }

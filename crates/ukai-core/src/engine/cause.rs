@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 
 use super::live::{BASELINE_EVERY, GATHERING_LOST, Look, Waiting};
-use super::notices::Notice;
+use super::notices::{Notice, span};
 use super::{Engine, Turn, later};
 use crate::diagnose::diagnose;
 use crate::diagnose::evidence::{ApplicationCall, Evidence, Purpose};
@@ -439,10 +439,10 @@ fn is_said(phase: Phase, level: Level) -> bool {
 
 fn proposal_text(id: &str, hash: &str, plan: &Plan, level: Level, automatic: bool) -> String {
     let what = format!(
-        "{} would answer {} for up to {} s (plan {}).",
+        "{} would answer {} for up to {} (plan {}).",
         plan.host,
         list(&plan.addresses),
-        plan.lease_s,
+        span(i64::try_from(plan.lease_s).unwrap_or(i64::MAX)),
         hash.get(..12).unwrap_or(hash)
     );
     let next = match level {

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::cause::{fresh_set, nothing_new};
 use super::incident::ROUNDS_TO_CLOSE;
 use super::live::Verifying;
-use super::notices::Notice;
+use super::notices::{Notice, span};
 use super::{Engine, Turn, later};
 use crate::diagnose::diagnose;
 use crate::diagnose::evidence::{ApplicationCall, Evidence, Purpose};
@@ -121,7 +121,7 @@ impl Engine {
                 peer: peer.clone(),
                 incident: Some(incident),
                 page: false,
-                subject: format!("{peer}: {id} ends in {left_s} s"),
+                subject: format!("{peer}: {id} ends in {}", span(left_s)),
                 text: format!(
                     "Then the name resolves as before. `ukai extend {id} --lease 1h` is an approval of its own."
                 ),

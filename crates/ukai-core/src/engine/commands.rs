@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use jiff::SignedDuration;
 
 use super::change::APPROVAL_VALID;
+use super::notices::moment;
 use super::{Engine, Turn, later};
 use crate::diagnose::evidence::Purpose;
 use crate::diagnose::history::History;
@@ -139,7 +140,7 @@ impl Engine {
         let expires_at = turn.after(i64::try_from(lease_s).unwrap_or(0));
         self.record(turn, Event::LeaseExtended { id: id.to_owned(), expires_at, by, why });
         self.ask_to_apply(turn, id);
-        Ok(format!("{id} now ends at {expires_at}"))
+        Ok(format!("{id} now ends at {}", moment(expires_at)))
     }
 
     fn pin(

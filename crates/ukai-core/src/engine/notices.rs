@@ -78,3 +78,36 @@ impl Engine {
         }
     }
 }
+
+/// A span of time as people read it: the two largest units.
+pub fn span(seconds: i64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    let parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds % 60, "s")];
+    let said: Vec<String> = parts
+        .iter()
+        .skip_while(|(count, _)| *count <= 0)
+        .take(2)
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, unit)| format!("{count} {unit}"))
+        .collect();
+    if said.is_empty() { "0 s".to_owned() } else { said.join(" ") }
+}
+
+/// A time as people read it: to the second, UTC.
+pub fn moment(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read_at_a_glance() {
+        let spans =
+            [(0, "0 s"), (59, "59 s"), (600, "10 min"), (3_661, "1 h 1 min"), (86_212, "23 h 56 min"), (86_400, "1 d")];
+        for (seconds, text) in spans {
+            assert_eq!(span(seconds), text);
+        }
+    }
+}

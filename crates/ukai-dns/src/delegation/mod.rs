@@ -114,7 +114,7 @@ pub struct Alias {
     pub target: Name,
 }
 
-/// Walks from the root to the zone that holds `host`, and on along CNAMEs that leave it.
+/// Walks from the root to the zone that holds `host`, and on along CNAMEs that leave it, each believed from one answer.
 pub async fn walk(client: &Client, host: &Name, options: &WalkOptions) -> Delegation {
     let walker = Arc::new(Walker::new(client.clone(), options.clone()));
     let (mut delegation, mut reply) = walk_one(&walker, host).await;
@@ -134,6 +134,17 @@ pub async fn walk(client: &Client, host: &Name, options: &WalkOptions) -> Delega
         delegation.chain.push(next);
         reply = next_reply;
     }
+    delegation
+}
+
+/// Walks to the zone that holds `host`, and no further: where a CNAME leads out of it, `aliases` tells what one server said
+/// over UDP. Whoever follows it asks all of them first.
+pub async fn walk_zone(client: &Client, host: &Name, options: &WalkOptions) -> Delegation {
+    let walker = Arc::new(Walker::new(client.clone(), options.clone()));
+    let (mut delegation, reply) = walk_one(&walker, host).await;
+    let zone = delegation.zone.clone();
+    // Noted among the aliases; following it is the caller's.
+    let _ = next_target(&mut delegation, reply.as_ref(), &zone);
     delegation
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{RData, Record, RecordType as Rtype};
-use ukai_dns::delegation::{AuthorityOptions, Canary, Delegation, WalkOptions, ask_authorities, canary, walk};
+use ukai_dns::delegation::{
+    AuthorityOptions, Canary, Delegation, WalkOptions, ask_authorities, canary, walk, walk_zone,
+};
 use ukai_dns::{AskError, Client, ClientOptions, Name, Rcode, RecordType, Transport};
 
 use crate::peer::{Handler, Peer, Via, a, asked, cname, name, ns, reply, soa};
@@ -424,6 +426,9 @@ async fn cnames_are_followed_from_zone_to_zone_and_no_further_than_once_round() 
     assert_eq!(found.chain.len(), 1);
     assert_eq!(found.target().zone, "cdn.test");
     assert!(found.target().servers.iter().any(|server| server.address == tree.address(4)));
+    let zone = walk_zone(&client(), &"api.peer.test".parse().unwrap(), &tree.options()).await;
+    assert_eq!((zone.zone.to_string().as_str(), zone.chain.len()), ("peer.test", 0));
+    assert_eq!(zone.aliases[0].target.to_string(), "edge.cdn.test");
     let round = tree.walk("loop.peer.test").await;
     assert!(
         round.problems.iter().any(|problem| problem.contains("come back to loop.peer.test")),

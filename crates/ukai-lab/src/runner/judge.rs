@@ -18,8 +18,13 @@ pub struct Check {
 }
 
 impl Check {
-    fn new(what: &'static str, expected: impl Into<String>, seen: impl Into<String>, held: bool) -> Check {
+    pub(super) fn new(what: &'static str, expected: impl Into<String>, seen: impl Into<String>, held: bool) -> Check {
         Check { what, expected: expected.into(), seen: seen.into(), held }
+    }
+
+    /// Held when what was seen is, to the word, what was expected.
+    pub(super) fn of(what: &'static str, expected: &str, seen: &str) -> Check {
+        Check::new(what, expected, seen, expected == seen)
     }
 }
 

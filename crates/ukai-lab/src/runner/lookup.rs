@@ -11,7 +11,7 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 /// A server on this machine that takes longer is as good as silent.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 /// EDNS is not asked for, so no answer is longer (RFC 1035, 4.2.1).
 const MAX_ANSWER: usize = 512;
 

@@ -11,19 +11,25 @@
 //! - [`seen`] is what was observed, from outside: the daemon's events, the application's own calls, the webhook, the
 //!   hosts' request logs, the answers of the DNS server.
 //! - [`judge`] compares it with what the file expects. It is pure.
+//! - [`kills`] has the controller killed at chosen events, [`vigil`] watches its DNS server meanwhile, [`replay`] reads
+//!   its log, and [`endured`] judges what came of it.
 //!
 //! Only what the file states is checked. An override that is served and not expected is a *wrong override* and fails the
 //! drill outright, whatever else held; one that is expected and never served is *missed*.
 
 pub mod catalogue;
+mod endured;
 pub mod judge;
+pub mod kills;
 mod lookup;
 mod operator;
 mod play;
+mod replay;
 mod residue;
 pub mod seen;
 mod stage;
 mod tell;
+pub mod vigil;
 
 use std::path::PathBuf;
 
@@ -32,6 +38,7 @@ use tokio::sync::watch;
 
 use crate::scenario::Scenario;
 pub use judge::{Check, Times};
+pub use kills::Kill;
 pub use tell::{Change, DrillEvent, Told};
 
 /// How a drill is run.
@@ -40,6 +47,8 @@ pub struct DrillOptions {
     /// The product itself.
     pub ukai: PathBuf,
     pub keep: Keep,
+    /// Whether the controller is killed on the way. Then more is expected than the file says.
+    pub kill_after: Option<Kill>,
     /// Becomes true when the drill is to end at once, as on Ctrl-C.
     pub stop: watch::Receiver<bool>,
 }
@@ -69,6 +78,8 @@ pub struct DrillOutcome {
     pub sure: Option<String>,
     pub action: String,
     pub times: Times,
+    /// How often the controller was killed because [`DrillOptions::kill_after`] asked for it.
+    pub kills: u32,
     /// Reports that are still there.
     pub reports: Vec<PathBuf>,
     /// Logs and data, if they were kept.

@@ -10,11 +10,11 @@ use crate::scenario::{Deed, Person};
 
 /// A command that takes longer than this has failed for the person who waits for it.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
-/// A person whose command finds no daemon tries again for a while.
+/// A person whose command finds no daemon, or one that goes away before it answers, tries again for a while.
 const TRIES: u32 = 8;
 const PAUSE: Duration = Duration::from_secs(1);
-/// The exit code of `ukai` that says that no daemon answers.
-const NO_DAEMON: i32 = 3;
+/// The exit codes of `ukai` that say that no daemon answers, or not to the end.
+const UNANSWERED: [i32; 2] = [1, 3];
 /// `nobody`: the second person's uid, where the drill runs as root.
 const SECOND_UID: u32 = 65_534;
 
@@ -78,11 +78,11 @@ impl Cli {
         }
     }
 
-    /// As a person does: again, while there is no daemon to talk to.
+    /// As a person does: again, while there is no daemon to talk to. What was done by then is refused, not done twice.
     pub async fn insist(&self, arguments: &[String], who: Person) -> Said {
         let mut said = self.run(arguments, who).await;
         for _ in 1..TRIES {
-            if said.code != Some(NO_DAEMON) {
+            if !said.code.is_some_and(|code| UNANSWERED.contains(&code)) {
                 break;
             }
             sleep(PAUSE).await;

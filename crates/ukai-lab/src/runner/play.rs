@@ -12,11 +12,15 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use ukai_core::event::{Event, Recorded};
 
+use super::endured::endured;
 use super::judge::{self, Check};
+use super::kills::Killer;
 use super::operator::{Cli, Said};
-use super::seen::{AfterHeal, Answered, HostCounts, Ms, Seen};
+use super::replay::replay;
+use super::seen::{AfterHeal, Answered, HostCounts, Message, Ms, Seen};
 use super::stage::{self, Heard, Stage};
 use super::tell::{Change, DrillEvent, Told, changes};
+use super::vigil::Vigil;
 use super::{DrillOptions, DrillOutcome, Keep, lookup, operator, residue};
 use crate::app::CallReport;
 use crate::scenario::{DaemonSignal, Deed, History, Moment, Operator, Person, Scenario, WorldChange};
@@ -30,6 +34,8 @@ const HEALTHY_PROBES: usize = 2;
 const SETTLE: Ms = 8_000;
 /// Whatever is expected must have come by then, counted from the first healthy moment.
 const HARD_END: Ms = 75_000;
+/// What a kill may cost on top: the daemon comes up, and what it was looking at is looked at again.
+const KILL_COSTS: Ms = 4_000;
 /// Once everything is judged, how long the report of a healed incident is waited for.
 const REPORT_WITHIN: Ms = 6_000;
 /// Without a turn for so long, nothing more is coming: what does not hold by then does not hold.
@@ -63,8 +69,11 @@ pub async fn play(scenario: &Scenario, options: &DrillOptions, tell: &mut (dyn F
         clock = play.clock;
         let result = play.run(heard).await;
         play.look_at_the_world();
+        if result.is_ok() {
+            play.look_at_the_log().await;
+        }
         let result = result.map_err(|error| play.with_log(error));
-        let failed = result.is_err() || judge::judge(scenario, &play.seen).iter().any(|check| !check.held);
+        let failed = result.is_err() || checks(scenario, options, &play.seen).iter().any(|check| !check.held);
         let keep = if failed { Keep::Everything } else { options.keep };
         play.stage.take_down();
         kept = play.stage.tidy(keep, &play.reports);
@@ -74,7 +83,7 @@ pub async fn play(scenario: &Scenario, options: &DrillOptions, tell: &mut (dyn F
         result
     }
     .await;
-    let outcome = outcome(scenario, &seen, result.err(), kept);
+    let outcome = outcome(scenario, options, &seen, result.err(), kept);
     let now = millis(clock);
     if !outcome.reports.is_empty() {
         tell(Told::at(now, zero, DrillEvent::Report { paths: outcome.reports.clone() }));
@@ -83,13 +92,21 @@ pub async fn play(scenario: &Scenario, options: &DrillOptions, tell: &mut (dyn F
     outcome
 }
 
+/// What the file states, and what a daemon that was killed must hold besides.
+fn checks(scenario: &Scenario, options: &DrillOptions, seen: &Seen) -> Vec<Check> {
+    let mut checks = judge::judge(scenario, seen);
+    checks.extend(options.kill_after.into_iter().flat_map(|kill| endured(kill, seen)));
+    checks
+}
+
 fn outcome(
     scenario: &Scenario,
+    options: &DrillOptions,
     seen: &Seen,
     trouble: Option<anyhow::Error>,
     (reports, directory): (Vec<PathBuf>, Option<PathBuf>),
 ) -> DrillOutcome {
-    let checks = judge::judge(scenario, seen);
+    let checks = checks(scenario, options, seen);
     let wrong_override = judge::wrong_override(scenario, seen);
     let verdict = seen.verdict().map(|(_, verdict)| verdict);
     DrillOutcome {
@@ -103,6 +120,7 @@ fn outcome(
         sure: verdict.map(|verdict| verdict.sure.name().to_owned()),
         action: judge::action(scenario, seen).as_str().to_owned(),
         times: judge::times(seen),
+        kills: seen.kills,
         checks,
         reports,
         directory,
@@ -144,6 +162,8 @@ struct Play<'a> {
     world: World,
     stage: Stage,
     seen: Seen,
+    killer: Killer,
+    vigil: Option<Vigil>,
     agenda: Vec<(Ms, Step)>,
     background: JoinSet<Done>,
     deeds: usize,
@@ -170,6 +190,8 @@ impl<'a> Play<'a> {
             world,
             stage,
             seen: Seen::default(),
+            killer: Killer::new(options.kill_after),
+            vigil: None,
             agenda: Vec::new(),
             background: JoinSet::new(),
             deeds: 0,
@@ -226,14 +248,14 @@ impl<'a> Play<'a> {
 
     fn hear(&mut self, heard: Heard) -> anyhow::Result<()> {
         match heard {
-            Heard::Event { position, record } => self.hear_event(position, record),
+            Heard::Event { position, record } => self.hear_event(position, record)?,
             Heard::Call(call) => self.hear_call(call),
             Heard::Strange(what) => bail!("{what}"),
         }
         Ok(())
     }
 
-    fn hear_event(&mut self, position: u64, record: Box<Recorded>) {
+    fn hear_event(&mut self, position: u64, record: Box<Recorded>) -> anyhow::Result<()> {
         let now = self.now();
         match &record.event {
             Event::IncidentOpened { .. } => self.on(Moment::Alarm, None),
@@ -244,8 +266,25 @@ impl<'a> Play<'a> {
             Event::ReportWritten { paths, .. } => self.reports = paths.iter().map(PathBuf::from).collect(),
             _ => {}
         }
+        let strikes = self.seen.first_fault.is_some() && self.killer.strikes_at(&record.event);
+        if strikes {
+            self.kill_and_start()?;
+        }
         self.seen.events.push((now, (*record).clone()));
         self.say(DrillEvent::Event { position, record });
+        if strikes {
+            self.say(DrillEvent::Killed { kills: self.seen.kills });
+        }
+        Ok(())
+    }
+
+    fn kill_and_start(&mut self) -> anyhow::Result<()> {
+        self.stage.kill_daemon();
+        self.stage.start_daemon()?;
+        self.seen.kills = self.killer.kills();
+        // What was found before says nothing of the one that runs now.
+        self.seen.after_heal = None;
+        Ok(())
     }
 
     fn hear_call(&mut self, call: CallReport) {
@@ -376,6 +415,7 @@ impl<'a> Play<'a> {
                 let now = self.now();
                 self.seen.first_fault.get_or_insert(now);
                 self.seen.last_fault = Some(now);
+                self.keep_vigil();
                 self.say(DrillEvent::Fault { changes: changes(&fault.change) });
                 self.change(&fault.change).await
             }
@@ -392,6 +432,22 @@ impl<'a> Play<'a> {
                 Ok(())
             }
         }
+    }
+
+    fn keep_vigil(&mut self) {
+        if self.options.kill_after.is_some() && self.vigil.is_none() {
+            self.vigil = Some(Vigil::start(self.world.embedded_dns(), self.scenario.host().to_owned()));
+        }
+    }
+
+    /// Only where the daemon was killed: the drill waits for it.
+    async fn look_at_the_log(&mut self) {
+        if self.options.kill_after.is_none() {
+            return;
+        }
+        let heard: Vec<Recorded> = self.seen.events.iter().map(|(_, record)| record.clone()).collect();
+        self.seen.replay = Some(replay(&self.stage.cli, &heard).await);
+        self.seen.polls = self.vigil.take().map(|vigil| vigil.polls()).unwrap_or_default();
     }
 
     async fn change(&mut self, change: &WorldChange) -> anyhow::Result<()> {
@@ -437,6 +493,10 @@ impl<'a> Play<'a> {
         let notifications = self.world.notifications();
         for notification in notifications.get(self.notified..).unwrap_or_default() {
             let body: serde_json::Value = serde_json::from_str(&notification.body).unwrap_or_default();
+            if let Ok(message) = serde_json::from_value::<Message>(body.clone()) {
+                let header = notification.headers.get("idempotency-key").cloned();
+                self.seen.messages.push(Message { header, ..message });
+            }
             let page = body.get("page").and_then(serde_json::Value::as_bool).unwrap_or(false);
             let subject = body.get("subject").and_then(serde_json::Value::as_str).unwrap_or("without a subject");
             if page {
@@ -476,7 +536,7 @@ impl<'a> Play<'a> {
         if judge::wrong_override(self.scenario, &self.seen) && self.seen.served.is_some() {
             return true;
         }
-        if now >= zero + HARD_END {
+        if now >= zero + HARD_END + KILL_COSTS * Ms::from(self.seen.kills) {
             return true;
         }
         let pending = self.agenda.iter().any(|(_, step)| matches!(step, Step::Fault(_) | Step::Heal(_)));
@@ -514,7 +574,9 @@ impl<'a> Play<'a> {
             return now >= heal + SETTLE;
         }
         let judged_at = self.seen.last_turn().max(heal);
-        !self.reports.is_empty() || now >= judged_at + REPORT_WITHIN
+        let told = !self.reports.is_empty()
+            && (self.options.kill_after.is_none() || self.killer.is_done() && self.seen.not_arrived().is_empty());
+        told || now >= judged_at + REPORT_WITHIN
     }
 
     fn with_log(&self, error: anyhow::Error) -> anyhow::Error {

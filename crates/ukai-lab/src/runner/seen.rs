@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use serde::Deserialize;
 use ukai_core::diagnose::verdict::{Action, Verdict};
 use ukai_core::event::{Event, Recorded};
 use ukai_core::overrides::EndReason;
 use ukai_core::plan::Plan;
 
+use super::vigil::Poll;
 use crate::app::CallReport;
 
 /// Milliseconds since the drill's clock was started.
@@ -30,6 +32,28 @@ pub struct Seen {
     pub pages: Vec<Ms>,
     pub hosts: BTreeMap<String, HostCounts>,
     pub after_heal: Option<AfterHeal>,
+    /// What came in at the webhook, in order.
+    pub messages: Vec<Message>,
+    /// How often the controller was killed because the drill was asked to.
+    pub kills: u32,
+    /// Questions to our DNS server, asked where the controller is killed.
+    pub polls: Vec<Poll>,
+    /// Whether the log, read again from its beginning, leads to what the daemon says.
+    pub replay: Option<Result<(), String>>,
+}
+
+/// A notification as it arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Message {
+    /// The header that tells repetitions.
+    #[serde(skip)]
+    pub header: Option<String>,
+    pub key: String,
+    pub kind: String,
+    pub incident: Option<String>,
+    pub subject: String,
+    pub text: String,
+    pub repeated: bool,
 }
 
 /// An address that was answered, by the label of its host where it has one.
@@ -133,6 +157,20 @@ impl Seen {
 
     pub fn first(&self, wanted: impl Fn(&Event) -> bool) -> Option<Ms> {
         self.all().find(|(_, event)| wanted(event)).map(|(at, _)| at)
+    }
+
+    /// Keys of messages that somebody was to be told and that did not arrive.
+    pub fn not_arrived(&self) -> Vec<&str> {
+        let arrived: BTreeSet<&str> = self.messages.iter().map(|message| message.key.as_str()).collect();
+        self.all()
+            .filter_map(|(_, event)| match event {
+                Event::NotificationQueued { notification, subscribers } if !subscribers.is_empty() => {
+                    Some(notification.key.as_str())
+                }
+                _ => None,
+            })
+            .filter(|key| !arrived.contains(key))
+            .collect()
     }
 
     /// When something last happened that could lead to a change of mind: not the passing of time, not a repetition.

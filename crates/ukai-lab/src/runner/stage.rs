@@ -45,10 +45,10 @@ pub enum Heard {
 
 /// One line of `ukai events --json`.
 #[derive(Debug, Deserialize)]
-struct EventLine {
-    position: u64,
+pub struct EventLine {
+    pub position: u64,
     #[serde(flatten)]
-    record: Recorded,
+    pub record: Recorded,
 }
 
 #[derive(Debug)]

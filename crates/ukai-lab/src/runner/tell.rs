@@ -54,6 +54,10 @@ pub enum DrillEvent {
         position: u64,
         record: Box<Recorded>,
     },
+    /// The controller was killed because the drill was asked to, and is being started again.
+    Killed {
+        kills: u32,
+    },
     /// The application's own calls took a turn.
     Application {
         change: Change,

@@ -29,7 +29,7 @@ pub struct Place {
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// Contact addresses in this network although they are not public. May be given several times.
-    #[arg(long, value_name = "NET")]
+    #[arg(long, value_name = "NET", value_parser = network)]
     pub allow: Vec<IpNet>,
 }
 
@@ -49,6 +49,8 @@ impl Place {
 
     /// `chosen`: addresses that the operator named, which are allowed by being named.
     pub fn prober(&self, chosen: &[IpAddr]) -> anyhow::Result<Prober> {
+        // Says in words what is wrong with the file.
+        certificates(self)?;
         let mut allow = self.allow.clone();
         allow.extend(chosen.iter().map(|address| IpNet::from(*address)));
         let options =
@@ -69,14 +71,33 @@ impl Place {
     }
 }
 
+/// A network as `ADDRESS/PREFIX`; an address alone is a network of one.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let parsed = text.parse::<IpNet>().or_else(|error| text.parse::<IpAddr>().map(IpNet::from).map_err(|_| error));
+    parsed.map_err(|_| {
+        let address = text.split('/').next().unwrap_or_default().parse::<IpAddr>();
+        match address {
+            Ok(IpAddr::V4(_)) => format!("the prefix of an IPv4 network is 0 to 32, as in 10.0.0.0/8; this is {text}"),
+            Ok(IpAddr::V6(_)) => format!("the prefix of an IPv6 network is 0 to 128, as in fd00::/8; this is {text}"),
+            Err(_) => format!("a network is ADDRESS/PREFIX, as in 10.0.0.0/8 or fd00::/8; {text:?} is none"),
+        }
+    })
+}
+
 /// The certificates of --ca.
 pub fn certificates(place: &Place) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let Some(pem) = place.ca_pem()? else { return Ok(Vec::new()) };
     let read = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     match read {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(Failed::with(USAGE, format!("{} holds no certificate; --ca wants a PEM file", place.ca_shown()))),
-        Err(error) => Err(Failed::with(USAGE, format!("{} is not a PEM file: {error:?}", place.ca_shown()))),
+        Ok(_) => Err(Failed::with(
+            USAGE,
+            format!("the CA file {} holds no certificate; --ca wants a PEM file", place.ca_shown()),
+        )),
+        Err(error) => Err(Failed::with(
+            USAGE,
+            format!("the CA file {} is not a PEM file: {error}; --ca wants one", place.ca_shown()),
+        )),
     }
 }
 
@@ -87,4 +108,19 @@ pub fn read_bounded(path: &Path, bound: u64) -> anyhow::Result<Vec<u8>> {
     std::io::Read::read_to_end(&mut std::io::Read::take(file, bound + 1), &mut bytes)?;
     anyhow::ensure!(bytes.len() as u64 <= bound, "it is larger than {bound} bytes");
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_is_none_is_told_what_one_is() {
+        assert_eq!(network("10.0.0.0/8").unwrap().prefix_len(), 8);
+        assert_eq!(network("127.0.0.1").unwrap().prefix_len(), 32);
+        for (text, part) in [("127.0.0.0/33", "0 to 32"), ("fd00::/129", "0 to 128"), ("lan", "ADDRESS/PREFIX")] {
+            let refused = network(text).unwrap_err();
+            assert!(refused.contains(part) && refused.contains(text), "{refused}");
+        }
+    }
 }

@@ -14,6 +14,9 @@ use super::ask::{Place, RESOLVE_TIMEOUT};
 use super::paint::{Painted, Table, Tone, list, milliseconds};
 use super::{BROKEN, DONE, Failed, USAGE};
 
+/// Where certificates are renewed by a machine, that is long overdue.
+const EXPIRES_SOON_DAYS: i64 = 14;
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// https://, http://, tls://HOST:PORT or tcp://HOST:PORT.
@@ -57,7 +60,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             proxy_environment: proxy_environment(),
             observation: &observation,
         };
-        println!("{}", serde_json::to_string_pretty(&checked)?);
+        anstream::println!("{}", serde_json::to_string_pretty(&checked)?);
     } else {
         print(&endpoint, &observation);
     }
@@ -118,7 +121,7 @@ fn print(endpoint: &Endpoint, observation: &Observation) {
     for result in &observation.results {
         let tone = if result.is_success() { Tone::Good } else { Tone::Bad };
         anstream::println!("{}", Painted(tone, explain(endpoint, result)));
-        facts(result);
+        facts(result, observation.started_at);
     }
     if observation.results.iter().any(was_not_allowed) {
         anstream::println!(
@@ -160,7 +163,7 @@ fn stages(results: &[AddressResult]) -> Table {
     table
 }
 
-fn facts(result: &AddressResult) {
+fn facts(result: &AddressResult, now: Timestamp) {
     if let Some(identity) = &result.identity {
         let trusted = if identity.verified { "verified" } else { "not verified" };
         let protocol =
@@ -171,7 +174,11 @@ fn facts(result: &AddressResult) {
             identity.chain_length
         );
         anstream::println!("  issuer       {}", identity.issuer);
-        anstream::println!("  valid        {:.0} to {:.0}", identity.not_before, identity.not_after);
+        let (left, remark) = days_left(identity.not_after, now);
+        anstream::println!("  valid        {:.0} to {:.0} ({left})", identity.not_before, identity.not_after);
+        if let Some(remark) = remark {
+            anstream::println!("  {}", Painted(Tone::Warning, remark));
+        }
         anstream::println!("  key          sha256 {}", identity.key_sha256);
         if !protocol.is_empty() {
             anstream::println!("  protocol     {}", protocol.join(", "));
@@ -192,6 +199,24 @@ fn facts(result: &AddressResult) {
     }
 }
 
+/// How long a certificate is still good, and what to say of it when that is not long.
+fn days_left(not_after: Timestamp, now: Timestamp) -> (String, Option<String>) {
+    let seconds = not_after.duration_since(now).as_secs();
+    let days = |seconds: i64| match seconds / 86_400 {
+        0 => "less than a day".to_owned(),
+        1 => "1 day".to_owned(),
+        days => format!("{days} days"),
+    };
+    if seconds < 0 {
+        let ago = days(-seconds);
+        return (format!("ended {ago} ago"), Some(format!("the certificate expired {ago} ago")));
+    }
+    let left = days(seconds);
+    let remark = (seconds < EXPIRES_SOON_DAYS * 86_400)
+        .then(|| format!("the certificate expires in {left}: its owner should renew it now"));
+    (format!("{left} left"), remark)
+}
+
 /// The first few names; a certificate may hold thousands.
 fn names(names: &[String], total: usize) -> String {
     const SHOWN: usize = 5;
@@ -199,5 +224,24 @@ fn names(names: &[String], total: usize) -> String {
     match total.saturating_sub(SHOWN.min(names.len())) {
         0 => shown,
         more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_says_how_long_it_is_good() {
+        let now = Timestamp::UNIX_EPOCH;
+        let told =
+            |days: i64, hours: i64| days_left(Timestamp::from_second(days * 86_400 + hours * 3_600).unwrap(), now);
+        assert_eq!(told(90, 1), ("90 days left".to_owned(), None));
+        assert_eq!(told(14, 0).1, None);
+        let (left, remark) = told(13, 23);
+        assert_eq!(left, "13 days left");
+        assert!(remark.unwrap().contains("expires in 13 days"));
+        assert!(told(0, 3).0.contains("less than a day"));
+        assert!(told(-3, 0).1.unwrap().contains("expired 3 days ago"));
     }
 }

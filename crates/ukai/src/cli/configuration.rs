@@ -39,7 +39,7 @@ pub fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
     let text =
         template(&args.url).map_err(|error| Failed::with(USAGE, format!("this URL cannot be watched: {error}")))?;
     if args.output.as_os_str() == "-" {
-        print!("{text}");
+        anstream::print!("{text}");
         return Ok(ExitCode::from(DONE));
     }
     let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o640).open(&args.output) {
@@ -58,8 +58,8 @@ pub fn init(args: InitArgs) -> anyhow::Result<ExitCode> {
 
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Schema => println!("{}", serde_json::to_string_pretty(&json_schema())?),
-        Command::Reference => print!("{}", reference()),
+        Command::Schema => anstream::println!("{}", serde_json::to_string_pretty(&json_schema())?),
+        Command::Reference => anstream::print!("{}", reference()),
         Command::Check { file } => {
             let config = Config::load(&file).map_err(|error| Failed::with(USAGE, error.to_string()))?;
             for warning in &config.warnings {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use ukai_core::diagnose::verdict::Verdict;
 use ukai_core::input::ServedNow;
-use ukai_core::overrides::Override;
+use ukai_core::overrides::{Override, Phase};
 use ukai_core::state::Incident;
 
 use crate::log::Position;
@@ -17,8 +18,8 @@ use crate::socket::Op;
 use super::daemon::{Daemon, failed};
 use super::matrix::print_verdict;
 use super::narrate;
-use super::paint::{Painted, Table, Tone, list};
-use super::{DONE, Failed, REFUSED};
+use super::paint::{Painted, Table, Tone, list, span, span_of};
+use super::{BROKEN, DONE, Failed};
 
 #[derive(Debug, clap::Args)]
 pub struct ShowArgs {
@@ -32,7 +33,7 @@ pub struct ShowArgs {
 pub async fn reload(args: ShowArgs) -> anyhow::Result<ExitCode> {
     let value = args.daemon.call(Op::Reload).await?;
     match args.json {
-        true => println!("{value}"),
+        true => anstream::println!("{value}"),
         false => anstream::println!("{}", value["text"].as_str().unwrap_or("done")),
     }
     Ok(ExitCode::from(DONE))
@@ -40,7 +41,7 @@ pub async fn reload(args: ShowArgs) -> anyhow::Result<ExitCode> {
 
 #[derive(Debug, clap::Args)]
 pub struct IncidentsArgs {
-    /// One incident in full.
+    /// One incident in full, as `ukai incidents` lists it: inc-1.
     #[arg(value_name = "ID")]
     id: Option<String>,
     #[command(flatten)]
@@ -48,7 +49,17 @@ pub struct IncidentsArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct OneArgs {
+pub struct PlanArgs {
+    /// The override, as `ukai overrides` lists it: ovr-1.
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ReportArgs {
+    /// The incident, as `ukai incidents` lists it: inc-1.
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
@@ -77,7 +88,7 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
         "ukai {}, process {}, up since {}, {} events in {}",
         text(&status["version"]),
         status["process"],
-        text(&status["started_at"]),
+        whole_seconds(&status["started_at"]),
         status["position"],
         text(&status["data_dir"]),
     );
@@ -89,11 +100,12 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
         anstream::println!("{}", Painted(Tone::Bad, format_args!("nothing can be decided: {trouble}")));
     }
     if !status["frozen"].is_null() {
-        let by = text(&status["frozen"]["by"]["name"]);
-        anstream::println!(
-            "{}",
-            Painted(Tone::Warning, format_args!("frozen by {by}: no automatic change until `ukai thaw`"))
-        );
+        let frozen = &status["frozen"];
+        let why = frozen["why"].as_str().filter(|why| !why.is_empty()).unwrap_or("no reason was given");
+        let by = text(&frozen["by"]["name"]);
+        let line =
+            format!("frozen by {by} at {}: {why}; no automatic change until `ukai thaw`", whole_seconds(&frozen["at"]));
+        anstream::println!("{}", Painted(Tone::Warning, line));
     }
     let mut table = Table::with_header(&["peer", "host", "level", "alarms", "incident", "override", "verdict"]);
     for peer in status["peers"].as_array().into_iter().flatten() {
@@ -117,12 +129,45 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
         table.row(tone, row);
     }
     anstream::print!("{table}");
+    if let Some(overrides) = status["overrides"].as_array().filter(|overrides| !overrides.is_empty()) {
+        anstream::print!("\n{}", live_overrides(overrides, Timestamp::now()));
+    }
     Ok(ExitCode::from(DONE))
+}
+
+/// What stands, is going or waits for somebody, from the daemon's status.
+fn live_overrides(overrides: &[Value], now: Timestamp) -> Table {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let mut table = Table::with_header(&["override", "peer", "state", "addresses", "until", "application"]);
+    for over in overrides {
+        let until = match moment(&over["expires_at"]) {
+            Some(at) => format!("{at:.0} (in {})", span(at.duration_since(now).as_secs())),
+            None => "not applied yet".to_owned(),
+        };
+        let application = match moment(&over["application_seen_at"]) {
+            Some(at) => format!("seen to succeed at {at:.0}"),
+            None => "not seen".to_owned(),
+        };
+        let addresses = list(over["addresses"].as_array().into_iter().flatten().map(text));
+        table.row(
+            Tone::Warning,
+            vec![text(&over["id"]), text(&over["peer"]), text(&over["phase"]), addresses, until, application],
+        );
+    }
+    table
+}
+
+fn moment(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
+}
+
+fn whole_seconds(value: &Value) -> String {
+    moment(value).map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"))
 }
 
 pub async fn incidents(args: IncidentsArgs) -> anyhow::Result<ExitCode> {
     let value = args.show.daemon.call(Op::Incidents).await?;
-    let incidents: Vec<Incident> =
+    let incidents: Vec<ShownIncident> =
         serde_json::from_value(value.clone()).context("the daemon's answer is not understood")?;
     let Some(id) = &args.id else {
         if args.show.json {
@@ -130,9 +175,10 @@ pub async fn incidents(args: IncidentsArgs) -> anyhow::Result<ExitCode> {
         }
         return table_of(&incidents);
     };
-    let incident = incidents.iter().find(|incident| &incident.id == id).ok_or_else(|| {
-        Failed::with(REFUSED, format!("there is no incident {id} among the recent ones; `ukai incidents` lists them"))
+    let shown = incidents.iter().find(|shown| &shown.incident.id == id).ok_or_else(|| {
+        Failed::with(BROKEN, format!("there is no incident {id} among the recent ones; `ukai incidents` lists them"))
     })?;
+    let incident = &shown.incident;
     if args.show.json {
         return json(&serde_json::to_value(incident)?);
     }
@@ -158,7 +204,7 @@ pub async fn incidents(args: IncidentsArgs) -> anyhow::Result<ExitCode> {
         );
     }
     if let Some(over) = &incident.r#override {
-        anstream::println!("  override {over}; see `ukai plan {over}`");
+        anstream::println!("  override {}; see `ukai plan {over}`", shown.shown_override());
     }
     if let Some(verdict) = &incident.verdict {
         print_verdict(verdict);
@@ -166,12 +212,34 @@ pub async fn incidents(args: IncidentsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(DONE))
 }
 
-fn table_of(incidents: &[Incident]) -> anyhow::Result<ExitCode> {
+/// An incident, and how its last override is.
+#[derive(Deserialize)]
+struct ShownIncident {
+    #[serde(flatten)]
+    incident: Incident,
+    override_phase: Option<Phase>,
+}
+
+impl ShownIncident {
+    /// One that is over is not the incident's override any more, and is shown as what it was.
+    fn shown_override(&self) -> String {
+        match (&self.incident.r#override, self.override_phase) {
+            (None, _) => "-".to_owned(),
+            (Some(id), Some(phase)) if phase.is_pending() || phase.may_stand() => format!("{id}: {}", phase.name()),
+            (Some(id), Some(Phase::Withheld)) => format!("none ({id} was only shown)"),
+            (Some(id), Some(phase)) => format!("none ({id} is over: {})", phase.name()),
+            (Some(id), None) => format!("none ({id} is over)"),
+        }
+    }
+}
+
+fn table_of(incidents: &[ShownIncident]) -> anyhow::Result<ExitCode> {
     if incidents.is_empty() {
         anstream::println!("no incidents");
     } else {
         let mut table = Table::with_header(&["incident", "peer", "opened", "state", "layer", "verdict", "override"]);
-        for incident in incidents {
+        for shown in incidents {
+            let incident = &shown.incident;
             let state = incident.closed_at.map_or_else(|| "open".to_owned(), |at| format!("closed {at:.0}"));
             let verdict = |verdict: &Verdict| format!("{} ({})", verdict.code.name(), verdict.sure.name());
             table.row(
@@ -183,7 +251,7 @@ fn table_of(incidents: &[Incident]) -> anyhow::Result<ExitCode> {
                     state,
                     format!("{}: {}", incident.stage.name(), incident.class.name()),
                     incident.verdict.as_ref().map_or_else(|| "-".to_owned(), verdict),
-                    incident.r#override.clone().unwrap_or_else(|| "-".to_owned()),
+                    shown.shown_override(),
                 ],
             );
         }
@@ -219,7 +287,10 @@ pub async fn overrides(args: ShowArgs) -> anyhow::Result<ExitCode> {
     let mut table = Table::with_header(&["override", "host", "state", "addresses", "until", "served"]);
     for over in &overrides {
         let tone = if over.phase.stands() { Tone::Warning } else { Tone::Plain };
-        let until = over.expires_at.map_or_else(|| "-".to_owned(), |at| format!("{at:.0}"));
+        let until = over.expires_at.filter(|_| over.ended_at.is_none()).map_or_else(
+            || "-".to_owned(),
+            |at| format!("{at:.0} (in {})", span(at.duration_since(Timestamp::now()).as_secs())),
+        );
         let now = served.get(&over.id).map_or_else(|| "no".to_owned(), |served| list(&served.addresses));
         table.row(
             tone,
@@ -248,7 +319,7 @@ pub async fn overrides(args: ShowArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(DONE))
 }
 
-pub async fn plan(args: OneArgs) -> anyhow::Result<ExitCode> {
+pub async fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
     let value = args.show.daemon.call(Op::Plan { override_id: args.id }).await?;
     if args.show.json {
         return json(&value);
@@ -277,7 +348,7 @@ pub fn print_plan(over: &Override) {
             list(&plan.anchors.networks)
         ),
     );
-    row("lease", format!("{} s, reverted after {} good checks in a row", plan.lease_s, plan.revert_after));
+    row("lease", format!("{}, reverted after {} good checks in a row", span_of(plan.lease_s), plan.revert_after));
     row("inverse", plan.inverse.clone());
     row("approvals", format!("{} of {}", over.approvals.len(), plan.approvals));
     for approval in &over.approvals {
@@ -289,12 +360,12 @@ pub fn print_plan(over: &Override) {
     row("hash", over.hash.clone());
 }
 
-pub async fn report(args: OneArgs) -> anyhow::Result<ExitCode> {
+pub async fn report(args: ReportArgs) -> anyhow::Result<ExitCode> {
     let value = args.show.daemon.call(Op::Report { incident: args.id }).await?;
     if args.show.json {
         return json(&value);
     }
-    println!("{}", value["markdown"].as_str().unwrap_or_default());
+    anstream::println!("{}", value["markdown"].as_str().unwrap_or_default());
     let paths: Vec<&str> = value["paths"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if !paths.is_empty() {
         anstream::eprintln!("{}", Painted(Tone::Faint, format_args!("also in {}", list(paths))));
@@ -314,14 +385,14 @@ pub async fn events(args: EventsArgs) -> anyhow::Result<ExitCode> {
             if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
                 break;
             }
-        } else {
-            narrate::print_to_stdout(&event.recorded);
+        } else if narrate::print_to_stdout(&event.recorded).is_err() {
+            break;
         }
     }
     Ok(ExitCode::from(DONE))
 }
 
 fn json(value: &Value) -> anyhow::Result<ExitCode> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    anstream::println!("{}", serde_json::to_string_pretty(value)?);
     Ok(ExitCode::from(DONE))
 }

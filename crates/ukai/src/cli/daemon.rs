@@ -1,5 +1,6 @@
 //! Finding the daemon, and asking it.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -7,8 +8,10 @@ use serde_json::Value;
 use ukai_core::input::Command;
 
 use crate::config::{SOCKET_NAME, default_data_dir};
+use crate::driver::NOT_FOUND;
 use crate::socket::Op;
-use crate::socket::client::{CallError, SocketClient};
+use crate::socket::client::{CallError, ConnectError, SocketClient};
+use crate::socket::credentials::{group_name, user_name};
 
 use super::ask::read_bounded;
 use super::{BROKEN, Failed, NO_DAEMON, REFUSED, USAGE};
@@ -40,11 +43,20 @@ impl Daemon {
 
     pub async fn connect(&self) -> anyhow::Result<SocketClient> {
         let path = self.socket_path()?;
-        SocketClient::connect(&path).await.map_err(|error| Failed::with(NO_DAEMON, error.to_string()))
+        SocketClient::connect(&path).await.map_err(|error| match error {
+            ConnectError::Permission { path, .. } => Failed::with(REFUSED, not_for_you(&path)),
+            error @ (ConnectError::NotRunning(_) | ConnectError::Stale(_) | ConnectError::Io { .. }) => {
+                Failed::with(NO_DAEMON, error.to_string())
+            }
+        })
     }
 
     pub async fn call(&self, op: Op) -> anyhow::Result<Value> {
-        self.connect().await?.call(op).await.map_err(failed)
+        let value = self.connect().await?.call(op).await.map_err(failed)?;
+        match value[NOT_FOUND].as_str() {
+            Some(sentence) => Err(Failed::with(BROKEN, sentence)),
+            None => Ok(value),
+        }
     }
 
     /// Hands a command to the daemon; what it says when it is done.
@@ -89,6 +101,28 @@ struct Written {
     socket: Option<PathBuf>,
 }
 
+/// Who may use the socket: what keeps us out is the socket itself or, most often, the directory that it is in.
+fn not_for_you(socket: &Path) -> String {
+    const GROUP_MAY_WRITE: u32 = 0o020;
+    const GROUP_MAY_ENTER: u32 = 0o010;
+    let seen = socket.ancestors().find_map(|path| Some((path, std::fs::metadata(path).ok()?)));
+    let Some((path, metadata)) = seen else {
+        return format!("you may not use the socket {}", socket.display());
+    };
+    let (owner, group) = (user_name(metadata.uid()), group_name(metadata.gid()));
+    let needed = if path == socket { GROUP_MAY_WRITE } else { GROUP_MAY_ENTER };
+    let who = if metadata.mode() & needed != 0 {
+        format!("its owner {owner} and the group {group} may")
+    } else {
+        format!("only its owner {owner} may (and root)")
+    };
+    let how = "run this as one of them, or have `socket.path` and `socket.group` set in the daemon's configuration";
+    match path == socket {
+        true => format!("you may not use the socket {}: {who}; {how}", socket.display()),
+        false => format!("you may not use the socket {}: into {} {who}; {how}", socket.display(), path.display()),
+    }
+}
+
 pub fn failed(error: CallError) -> anyhow::Error {
     let code = match error {
         CallError::Refused(_) => REFUSED,
@@ -115,6 +149,22 @@ mod tests {
         assert_eq!(by_dir.socket_path().unwrap(), PathBuf::from("/d").join(SOCKET_NAME));
         let by_socket = Daemon { socket: Some("/s".into()), ..by_dir };
         assert_eq!(by_socket.socket_path().unwrap(), PathBuf::from("/s"));
+    }
+
+    #[test]
+    fn who_may_use_a_socket_is_named() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("u.sock");
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let owner = user_name(std::fs::metadata(dir.path()).unwrap().uid());
+        let told = not_for_you(&socket);
+        assert!(told.contains(&format!("into {} only its owner {owner} may", dir.path().display())), "{told}");
+        std::fs::write(&socket, "").unwrap();
+        std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o660)).unwrap();
+        let told = not_for_you(&socket);
+        assert!(told.contains("and the group"), "{told}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use ukai_dns::Upstream;
 use ukai_dns::server::{LockError, Server, ServerConfig, StartError};
 
-use super::ask::read_bounded;
+use super::ask::{network, read_bounded};
 use super::{DONE, Failed, REFUSED, USAGE};
 
 const CONFIG_MAX: u64 = 1024 * 1024;
@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", required_unless_present = "config_json")]
     overrides_dir: Option<PathBuf>,
     /// Answer clients in this network. Default: loopback and private networks.
-    #[arg(long, value_name = "NET")]
+    #[arg(long, value_name = "NET", value_parser = network)]
     allow_clients: Vec<IpNet>,
 }
 

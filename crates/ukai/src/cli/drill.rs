@@ -89,7 +89,7 @@ fn list(json: bool) -> anyhow::Result<ExitCode> {
                 "id": scenario.id, "title": scenario.title, "story": scenario.story.trim(),
                 "verdict": scenario.expect.verdict, "action": actions,
             });
-            println!("{line}");
+            anstream::println!("{line}");
         } else {
             table.row(Tone::Plain, vec![scenario.id, verdict, actions.join(" or "), scenario.title]);
         }
@@ -167,7 +167,7 @@ async fn play_side_by_side(
         let (number, outcome) = ended.context("a drill broke down")?;
         progress.inc(1);
         if json {
-            println!("{}", serde_json::json!({ "kind": "ended", "outcome": outcome }));
+            anstream::println!("{}", serde_json::json!({ "kind": "ended", "outcome": outcome }));
         } else {
             progress.suspend(|| anstream::println!("{}", score::line(&outcome)));
         }
@@ -177,7 +177,7 @@ async fn play_side_by_side(
     outcomes.sort_by_key(|(number, _)| *number);
     let outcomes: Vec<DrillOutcome> = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
     if json {
-        println!("{}", score::json(&outcomes));
+        anstream::println!("{}", score::json(&outcomes));
     } else {
         score::print(&outcomes);
     }

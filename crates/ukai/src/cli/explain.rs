@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::gather::{Order, configure, gather};
 
 use super::ask::{Place, certificates, read_bounded};
-use super::matrix::{print_evidence, print_verdict};
+use super::matrix::{nothing_is_wrong, print_all_is_well, print_evidence, print_summary, print_verdict};
 use super::paint::{Painted, Tone};
 use super::{BROKEN, DONE, Failed, USAGE};
 
@@ -92,11 +92,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let verdict = judge(&saved);
     if args.json {
         let explained = Explained { evidence: &saved.evidence, verdict: &verdict };
-        println!("{}", serde_json::to_string_pretty(&explained)?);
+        anstream::println!("{}", serde_json::to_string_pretty(&explained)?);
     } else {
         anstream::println!("{}", Painted(Tone::Strong, &saved.evidence.host));
+        print_summary(&saved.evidence, &verdict);
         print_evidence(&saved.evidence);
-        print_verdict(&verdict);
+        match nothing_is_wrong(&saved.evidence, &verdict) {
+            Some(sentence) => print_all_is_well(&sentence, &verdict),
+            None => print_verdict(&verdict),
+        }
         anstream::println!(
             "\n{}",
             Painted(Tone::Faint, "Without a daemon there is no history: nothing is proven, at most likely.")

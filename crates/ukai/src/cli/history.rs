@@ -124,7 +124,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         tokio::task::spawn_blocking(move || append(&dir, &peer, &host, level, history)).await??
     };
     if args.json {
-        println!("{}", json!({ "text": text }));
+        anstream::println!("{}", json!({ "text": text }));
     } else {
         anstream::println!("{text}");
     }
@@ -177,6 +177,7 @@ fn history(written: Written) -> History {
             parent_ns: delegation.parent_ns,
             child_ns: delegation.child_ns,
         }),
+        next_delegation: None,
         controls: written.controls,
         control_issuers: written.control_issuers,
         unauthenticated: written.unauthenticated,

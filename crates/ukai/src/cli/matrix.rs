@@ -1,11 +1,12 @@
 //! Evidence as a person reads it: who answers what, and which address proves what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ukai_core::diagnose::evidence::{
     Answer, Asked, Canary, Candidate, ControlResult, Evidence, Outcome, Silence, Source,
 };
-use ukai_core::diagnose::verdict::Verdict;
+use ukai_core::diagnose::verdict::{Code, Judgement, Verdict};
 
 use super::narrate::{judgement_name, judgement_tone};
 use super::paint::{Painted, Table, Tone, list};
@@ -44,10 +45,52 @@ pub fn print_evidence(evidence: &Evidence) {
     }
 }
 
+/// The sentence for a host with which all is well. None: something that was tried failed, or a rule found a cause.
+pub fn nothing_is_wrong(evidence: &Evidence, verdict: &Verdict) -> Option<String> {
+    let results = evidence.observations.iter().flat_map(|observation| &observation.results);
+    let addresses: BTreeSet<IpAddr> = results.map(|result| result.address).collect();
+    let all_works = verdict.code == Code::Open
+        && !addresses.is_empty()
+        && evidence.observations.iter().all(|observation| !observation.any_failed())
+        && evidence.candidates.iter().all(|candidate| candidate.first_failure().is_none());
+    if !all_works {
+        return None;
+    }
+    let mut sentence = format!("nothing is wrong: {} answers as it should at {}", evidence.host, list(addresses));
+    let unanswered = evidence.asked.iter().filter(|asked| asked.answer().is_none()).count();
+    if unanswered > 0 {
+        sentence.push_str(&format!(" ({unanswered} of {} DNS questions got no answer)", evidence.asked.len()));
+    }
+    let failing = evidence.controls.iter().filter(|control| !control.passed()).count();
+    if failing > 0 {
+        sentence.push_str(&format!("; {failing} of {} controls fail", evidence.controls.len()));
+    }
+    Some(sentence)
+}
+
+/// The verdict in one line, for above the tables.
+pub fn print_summary(evidence: &Evidence, verdict: &Verdict) {
+    match nothing_is_wrong(evidence, verdict) {
+        Some(sentence) => anstream::println!("{}", Painted(Tone::Good, sentence)),
+        None => anstream::println!("{}: {}", Painted(Tone::Strong, head(verdict)), verdict.summary),
+    }
+}
+
+pub fn print_all_is_well(sentence: &str, verdict: &Verdict) {
+    heading("Verdict");
+    anstream::println!("  {}", Painted(Tone::Good, sentence));
+    for reason in &verdict.evidence_against {
+        anstream::println!("  {} {reason}", Painted(Tone::Warning, "-"));
+    }
+}
+
+fn head(verdict: &Verdict) -> String {
+    format!("{} ({}), action {}", verdict.code.name(), verdict.sure.name(), verdict.action.name())
+}
+
 pub fn print_verdict(verdict: &Verdict) {
     heading("Verdict");
-    let head = format!("{} ({}), action {}", verdict.code.name(), verdict.sure.name(), verdict.action.name());
-    anstream::println!("  {}", Painted(Tone::Strong, head));
+    anstream::println!("  {}", Painted(Tone::Strong, head(verdict)));
     anstream::println!("  {}", verdict.summary);
     for (sign, tone, reasons) in [
         ("+", Tone::Good, &verdict.evidence_for),
@@ -63,6 +106,9 @@ pub fn print_verdict(verdict: &Verdict) {
     for choice in &verdict.options {
         let judgement = Painted(judgement_tone(choice.judgement), judgement_name(choice.judgement));
         anstream::println!("  {judgement} {}: {}", choice.name, choice.reason);
+        if choice.judgement == Judgement::Useless {
+            continue;
+        }
         let undone = if choice.reversible { "can be undone" } else { "cannot be undone" };
         let more =
             format!("effect: {}; risk: {}; takes {}; {undone}", choice.effect, choice.risk, choice.time_to_effect);
@@ -202,7 +248,7 @@ fn source_name(source: Source) -> &'static str {
 fn silence_name(silence: Silence) -> &'static str {
     match silence {
         Silence::Timeout => "silent",
-        Silence::Refused => "refused",
+        Silence::Refused => "nothing listens there (connection refused)",
         Silence::Unreachable => "unreachable",
         Silence::Tls => "TLS failed",
         Silence::Http => "HTTP failed",

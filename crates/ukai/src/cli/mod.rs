@@ -1,7 +1,9 @@
 //! The command line. Every command says what it did or what is wrong, on the terminal or as JSON.
 //!
-//! Exit codes: 0 done, or observed healthy; 1 the peer is broken, or it was not done; 2 usage or configuration;
-//! 3 no daemon; 4 refused.
+//! Exit codes: 0 done, or observed healthy; 1 the peer is broken, or it was not done, or there is no such incident or
+//! override; 2 usage or configuration; 3 no daemon; 4 refused, by the daemon or because its socket is not for you.
+//!
+//! Everything is printed with `anstream`, which takes a reader who has had enough (`| head`) as no error.
 
 mod ask;
 mod check;
@@ -34,7 +36,7 @@ pub const BROKEN: u8 = 1;
 pub const USAGE: u8 = 2;
 /// No daemon answers.
 pub const NO_DAEMON: u8 = 3;
-/// The daemon refused.
+/// The daemon refused, or its socket is not for this user.
 pub const REFUSED: u8 = 4;
 
 /// An error that knows its exit code.
@@ -58,8 +60,9 @@ impl Failed {
     version,
     propagate_version = true,
     max_term_width = 110,
-    after_help = "Exit codes: 0 done, or observed healthy; 1 the peer is broken, or it was not done; 2 usage or \
-                  configuration; 3 no daemon; 4 refused."
+    after_help = "Exit codes: 0 done, or observed healthy; 1 the peer is broken, or it was not done, or there is no such \
+                  incident or override; 2 usage or configuration; 3 no daemon; 4 refused, by the daemon or because \
+                  its socket is not for you."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -103,7 +106,7 @@ enum Command {
     Overrides(control::ShowArgs),
     /// One override's plan, its hash, and what a person must look at.
     #[command(after_help = "Example:\n  ukai plan ovr-1")]
-    Plan(control::OneArgs),
+    Plan(control::PlanArgs),
     /// Approve a plan, bound to the hash of what you saw.
     #[command(after_help = "Example:\n  ukai approve ovr-1 --why \"the peer confirmed the new address\"")]
     Approve(overrides::ApproveArgs),
@@ -129,7 +132,7 @@ enum Command {
     Thaw(overrides::WhyArgs),
     /// The incident, told: time line, evidence, options, decisions.
     #[command(after_help = "Example:\n  ukai report inc-1")]
-    Report(control::OneArgs),
+    Report(control::ReportArgs),
     /// Have the daemon read its configuration again, as SIGHUP does.
     #[command(after_help = "Example:\n  ukai reload")]
     Reload(control::ShowArgs),
@@ -206,7 +209,9 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Drill(args) => drill::run(args).await,
         Command::Dns(args) => dns::run(args).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "ukai", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ukai", &mut script);
+            anstream::print!("{}", String::from_utf8_lossy(&script));
             Ok(ExitCode::from(DONE))
         }
         Command::LabApp(args) => lab_app::run(args),

@@ -1,5 +1,7 @@
 //! Events told as they happen: one line each, for somebody who was asleep a minute ago.
 
+use std::io::{self, Write};
+
 use ukai_core::alarm::AlarmState;
 use ukai_core::diagnose::evidence::{Evidence, Purpose};
 use ukai_core::diagnose::verdict::{Choice, Judgement, Verdict};
@@ -7,7 +9,7 @@ use ukai_core::event::{Actor, Event, Recorded};
 use ukai_core::overrides::EndReason;
 use ukai_core::plan::{Plan, Refusal};
 
-use super::paint::{Painted, Tone, list};
+use super::paint::{Painted, Tone, list, span, span_of};
 
 /// One line of the story.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,11 +22,15 @@ pub struct Line {
 
 /// Prints to the error stream, so that the output stays free for what was asked.
 pub fn print(record: &Recorded) {
-    rendered(record).iter().for_each(|line| anstream::eprintln!("{line}"));
+    let mut out = anstream::stderr().lock();
+    // A terminal that went away, or a full disk behind it, is no reason for the daemon to end.
+    let _ = rendered(record).iter().try_for_each(|line| writeln!(out, "{line}"));
 }
 
-pub fn print_to_stdout(record: &Recorded) {
-    rendered(record).iter().for_each(|line| anstream::println!("{line}"));
+/// An error: nobody reads any more.
+pub fn print_to_stdout(record: &Recorded) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    rendered(record).iter().try_for_each(|line| writeln!(out, "{line}"))
 }
 
 fn rendered(record: &Recorded) -> Vec<String> {
@@ -136,7 +142,9 @@ fn overridden(event: &Event) -> Vec<Line> {
         Event::FollowStarted { id, addresses, .. } => {
             one(Tone::Plain, format!("{id} follows the peer to {}", list(addresses)))
         }
-        Event::LeaseWarned { id, left_s } => one(Tone::Warning, format!("{id}: {left_s} s of the lease are left")),
+        Event::LeaseWarned { id, left_s } => {
+            one(Tone::Warning, format!("{id}: {} of the lease are left", span(*left_s)))
+        }
         Event::LeaseExtended { id, expires_at, by, why } => {
             one(Tone::Plain, format!("{id} extended until {expires_at:.0} by {}{}", person(by), because(why)))
         }
@@ -192,11 +200,11 @@ fn diagnosed(peer: &str, verdict: &Verdict) -> Vec<Line> {
 
 fn proposed(id: &str, plan: &Plan, hash: &str, level: &str) -> Vec<Line> {
     let mut text = format!(
-        "{id} proposed for {}: {} ({}), lease {} s, plan {}",
+        "{id} proposed for {}: {} ({}), lease {}, plan {}",
         plan.host,
         list(&plan.addresses),
         plan.mode.name(),
-        plan.lease_s,
+        span_of(plan.lease_s),
         short(hash)
     );
     if matches!(level, "observe" | "propose") {

@@ -1,6 +1,9 @@
 //! `ukai revert --all --offline`: every override taken back with the daemon dead.
 
 use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -9,17 +12,19 @@ use serde_json::json;
 use ukai_core::event::Actor;
 use ukai_dns::server::{ControlClient, OverrideRecord};
 
-use crate::data_dir;
+use crate::data_dir::{self, LOCK_FILE};
 use crate::dns_process::StateDir;
-use crate::driver::offline::{Deed, record};
+use crate::driver::offline::{ALL, Deed, begun, record};
+use crate::log::LOG_FILE;
 use crate::socket::credentials::user_name;
 
 use super::overrides::WhyArgs;
 use super::paint::{Painted, Tone};
-use super::{DONE, Failed, REFUSED};
+use super::{BROKEN, DONE, Failed, REFUSED};
 
 pub async fn revert_all(args: &WhyArgs) -> anyhow::Result<ExitCode> {
     let dir = args.daemon.data_dir()?;
+    is_a_data_directory(&dir)?;
     if let Some(process) = data_dir::holder(&dir) {
         let message = format!(
             "the daemon of {} runs (process {process}); use `ukai revert --all` without --offline",
@@ -27,73 +32,155 @@ pub async fn revert_all(args: &WhyArgs) -> anyhow::Result<ExitCode> {
         );
         return Err(Failed::with(REFUSED, message));
     }
-    let state_dir = StateDir::of(&dir);
     let why = if args.why.is_empty() { "reverted offline".to_owned() } else { args.why.clone() };
-    let control = state_dir.control();
-    let (reverted, damaged) = match control.list().await {
+    let mut taken = Taken { dir: dir.clone(), ..Taken::default() };
+    match begun(&dir) {
+        Ok(ids) => taken.dropped = ids,
+        // What is served goes all the same: nobody should have to mend a log first.
+        Err(error) => taken.problems.push(format!(
+            "the log was not read, so what it had begun is not known here; the daemon drops it when it starts: {error:#}"
+        )),
+    }
+    let state_dir = StateDir::of(&dir);
+    match state_dir.control().list().await {
         Ok(status) => {
-            write_down(&dir, &status.overrides, &why)?;
-            for over in &status.overrides {
-                control
-                    .clear(&over.id, None, &why)
-                    .await
-                    .with_context(|| format!("{} could not be taken back", over.id))?;
-            }
-            (status.overrides, None)
+            taken.warnings.extend(status.damaged);
+            taken.at_process(&dir, &state_dir, status.overrides, &why).await?;
         }
-        Err(_) if !state_dir.path().exists() => (Vec::new(), None),
-        Err(_) => edit(&dir, &state_dir, &why)?,
-    };
-    if args.json {
-        let ids: Vec<&str> = reverted.iter().map(|over| over.id.as_str()).collect();
-        println!("{}", json!({ "reverted": ids, "damaged": damaged }));
-        return Ok(ExitCode::from(DONE));
+        Err(_) if state_dir.path().exists() => taken.on_disk(&dir, &state_dir, &why)?,
+        Err(_) => taken.write_down(&dir, &why)?,
     }
-    if let Some(damaged) = damaged {
-        anstream::println!("{}", Painted(Tone::Warning, damaged));
-    }
-    if reverted.is_empty() {
-        anstream::println!("no override stood");
-    }
-    for over in &reverted {
-        anstream::println!("{} for {} is no longer served", over.id, over.name);
-    }
-    Ok(ExitCode::from(DONE))
+    taken.tell(args.json);
+    Ok(ExitCode::from(if taken.problems.is_empty() { DONE } else { BROKEN }))
 }
 
-/// The DNS process is down too: what it would serve when it comes back is on its disk.
-fn edit(
-    dir: &std::path::Path,
-    state_dir: &StateDir,
-    why: &str,
-) -> anyhow::Result<(Vec<OverrideRecord>, Option<String>)> {
-    let standing = RefCell::new(Vec::new());
-    let looked = ControlClient::edit_offline(
-        state_dir.path(),
-        |record| {
+/// "No override stood" may only be said of a directory that was looked into, and that is a daemon's.
+fn is_a_data_directory(dir: &Path) -> anyhow::Result<()> {
+    let failed = |what: String| {
+        let message = format!(
+            "nothing was taken back: {what}. Name the daemon's directory with --data-dir, or its configuration with \
+             --config, and run this as the daemon's user or as root"
+        );
+        Failed::with(BROKEN, message)
+    };
+    let unread = |path: &Path, error: io::Error| match error.kind() {
+        ErrorKind::NotFound => failed(format!("the data directory {} does not exist", path.display())),
+        _ => failed(format!("{} cannot be read: {error}", path.display())),
+    };
+    fs::read_dir(dir).map_err(|error| unread(dir, error))?;
+    let dns = StateDir::of(dir);
+    let mut found = false;
+    for path in [dir.join(LOG_FILE), dir.join(LOCK_FILE), dns.path().to_owned()] {
+        match File::open(&path) {
+            Ok(_) => found = true,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(unread(&path, error)),
+        }
+    }
+    if found { Ok(()) } else { Err(failed(format!("{} is not the data directory of a ukai daemon", dir.display()))) }
+}
+
+/// What was taken back.
+#[derive(Default)]
+struct Taken {
+    /// Where it was looked.
+    dir: PathBuf,
+    /// Served, or on the disk of a DNS process that is down.
+    reverted: Vec<OverrideRecord>,
+    /// Approved or begun, and served nowhere.
+    dropped: Vec<String>,
+    warnings: Vec<String>,
+    /// Why more may have stood than is known.
+    problems: Vec<String>,
+}
+
+impl Taken {
+    async fn at_process(
+        &mut self,
+        dir: &Path,
+        state_dir: &StateDir,
+        served: Vec<OverrideRecord>,
+        why: &str,
+    ) -> anyhow::Result<()> {
+        self.found(served);
+        self.write_down(dir, why)?;
+        for over in &self.reverted {
+            let cleared = state_dir.control().clear(&over.id, None, why).await;
+            cleared.with_context(|| format!("{} could not be taken back", over.id))?;
+        }
+        Ok(())
+    }
+
+    /// The DNS process is down too: what it would serve when it comes back is on its disk.
+    fn on_disk(&mut self, dir: &Path, state_dir: &StateDir, why: &str) -> anyhow::Result<()> {
+        let standing = RefCell::new(Vec::new());
+        let look = |record: &OverrideRecord| {
             standing.borrow_mut().push(record.clone());
             false
-        },
-        why,
-    )
-    .context("the DNS process does not answer, and its overrides cannot be read from its disk")?;
-    write_down(dir, &standing.into_inner(), why)?;
-    let withdrawn = ControlClient::edit_offline(state_dir.path(), |_| true, why)
-        .context("the overrides on disk cannot be changed")?;
-    Ok((withdrawn.overrides, withdrawn.damaged.or(looked.damaged)))
-}
-
-/// Who and why, before the deed.
-fn write_down(dir: &std::path::Path, overrides: &[OverrideRecord], why: &str) -> anyhow::Result<()> {
-    let uid = rustix::process::getuid().as_raw();
-    let by = Actor { uid: Some(uid), name: user_name(uid), via: "offline".to_owned() };
-    let deeds: Vec<Deed> = overrides
-        .iter()
-        .map(|over| Deed { at: Timestamp::now(), id: over.id.clone(), by: by.clone(), why: why.to_owned() })
-        .collect();
-    if deeds.is_empty() {
-        return Ok(());
+        };
+        let looked = ControlClient::edit_offline(state_dir.path(), look, why).with_context(|| {
+            format!(
+                "nothing was taken back: the DNS process of {} does not answer, and its overrides cannot be read \
+                     from its disk; end that process if it hangs, or run this as its user",
+                dir.display()
+            )
+        })?;
+        self.found(standing.into_inner());
+        self.write_down(dir, why)?;
+        let withdrawn = ControlClient::edit_offline(state_dir.path(), |_| true, why)
+            .context("the overrides on disk cannot be changed")?;
+        self.problems.extend(looked.damaged.or(withdrawn.damaged).map(|damage| {
+            format!(
+                "which overrides stood is not known: {damage}. The DNS server serves none of it when it starts again; \
+                 look into that file, and ask the DNS server for the names in it once it runs"
+            )
+        }));
+        Ok(())
     }
-    record(dir, &deeds)
-        .with_context(|| format!("who did it cannot be written to {}, so nothing was done", dir.display()))
+
+    fn found(&mut self, served: Vec<OverrideRecord>) {
+        self.dropped.retain(|id| served.iter().all(|over| over.id != *id));
+        self.reverted = served;
+    }
+
+    /// Who and why, before the deed.
+    fn write_down(&self, dir: &Path, why: &str) -> anyhow::Result<()> {
+        let uid = rustix::process::getuid().as_raw();
+        let by = Actor { uid: Some(uid), name: user_name(uid), via: "offline".to_owned() };
+        let ids = self.reverted.iter().map(|over| over.id.as_str()).chain(self.dropped.iter().map(String::as_str));
+        let deeds: Vec<Deed> = ids
+            .chain([ALL])
+            .map(|id| Deed { at: Timestamp::now(), id: id.to_owned(), by: by.clone(), why: why.to_owned() })
+            .collect();
+        record(dir, &deeds)
+            .with_context(|| format!("who did it cannot be written to {}, so nothing was done", dir.display()))
+    }
+
+    fn tell(&self, json: bool) {
+        if json {
+            let ids: Vec<&str> = self.reverted.iter().map(|over| over.id.as_str()).collect();
+            let told = json!({
+                "data_dir": self.dir, "reverted": ids, "dropped": self.dropped, "warnings": self.warnings,
+                "problems": self.problems,
+            });
+            anstream::println!("{told}");
+            return;
+        }
+        anstream::println!("{}", Painted(Tone::Faint, format_args!("looked in {}", self.dir.display())));
+        for warning in &self.warnings {
+            anstream::println!("{}", Painted(Tone::Warning, warning));
+        }
+        if self.reverted.is_empty() && self.problems.is_empty() {
+            anstream::println!("no override stood");
+        }
+        for over in &self.reverted {
+            anstream::println!("{} for {} is no longer served", over.id, over.name);
+        }
+        for id in &self.dropped {
+            anstream::println!("{id} was not served, and will not be when the daemon starts");
+        }
+        for problem in &self.problems {
+            anstream::eprintln!("{} {problem}", Painted(Tone::Bad, "ukai:"));
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::socket::Op;
 
 use super::control::print_plan;
 use super::daemon::Daemon;
-use super::{BROKEN, DONE, Failed, REFUSED, USAGE, offline};
+use super::{BROKEN, DONE, Failed, NO_DAEMON, REFUSED, USAGE, offline};
 
 /// How long a withdrawal is waited for: three tries of the daemon's, each with its own time-out.
 const WITHDRAW_POLLS: usize = 60;
@@ -23,6 +23,7 @@ const WITHDRAW_POLL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Args)]
 pub struct ApproveArgs {
+    /// The override, as `ukai overrides` lists it: ovr-1.
     #[arg(value_name = "ID")]
     id: String,
     /// The hash of the plan that you saw. Without it the plan is shown and you are asked.
@@ -37,6 +38,7 @@ pub struct ApproveArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct DecideArgs {
+    /// The override, as `ukai overrides` lists it: ovr-1.
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
@@ -45,7 +47,8 @@ pub struct DecideArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct RevertArgs {
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    /// The override, as `ukai overrides` lists it: ovr-1.
+    #[arg(value_name = "ID", conflicts_with = "all")]
     id: Option<String>,
     /// Every override.
     #[arg(long)]
@@ -59,6 +62,7 @@ pub struct RevertArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct ExtendArgs {
+    /// The override, as `ukai overrides` lists it: ovr-1.
     #[arg(value_name = "ID")]
     id: String,
     /// How long from now, such as 90m or 4h.
@@ -70,9 +74,10 @@ pub struct ExtendArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct PinArgs {
-    /// The peer's name, as `ukai status` shows it.
+    /// The peer's name or host, as `ukai status` shows them.
     #[arg(value_name = "PEER")]
     peer: String,
+    /// The addresses to pin it to.
     #[arg(value_name = "IP", required = true)]
     addresses: Vec<IpAddr>,
     #[command(flatten)]
@@ -82,7 +87,7 @@ pub struct PinArgs {
 #[derive(Debug, clap::Args)]
 pub struct WhyArgs {
     /// Why, for the record.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub why: String,
     #[command(flatten)]
     pub daemon: Daemon,
@@ -114,7 +119,7 @@ fn ask(id: &str, hash: &str) -> anyhow::Result<()> {
         let message = format!("this is no terminal to ask on; approve with --hash {hash}, or with --yes");
         return Err(Failed::with(USAGE, message));
     }
-    eprint!("Apply {id}? Type yes: ");
+    anstream::eprint!("Apply {id}? Type yes: ");
     std::io::stderr().flush()?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
@@ -134,12 +139,30 @@ pub async fn revert(args: RevertArgs) -> anyhow::Result<ExitCode> {
     if args.offline {
         return offline::revert_all(&args.common).await;
     }
-    let command = match args.id {
-        Some(id) => Command::Revert { id, why },
-        None => Command::RevertAll { why },
+    let command = match (args.id, args.all) {
+        (Some(id), _) => Command::Revert { id, why },
+        (None, true) => Command::RevertAll { why },
+        (None, false) => {
+            let message = "which one? `ukai revert ID` takes one override back (`ukai overrides` lists them), \
+                           `ukai revert --all` every one";
+            return Err(Failed::with(USAGE, message));
+        }
     };
-    tell(&args.common, command).await?;
+    tell(&args.common, command).await.map_err(past_the_daemon)?;
     until_gone(&args.common).await
+}
+
+/// With the daemon dead there is another way, and this is when it is needed.
+fn past_the_daemon(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<Failed>() {
+        Some(failed) if failed.code == NO_DAEMON => {
+            let message = format!(
+                "{failed}. With the daemon dead, `ukai revert --all --offline --data-dir DIR` takes everything back"
+            );
+            Failed::with(NO_DAEMON, message)
+        }
+        _ => error,
+    }
 }
 
 /// Done means seen: nothing is being withdrawn any more.
@@ -189,7 +212,7 @@ pub async fn thaw(args: WhyArgs) -> anyhow::Result<ExitCode> {
 async fn tell(args: &WhyArgs, command: Command) -> anyhow::Result<ExitCode> {
     let text = args.daemon.command(command).await?;
     if args.json {
-        println!("{}", json!({ "text": text }));
+        anstream::println!("{}", json!({ "text": text }));
     } else {
         anstream::println!("{text}");
     }

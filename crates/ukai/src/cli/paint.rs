@@ -99,6 +99,33 @@ pub fn milliseconds(us: Option<u64>) -> String {
     }
 }
 
+/// A length of time as people say it: seconds below an hour, whole minutes below two days, then hours.
+pub fn span(seconds: i64) -> String {
+    const MINUTE: i64 = 60;
+    const HOUR: i64 = 60 * MINUTE;
+    const DAY: i64 = 24 * HOUR;
+    let seconds = seconds.max(0);
+    let parts = |big: i64, big_name: &str, small: i64, small_name: &str| match (big, small) {
+        (0, small) => format!("{small} {small_name}"),
+        (big, 0) => format!("{big} {big_name}"),
+        (big, small) => format!("{big} {big_name} {small} {small_name}"),
+    };
+    if seconds < HOUR {
+        return parts(seconds / MINUTE, "min", seconds % MINUTE, "s");
+    }
+    let minutes = (seconds + MINUTE / 2) / MINUTE;
+    if seconds < 2 * DAY {
+        return parts(minutes / 60, "h", minutes % 60, "min");
+    }
+    let hours = (seconds + HOUR / 2) / HOUR;
+    parts(hours / 24, "days", hours % 24, "h")
+}
+
+/// A length that is never negative and always fits.
+pub fn span_of(seconds: u64) -> String {
+    span(i64::try_from(seconds).unwrap_or(i64::MAX / 2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +136,23 @@ mod tests {
         table.row(Tone::Plain, vec!["äöü".into(), "b".into(), "last".into()]);
         let text = anstream::adapter::strip_str(&table.to_string()).to_string();
         assert_eq!(text, "  a    long header  z\n  äöü  b            last\n");
+    }
+
+    #[test]
+    fn lengths_of_time_are_said_as_people_say_them() {
+        for (seconds, said) in [
+            (-3, "0 s"),
+            (45, "45 s"),
+            (60, "1 min"),
+            (3_599, "59 min 59 s"),
+            (5_400, "1 h 30 min"),
+            (86_212, "23 h 57 min"),
+            (86_400, "24 h"),
+            (260_000, "3 days"),
+            (300_000, "3 days 11 h"),
+        ] {
+            assert_eq!(span(seconds), said);
+        }
     }
 
     #[test]

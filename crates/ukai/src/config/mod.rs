@@ -22,7 +22,7 @@ pub mod v1;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -87,6 +87,8 @@ pub struct Socket {
 pub struct Application {
     pub listen: SocketAddr,
     pub token: Secret,
+    /// What the application itself resolves with. None: the embedded server.
+    pub resolver: Option<Upstream>,
 }
 
 #[derive(Debug, Clone)]
@@ -181,6 +183,19 @@ impl Config {
     /// Names and hosts of the peers, as the application's listener checks calls against.
     pub fn hosts(&self) -> BTreeMap<String, String> {
         self.peers.iter().map(|peer| (peer.name.clone(), peer.host.clone())).collect()
+    }
+}
+
+impl Dns {
+    /// Whether the embedded server is reached there.
+    pub fn is_own(&self, address: SocketAddr) -> bool {
+        let is_local = || {
+            address.ip().is_loopback() || address.ip().is_unspecified() || UdpSocket::bind((address.ip(), 0)).is_ok()
+        };
+        self.listen.iter().any(|listen| {
+            listen.port() == address.port()
+                && (listen.ip() == address.ip() || listen.ip().is_unspecified() && is_local())
+        })
     }
 }
 

@@ -13,11 +13,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use toml::de::DeTable;
+use ukai_core::peer::Level;
 use ukai_dns::Upstream;
 use ukai_probe::Endpoint;
 
 use super::problem::{At, ConfigError, Problems, suggestion};
-use super::{Application, Config, Control, Dns, Socket, defaults, duration, keys, peer, subscriber, v1};
+use super::{Application, Config, Control, Dns, Peer, Socket, defaults, duration, keys, peer, subscriber, v1};
 use crate::secret::{self, Secret};
 
 pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
@@ -108,7 +109,7 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
         root_hints: reader.list(&at.key("root_hints"), file.root_hints.as_deref()),
         ca: file.ca.map(|ca| reader.certificates(&at.key("ca"), &ca)).unwrap_or_default(),
         allow_addresses: reader.list(&at.key("allow_addresses"), file.allow_addresses.as_deref()),
-        dns: file.dns.map(|dns| self::dns(&dns, &resolver, reader)),
+        dns: file.dns.map(|dns| self::dns(&dns, &resolver, &peers, reader)),
         socket: socket(file.socket.unwrap_or_default(), &data_dir, reader),
         application: file.application.and_then(|application| self::application(application, reader)),
         report_dir: match file.report.and_then(|report| report.dir) {
@@ -127,7 +128,7 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
     }
 }
 
-fn dns(dns: &v1::Dns, resolver: &[Upstream], reader: &mut Reader<'_>) -> Dns {
+fn dns(dns: &v1::Dns, resolver: &[Upstream], peers: &[Peer], reader: &mut Reader<'_>) -> Dns {
     let at = At::default().key("dns");
     let listen: Vec<SocketAddr> = match &dns.listen {
         Some(listen) => {
@@ -142,15 +143,34 @@ fn dns(dns: &v1::Dns, resolver: &[Upstream], reader: &mut Reader<'_>) -> Dns {
         }
         None => defaults::DNS_LISTEN.parse().into_iter().collect(),
     };
-    let upstream: Vec<Upstream> = reader.list(&at.key("upstream"), dns.upstream.as_deref());
-    let asked = if upstream.is_empty() { resolver } else { &upstream };
-    for upstream in asked {
-        if listen.contains(&upstream.address()) {
-            let key = if dns.upstream.is_some() { at.key("upstream") } else { At::default().key("resolver") };
-            reader.problem(&key, format!("{upstream} is the embedded server itself: it would forward to itself"));
-        }
+    let allow_clients = reader.list(&at.key("allow_clients"), dns.allow_clients.as_deref());
+    let dns = Dns { listen, allow_clients, upstream: reader.list(&at.key("upstream"), dns.upstream.as_deref()) };
+    for upstream in dns.upstream.iter().filter(|upstream| dns.is_own(upstream.address())) {
+        let message = format!("{upstream} is the embedded server itself: it would forward to itself");
+        reader.problem(&at.key("upstream"), message);
     }
-    Dns { listen, allow_clients: reader.list(&at.key("allow_clients"), dns.allow_clients.as_deref()), upstream }
+    way_past_the_override(&dns, resolver, peers, reader);
+    dns
+}
+
+/// What the resolver answers past our override is what a revert is decided on.
+fn way_past_the_override(dns: &Dns, resolver: &[Upstream], peers: &[Peer], reader: &mut Reader<'_>) {
+    let at = At::default();
+    for own in resolver.iter().filter(|resolver| dns.is_own(resolver.address())) {
+        let message = format!(
+            "{own} is the embedded server itself: it would forward to itself, and the way past an override would lead back to it"
+        );
+        reader.problem(&at.key("resolver"), message);
+    }
+    let Some(highest) = peers.iter().map(|peer| peer.level).max().filter(|_| resolver.is_empty()) else { return };
+    const MEND: &str =
+        "set `resolver` to the servers behind the embedded one: /etc/resolv.conf usually leads back to it";
+    if highest >= Level::Approve {
+        let message = format!("{MEND}, and an override that is seen past itself is taken back at once");
+        reader.problem(&at.key("dns"), message);
+    } else {
+        reader.warn(&at.key("dns"), format!("{MEND}; from level = \"approve\" on it must be written"));
+    }
 }
 
 fn socket(socket: v1::Socket, data_dir: &Path, reader: &mut Reader<'_>) -> Socket {
@@ -200,7 +220,8 @@ fn application(application: v1::Application, reader: &mut Reader<'_>) -> Option<
             None
         }
     };
-    Some(Application { listen: listen?, token: token? })
+    let resolver = application.resolver.and_then(|text| reader.one(&at.key("resolver"), &text));
+    Some(Application { listen: listen?, token: token?, resolver })
 }
 
 fn controls(word: Option<&str>, written: Option<Vec<v1::Control>>, reader: &mut Reader<'_>) -> Vec<Control> {

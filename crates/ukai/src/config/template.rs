@@ -65,7 +65,8 @@ level = "observe"
 # unauthenticated = { status = [401] }
 
 # The embedded DNS server: needed for `approve` and `auto`. Let your resolver
-# send it {HOST}, with the world as fallback.
+# send it {HOST}, with the world as fallback, and write in `resolver` above what
+# your resolver itself asks, so that ukai can see past its own override.
 # [dns]
 # listen = ["127.0.0.1:5300"]
 
@@ -78,6 +79,7 @@ level = "observe"
 # [application]
 # listen = "127.0.0.1:7070"
 # token = { file = "application-token" }
+# resolver = "127.0.0.53"   # what it asks itself, if that is led to ours
 
 # Who is told.
 # [[notify]]

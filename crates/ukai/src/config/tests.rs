@@ -36,7 +36,9 @@ fn every_key_is_read() {
     assert_eq!(dns.listen, ["127.0.0.1:5300".parse().unwrap(), "[::1]:5300".parse().unwrap()]);
     assert_eq!((dns.upstream.len(), dns.allow_clients.len()), (1, 1));
     assert_eq!(config.socket.group.as_deref(), Some("ukai"));
-    assert_eq!(config.application.as_ref().unwrap().token.expose(), "token-secret");
+    let application = config.application.as_ref().unwrap();
+    assert_eq!(application.token.expose(), "token-secret");
+    assert_eq!(application.resolver.as_ref().unwrap().to_string(), "udp://127.0.0.6:5354");
     assert_eq!(config.report_dir, dir.path("reports"));
     assert_eq!(config.controls[0].address, "127.0.0.7".parse().ok());
     let peer = config.peer("api").unwrap();
@@ -119,6 +121,13 @@ fn each_mistake_says_how_to_mend_it() {
         ("authority_port = 0".to_owned(), "1:18: a port"),
         ("[application]".to_owned(), "needs a token"),
         ("[dns]\nlisten = [\"127.0.0.1:53\"]\nupstream = [\"127.0.0.1\"]".to_owned(), "forward to itself"),
+        (
+            "resolver = [\"127.0.0.1\"]\n[dns]\nlisten = [\"0.0.0.0:53\"]\nupstream = [\"192.0.2.1\"]".to_owned(),
+            "1:12: udp://127.0.0.1:53 is the embedded server itself",
+        ),
+        (peer("level = \"approve\"\n[dns]"), "4:1: set `resolver` to the servers behind"),
+        (peer("level = \"auto\"\n[dns]"), "4:1: set `resolver` to the servers behind"),
+        (peer("[application]\nresolver = \"dns.google\"\ntoken = { env = \"PATH\" }"), "4:12:"),
         (format!("[socket]\npath = \"/{}\"", "x".repeat(120)), "longer than 107 bytes"),
         ("[[peer]\n".to_owned(), "ukai.toml:1:"),
         ("a = 1\na = 2\n".to_owned(), "ukai.toml:2:1: duplicate key"),
@@ -173,6 +182,19 @@ fn doubtful_things_are_warned_of() {
         assert!(warnings.iter().any(|warning| warning.contains(expected)), "{expected}: {warnings:#?}");
     }
     assert!(warnings.iter().all(|warning| warning.starts_with("ukai.toml:")), "{warnings:#?}");
+}
+
+#[test]
+fn the_way_past_an_override_is_written_where_there_can_be_one() {
+    let dns = |level: &str| format!("{MINIMAL}level = \"{level}\"\n[dns]\n");
+    for level in ["observe", "propose"] {
+        let warned = parsed(&dns(level)).warnings.iter().any(|warning| warning.message.contains("set `resolver`"));
+        assert!(warned, "{level}");
+    }
+    for level in ["observe", "auto"] {
+        let config = parsed(&format!("resolver = [\"192.0.2.53\"]\n{}", dns(level)));
+        assert!(config.warnings.iter().all(|warning| !warning.message.contains("set `resolver`")), "{level}");
+    }
 }
 
 #[test]
@@ -297,6 +319,7 @@ group = "ukai"
 [application]
 listen = "127.0.0.1:7071"
 token_file = "token"
+resolver = "127.0.0.6:5354"
 
 [report]
 dir = "reports"

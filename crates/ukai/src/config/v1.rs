@@ -17,6 +17,8 @@ pub struct File {
     pub data_dir: Option<String>,
     /// What the application's network resolves with: `ADDRESS[:PORT]`, `udp://`, `tcp://`,
     /// `tls://ADDRESS[:PORT]#NAME` or `https://ADDRESS[:PORT]/PATH#NAME`. Default: the servers of `/etc/resolv.conf`.
+    /// Needed where `[dns]` serves and a peer's level is "approve" or "auto": it is the way past an override, so write the
+    /// servers behind the embedded one, never a resolver that is led to it.
     pub resolver: Option<Vec<String>>,
     /// Addresses of root name servers. Default: IANA's.
     pub root_hints: Option<Vec<String>>,
@@ -80,6 +82,10 @@ pub struct Application {
     pub token: Option<SecretPlace>,
     /// The same as `token = { file = "PATH" }`.
     pub token_file: Option<String>,
+    /// The resolver that the application itself asks, written as in `resolver`, where it is not the embedded server but one
+    /// that is led to it for the peers' names: an override counts as served when it is seen there. Default: the embedded
+    /// server.
+    pub resolver: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -145,6 +145,13 @@ impl Journal {
     }
 }
 
+/// What the log folds to, for a command that runs while no daemon does.
+pub fn state(data_dir: &Path) -> anyhow::Result<State> {
+    let Known { mut state, recorded, .. } = known(&Log::open(data_dir)?)?;
+    recorded.iter().for_each(|record| state.apply(record));
+    Ok(state)
+}
+
 fn work(mut log: Log, mut samples: Samples, queue: &blocking::Receiver<Job>) {
     let mut added = 0u32;
     // Whoever asked may have gone: what was written is written all the same.

@@ -50,6 +50,7 @@ use crate::socket::server::{Answer, Request};
 
 use hands::Hands;
 use journal::{Journal, JournalError};
+pub use requests::NOT_FOUND;
 pub use start::{Source, run};
 
 /// Results on their way to the engine. Whoever waits to hand one over holds nothing that others need.

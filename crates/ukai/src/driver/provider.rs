@@ -1,4 +1,7 @@
 //! The embedded DNS server as the engine's zone provider: changed with compare and swap, listed, watched, revived.
+//!
+//! The engine's time may be ahead of the machine's, never behind it. The DNS process ends leases by the machine's, so what
+//! is handed over is how long a lease still lasts, and what is listed says the end by the machine's clock.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,9 +23,9 @@ const POLL: Duration = Duration::from_secs(1);
 const TRIES: usize = 3;
 const TRY_SPACING: Duration = Duration::from_millis(300);
 
-/// Makes the server serve exactly this.
+/// Makes the server serve exactly this. `now` is the engine's.
 pub async fn apply(control: &ControlClient, served: &ServedOverride, now: Timestamp) -> Result<(), String> {
-    let record = record(served, now)?;
+    let record = record(served, now, Timestamp::now())?;
     let mut result = Ok(());
     for attempt in 0..TRIES {
         if attempt > 0 {
@@ -77,7 +80,7 @@ fn is_worth_repeating(result: &Result<(), ControlError>) -> bool {
     matches!(result, Err(ControlError::Unreachable { .. } | ControlError::Timeout { .. }))
 }
 
-fn record(served: &ServedOverride, now: Timestamp) -> Result<OverrideRecord, String> {
+fn record(served: &ServedOverride, now: Timestamp, wall: Timestamp) -> Result<OverrideRecord, String> {
     let name: Name = served.host.parse().map_err(|error| format!("{} cannot be served: {error}", served.host))?;
     let mut record = OverrideRecord {
         id: served.id.clone(),
@@ -85,10 +88,10 @@ fn record(served: &ServedOverride, now: Timestamp) -> Result<OverrideRecord, Str
         a: Vec::new(),
         aaaa: Vec::new(),
         ttl: served.ttl_s,
-        expires_at: served.expires_at,
+        expires_at: expires_at(served.expires_at, now, wall),
         incident: served.incident.clone(),
         generation: served.generation,
-        set_at: now,
+        set_at: wall,
     };
     for address in &served.addresses {
         match address {
@@ -99,9 +102,15 @@ fn record(served: &ServedOverride, now: Timestamp) -> Result<OverrideRecord, Str
     Ok(record)
 }
 
-/// The same but for the moment at which it was set.
+/// By the machine's clock, as long after its present as the lease still lasts, and never later than the engine says.
+fn expires_at(at: Timestamp, now: Timestamp, wall: Timestamp) -> Timestamp {
+    wall.checked_add(at.duration_since(now)).map_or(at, |by_wall| by_wall.min(at))
+}
+
+/// The same but for when it was set and ends: a generation has one lease, and only its end by the machine's clock differs
+/// from one try to the next.
 fn is_same(standing: &OverrideRecord, wanted: &OverrideRecord) -> bool {
-    OverrideRecord { set_at: wanted.set_at, ..standing.clone() } == *wanted
+    OverrideRecord { set_at: wanted.set_at, expires_at: wanted.expires_at, ..standing.clone() } == *wanted
 }
 
 pub fn serving(status: &Status) -> Vec<ServedNow> {
@@ -225,9 +234,13 @@ mod tests {
         }
     }
 
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
     #[test]
     fn families_part_and_come_together_again() {
-        let record = record(&served(), Timestamp::UNIX_EPOCH).unwrap();
+        let record = record(&served(), Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!((record.a.len(), record.aaaa.len()), (1, 1));
         let addresses: BTreeSet<IpAddr> = record.addresses().collect();
         assert_eq!(addresses, served().addresses);
@@ -235,11 +248,28 @@ mod tests {
 
     #[test]
     fn a_repetition_at_another_time_is_the_same() {
-        let first = record(&served(), Timestamp::UNIX_EPOCH).unwrap();
-        let again = record(&served(), Timestamp::from_second(9).unwrap()).unwrap();
+        let made = |served: &ServedOverride, now, wall| record(served, second(now), second(wall)).unwrap();
+        let first = made(&served(), 1_999_999_000, 1_999_990_000);
+        let again = made(&served(), 1_999_999_009, 1_999_990_010);
+        assert_ne!(first.expires_at, again.expires_at);
         assert!(is_same(&first, &again));
-        let other = record(&ServedOverride { generation: 3, ..served() }, Timestamp::UNIX_EPOCH).unwrap();
+        let other = made(&ServedOverride { generation: 3, ..served() }, 1_999_999_009, 1_999_990_009);
         assert!(!is_same(&first, &other));
+        let addresses = BTreeSet::from(["192.0.2.9".parse().unwrap()]);
+        assert!(!is_same(&first, &made(&ServedOverride { addresses, ..served() }, 1_999_999_000, 1_999_990_000)));
+    }
+
+    #[test]
+    fn what_is_left_of_a_lease_counts_and_not_the_clock() {
+        let ends = |now, wall| record(&served(), second(now), second(wall)).unwrap().expires_at.as_second();
+        assert_eq!(ends(1_999_999_400, 1_999_999_400), 2_000_000_000);
+        assert_eq!(
+            ends(1_999_999_400, 1_999_900_000),
+            1_999_900_600,
+            "the engine is ahead of a clock that was set back"
+        );
+        assert_eq!(ends(1_999_999_400, 1_999_999_900), 2_000_000_000, "never longer than the engine's");
+        assert_eq!(ends(2_000_000_010, 1_999_900_000), 1_999_899_990, "a lease that is over stays over");
     }
 
     #[test]

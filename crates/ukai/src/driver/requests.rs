@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
-use ukai_core::input::Input;
-use ukai_core::overrides::Override;
+use ukai_core::input::{Command, Input};
+use ukai_core::overrides::{Override, Phase};
 use ukai_core::state::{Incident, State};
 
 use crate::log::Position;
@@ -15,8 +15,12 @@ use crate::socket::server::{Answer, Request};
 use super::journal::Journal;
 use super::{Driver, Stop, provider};
 
+/// The key of an answer that says that there is no such thing: a sentence.
+pub const NOT_FOUND: &str = "not_found";
 /// Ended incidents and overrides in one answer, the newest first: it must fit into one line of the socket.
 const ENDED_SHOWN: usize = 50;
+/// Peers that one sentence names.
+const PEERS_NAMED: usize = 20;
 /// Commands that wait for the engine; the socket has fewer connections than this.
 const WAITING_MAX: usize = 128;
 
@@ -25,6 +29,13 @@ impl Driver {
         let Request { actor, op, answers } = request;
         match op {
             Op::Command { command } => {
+                let command = match addressed(self.engine.state(), command) {
+                    Ok(command) => command,
+                    Err(unknown) => {
+                        answer(&answers, unknown);
+                        return Ok(None);
+                    }
+                };
                 self.waiting.retain(|_, answers| !answers.is_closed());
                 if self.waiting.len() >= WAITING_MAX {
                     answer(
@@ -77,7 +88,7 @@ impl Driver {
                 &answers,
                 match state.overrides.get(&override_id) {
                     Some(over) => value(over),
-                    None => Answer::Refused(format!("there is no override {override_id}; `ukai overrides` lists them")),
+                    None => no_override(&override_id),
                 },
             ),
             Op::Events { from, follow } => {
@@ -116,6 +127,24 @@ impl Driver {
             trouble: self.trouble.clone(),
             undelivered: state.undelivered.len(),
             peers: peers.collect(),
+            overrides: state
+                .overrides
+                .values()
+                .filter(|over| over.phase.is_pending() || over.phase.may_stand())
+                .map(|over| OverrideStatus {
+                    id: over.id.clone(),
+                    peer: over.peer.clone(),
+                    host: over.plan.host.clone(),
+                    phase: over.phase.name(),
+                    // Before it is applied, what it would serve.
+                    addresses: if over.addresses.is_empty() { &over.plan.addresses } else { &over.addresses }
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect(),
+                    expires_at: over.expires_at,
+                    application_seen_at: over.confirmed_at,
+                })
+                .collect(),
         }
     }
 
@@ -156,9 +185,7 @@ impl Driver {
                     Ok(Some(markdown)) => {
                         Answer::Value(json!({ "incident": incident, "markdown": markdown, "paths": paths }))
                     }
-                    Ok(None) => {
-                        Answer::Refused(format!("there is no incident {incident}; `ukai incidents` lists them"))
-                    }
+                    Ok(None) => not_found(format!("there is no incident {incident}; `ukai incidents` lists them")),
                     Err(error) => Answer::Refused(format!("the report cannot be made: {error:#}")),
                 },
             );
@@ -190,6 +217,21 @@ struct Status {
     trouble: Option<String>,
     undelivered: usize,
     peers: Vec<PeerStatus>,
+    overrides: Vec<OverrideStatus>,
+}
+
+/// One that stands, is going, or waits for somebody.
+#[derive(Serialize)]
+struct OverrideStatus {
+    id: String,
+    peer: String,
+    host: String,
+    /// In words.
+    phase: &'static str,
+    addresses: Vec<String>,
+    expires_at: Option<jiff::Timestamp>,
+    /// When the application itself was first seen to succeed.
+    application_seen_at: Option<jiff::Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -205,8 +247,67 @@ struct PeerStatus {
     history_since: Option<String>,
 }
 
-fn incidents(state: &State) -> Vec<&Incident> {
+/// An incident, and how its last override is.
+#[derive(Serialize)]
+struct ShownIncident<'a> {
+    #[serde(flatten)]
+    incident: &'a Incident,
+    override_phase: Option<Phase>,
+}
+
+fn incidents(state: &State) -> Vec<ShownIncident<'_>> {
+    let phase = |incident: &Incident| Some(state.overrides.get(incident.r#override.as_ref()?)?.phase);
     newest(state.incidents.values(), |incident| incident.closed_at.is_none(), |incident| incident.opened_at)
+        .into_iter()
+        .map(|incident| ShownIncident { incident, override_phase: phase(incident) })
+        .collect()
+}
+
+/// The command with the peer's name in place of its host; or that there is nothing it could be about.
+fn addressed(state: &State, command: Command) -> Result<Command, Answer> {
+    match &command {
+        Command::Approve { id, .. }
+        | Command::Reject { id, .. }
+        | Command::Revert { id, .. }
+        | Command::Extend { id, .. } => match state.overrides.contains_key(id) {
+            true => Ok(command),
+            false => Err(no_override(id)),
+        },
+        Command::Pin { peer, addresses, why } => {
+            Ok(Command::Pin { peer: peer_named(state, peer)?, addresses: addresses.clone(), why: why.clone() })
+        }
+        Command::ImportHistory { peer, history } => {
+            Ok(Command::ImportHistory { peer: peer_named(state, peer)?, history: history.clone() })
+        }
+        Command::RevertAll { .. } | Command::Freeze { .. } | Command::Thaw { .. } => Ok(command),
+    }
+}
+
+/// A peer by its name, or by its host where only one peer has it.
+fn peer_named(state: &State, written: &str) -> Result<String, Answer> {
+    if state.peers.contains_key(written) {
+        return Ok(written.to_owned());
+    }
+    let host = written.trim_end_matches('.').to_lowercase();
+    let of_host: Vec<&str> =
+        state.peers.iter().filter(|(_, peer)| peer.host == host).map(|(name, _)| name.as_str()).collect();
+    match of_host[..] {
+        [name] => Ok(name.to_owned()),
+        [] => {
+            let names: Vec<&str> = state.peers.keys().map(String::as_str).take(PEERS_NAMED).collect();
+            let more = if state.peers.len() > names.len() { ", …" } else { "" };
+            Err(not_found(format!("there is no peer {written}; peers: {}{more}", names.join(", "))))
+        }
+        _ => Err(not_found(format!("{written} is the host of several peers; name one: {}", of_host.join(", ")))),
+    }
+}
+
+fn no_override(id: &str) -> Answer {
+    not_found(format!("there is no override {id}; `ukai overrides` lists them"))
+}
+
+fn not_found(sentence: String) -> Answer {
+    Answer::Value(json!({ NOT_FOUND: sentence }))
 }
 
 /// All that is open, and the newest of the rest; oldest first.
@@ -272,6 +373,29 @@ fn answer(answers: &mpsc::Sender<Answer>, with: Answer) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_is_known_by_its_name_and_by_its_host() {
+        let mut state = State::default();
+        for (name, host) in [("api", "api.peer.test"), ("one", "two.test"), ("two", "two.test")] {
+            let watched = ukai_core::event::Event::PeerWatched {
+                peer: name.into(),
+                host: host.into(),
+                level: ukai_core::peer::Level::Observe,
+            };
+            state.apply(&ukai_core::event::Recorded { at: jiff::Timestamp::UNIX_EPOCH, event: watched });
+        }
+        let said = |written: &str| match peer_named(&state, written) {
+            Ok(name) => name,
+            Err(Answer::Value(value)) => value[NOT_FOUND].as_str().unwrap().to_owned(),
+            Err(_) => panic!("not a sentence"),
+        };
+        for written in ["api", "api.peer.test", "API.peer.test."] {
+            assert_eq!(said(written), "api");
+        }
+        assert_eq!(said("apo"), "there is no peer apo; peers: api, one, two");
+        assert!(said("two.test").contains("several peers"), "{}", said("two.test"));
+    }
 
     #[test]
     fn what_is_open_is_always_shown() {

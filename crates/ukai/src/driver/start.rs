@@ -208,7 +208,8 @@ impl Driver {
     fn first_inputs(&self) -> anyhow::Result<Vec<Input>> {
         let settings = Box::new(self.config.settings());
         let mut first = vec![Input::Started { version: env!("CARGO_PKG_VERSION").to_owned(), settings }];
-        first.extend(offline::read(self.data_dir.path()).context("offline.jsonl cannot be read")?);
+        let done = offline::read(self.data_dir.path(), self.engine.state());
+        first.extend(done.context("offline.jsonl cannot be read")?);
         Ok(first)
     }
 }

@@ -10,7 +10,8 @@ use ukai_dns::Upstream;
 
 use crate::gather::{Subject, Vantage, resolve};
 
-/// At the server over TCP, by the application's way over UDP, and then a call to every endpoint.
+/// At the server over TCP; as the application asks, over UDP or through the resolver of its own that is led to the server; and
+/// a call to every endpoint by that same way.
 pub async fn verify(vantage: &Vantage, subject: &Subject, now: Timestamp) -> Verification {
     let (at_server, by_resolver, observations) = tokio::join!(
         at_server(vantage, subject),
@@ -55,7 +56,12 @@ pub fn reachable(listen: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use ukai_core::observe::{Failure, Stage};
+
+    use crate::gather::name_server::{Mind, Servers, address, zone};
+    use crate::gather::tests::configured;
 
     use super::*;
 
@@ -68,6 +74,24 @@ mod tests {
     fn nothing_is_an_answer_and_silence_is_not() {
         assert_eq!(addresses(resolution(Some(ErrorClass::Nodata))), Ok(BTreeSet::new()));
         assert_eq!(addresses(resolution(Some(ErrorClass::Timeout))), Err("why".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn the_application_s_own_resolver_is_asked_where_it_has_one() {
+        let says = |ip: &'static str| -> Mind {
+            Arc::new(move |name, qtype, _| zone("peer.test", &[address("api.peer.test", ip)], name, qtype))
+        };
+        let servers = Servers::start(|_| vec![(1, says("127.0.0.8")), (2, says("127.0.0.9"))]).await;
+        let more = format!(
+            "controls = \"none\"\n[application]\ntoken = {{ env = \"PATH\" }}\nresolver = \"{}\"",
+            servers.address(2)
+        );
+        let (mut vantage, subject) = configured(servers.address(1), servers.address(1), &more);
+        vantage.embedded = Some(servers.address(1));
+        let verified = verify(&vantage, &subject, Timestamp::UNIX_EPOCH).await;
+        let set = |ip: &str| Ok(BTreeSet::from([ip.parse().unwrap()]));
+        assert_eq!((verified.at_server, verified.by_resolver), (set("127.0.0.8"), set("127.0.0.9")));
+        assert_eq!(verified.observations[0].results[0].address.to_string(), "127.0.0.9");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The peer's own name servers: found from the root, and asked one by one.
+//! The peer's own name servers: found from the root, and asked one by one. Where the host is an alias, they and the servers of
+//! its target are read together in [`alias`].
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -6,11 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use ukai_core::diagnose::evidence::{Asked, Canary, Delegation, Outcome, Source};
+use ukai_core::diagnose::evidence::{Asked, Canary, Delegation, Source};
 use ukai_dns::delegation::{self, WalkOptions};
 use ukai_dns::{Name, RecordType, Upstream};
 use ukai_probe::escape::escape;
 
+use super::alias::{self, Followed};
 use super::candidates::Found;
 use super::question::{Asker, QUERY_TIMEOUT, Whom, rcode};
 use super::subject::{Subject, Vantage, join_all};
@@ -29,73 +31,51 @@ pub struct Authorities {
     pub canary: Canary,
 }
 
-struct Server {
+#[derive(Clone)]
+pub struct Server {
     name: String,
     address: SocketAddr,
 }
 
-/// Who answers for the addresses, and for which name: where the host is an alias, its target's servers do.
-struct Way {
-    delegation: Delegation,
+/// One zone and who answers for it.
+pub struct Zone {
+    /// None: the servers are those that the configuration names, and stand for whatever they say.
+    pub apex: Option<Name>,
+    pub delegation: Delegation,
     servers: Vec<Server>,
-    /// The targets of the CNAMEs that lead to another zone, where the host is an alias; the last one is asked for.
-    aliases: Vec<String>,
+}
+
+/// Who looks, and where it tells the addresses that it finds.
+pub struct Look<'a> {
+    pub vantage: &'a Vantage,
+    pub asker: &'a Asker,
+    pub found: &'a Found,
 }
 
 pub async fn ask(vantage: &Vantage, subject: &Subject, asker: &Asker, found: &Found) -> Authorities {
     if subject.is_literal() {
         return Authorities { asked: Vec::new(), delegation: None, canary: Canary::NoAnswer };
     }
-    let way = if subject.authority.is_empty() { walk(vantage, subject, asker).await } else { named(subject) };
-    let (asked, canary) = tokio::join!(ask_all(asker, &way, found), canary(vantage, asker, &way.servers));
-    Authorities { asked, delegation: Some(way.delegation), canary }
+    let look = Look { vantage, asker, found };
+    let zone = match subject.host.parse::<Name>() {
+        _ if !subject.authority.is_empty() => named(subject),
+        Ok(host) => look.walk(&host).await,
+        Err(error) => lost(format!("{} cannot be asked for: {error}", subject.host)),
+    };
+    let (followed, canary) = tokio::join!(look.ask_and_follow(&zone), canary(vantage, asker, &zone.servers));
+    let mut delegation = zone.delegation;
+    delegation.parent_rcode = delegation.parent_rcode.or(followed.parent_says);
+    delegation.problems.extend(followed.problems);
+    Authorities { asked: followed.asked, delegation: Some(delegation), canary }
 }
 
-async fn walk(vantage: &Vantage, subject: &Subject, asker: &Asker) -> Way {
-    let host = match subject.host.parse::<Name>() {
-        Ok(host) => host,
-        Err(error) => return lost(format!("{} cannot be asked for: {error}", subject.host)),
-    };
-    let mut options = WalkOptions {
-        authority_port: vantage.authority_port,
-        bound: WALK_BOUND.min(asker.deadline.saturating_duration_since(Instant::now())),
-        ..WalkOptions::default()
-    };
-    if !vantage.root_hints.is_empty() {
-        options.root_hints.clone_from(&vantage.root_hints);
-    }
-    let walked = delegation::walk(&vantage.dns, &host, &options).await;
-    let target = walked.target();
-    // Where the walk ended at the root or a TLD without an answer, the servers there are nobody's authority but their own.
-    let is_lost = !target.complete && target.zone.label_count() <= 1;
-    let servers: Vec<Server> = target
-        .servers
-        .iter()
-        .filter(|server| server.delegated && !is_lost)
-        .map(|server| Server { name: server.name.to_string(), address: server.address })
-        .collect();
-    let mut aliases: Vec<String> = walked.aliases.iter().map(|alias| alias.target.to_string()).collect();
-    let last = target.host.to_string();
-    let leads_there = aliases.iter().position(|alias| *alias == last).map_or(0, |at| at + 1);
-    aliases.truncate(leads_there);
-    let delegation = Delegation {
-        zone: target.zone.to_string(),
-        parent_ns: target.parent_ns.iter().map(ToString::to_string).collect(),
-        child_ns: target.child_ns.iter().map(ToString::to_string).collect(),
-        servers: servers.iter().map(Server::shown).collect(),
-        parent_rcode: walked.parent_says.or(target.parent_says).map(rcode),
-        problems: walked.problems.iter().map(|problem| escape(problem)).collect(),
-    };
-    Way { delegation, servers, aliases }
-}
-
-fn lost(problem: String) -> Way {
+fn lost(problem: String) -> Zone {
     let delegation = Delegation { problems: vec![problem], ..Delegation::default() };
-    Way { delegation, servers: Vec::new(), aliases: Vec::new() }
+    Zone { apex: None, delegation, servers: Vec::new() }
 }
 
 /// Servers that the configuration names stand for the delegation; nothing is walked.
-fn named(subject: &Subject) -> Way {
+fn named(subject: &Subject) -> Zone {
     let servers: Vec<Server> =
         subject.authority.iter().map(|address| Server { name: address.to_string(), address: *address }).collect();
     let names: BTreeSet<String> = servers.iter().map(|server| server.name.clone()).collect();
@@ -107,28 +87,78 @@ fn named(subject: &Subject) -> Way {
         parent_rcode: None,
         problems: Vec::new(),
     };
-    Way { delegation, servers, aliases: Vec::new() }
+    Zone { apex: None, delegation, servers }
 }
 
-async fn ask_all(asker: &Asker, way: &Way, found: &Found) -> Vec<Asked> {
-    let slots = Semaphore::new(QUESTIONS_AT_ONCE);
-    let host = way.aliases.last().unwrap_or(&asker.host).clone();
-    let asker = &Asker { host, ..asker.clone() };
-    let questions = way.servers.iter().flat_map(Server::transports).flat_map(|whom| TYPES.map(|t| (whom.clone(), t)));
-    join_all(questions.map(|(whom, record_type)| {
-        let slots = &slots;
-        async move {
-            // The semaphore is never closed; without a permit the question would only go out sooner.
-            let _slot = slots.acquire().await;
-            let mut asked = asker.ask(&whom, record_type).await;
-            if let Outcome::Answered(answer) = &mut asked.outcome {
-                answer.chain.splice(0..0, way.aliases.iter().cloned());
-            }
-            found.report(&asked);
-            asked
+impl Look<'_> {
+    /// From the root to the zone that holds the name, and no further.
+    pub async fn walk(&self, name: &Name) -> Zone {
+        let mut options = WalkOptions {
+            authority_port: self.vantage.authority_port,
+            bound: WALK_BOUND.min(self.asker.deadline.saturating_duration_since(Instant::now())),
+            ..WalkOptions::default()
+        };
+        if !self.vantage.root_hints.is_empty() {
+            options.root_hints.clone_from(&self.vantage.root_hints);
         }
-    }))
-    .await
+        let walked = delegation::walk_zone(&self.vantage.dns, name, &options).await;
+        // Where the walk ended at the root or a TLD without an answer, the servers there are nobody's authority but their own.
+        let is_lost = !walked.complete && walked.zone.label_count() <= 1;
+        let servers: Vec<Server> = walked
+            .servers
+            .iter()
+            .filter(|server| server.delegated && !is_lost)
+            .map(|server| Server { name: server.name.to_string(), address: server.address })
+            .collect();
+        let delegation = Delegation {
+            zone: walked.zone.to_string(),
+            parent_ns: walked.parent_ns.iter().map(ToString::to_string).collect(),
+            child_ns: walked.child_ns.iter().map(ToString::to_string).collect(),
+            servers: servers.iter().map(Server::shown).collect(),
+            parent_rcode: walked.parent_says.map(rcode),
+            problems: walked.problems.iter().map(|problem| escape(problem)).collect(),
+        };
+        Zone { apex: Some(walked.zone), delegation, servers }
+    }
+
+    async fn ask_and_follow(&self, zone: &Zone) -> Followed {
+        let asked = self.ask_zone(zone, &self.asker.host, &TYPES).await;
+        alias::follow(self, zone, asked).await
+    }
+
+    /// Every server of the zone over UDP and TCP. What one says beyond its zone is not authoritative, whatever its flags.
+    pub async fn ask_zone(&self, zone: &Zone, host: &str, types: &[RecordType]) -> Vec<Asked> {
+        let slots = Semaphore::new(QUESTIONS_AT_ONCE);
+        let asker = &Asker { host: host.to_owned(), ..self.asker.clone() };
+        let mut questions = Vec::new();
+        for whom in zone.servers.iter().flat_map(Server::transports) {
+            questions.extend(types.iter().map(|record_type| (whom.clone(), *record_type)));
+        }
+        join_all(questions.into_iter().map(|(whom, record_type)| {
+            let slots = &slots;
+            async move {
+                // The semaphore is never closed; without a permit the question would only go out sooner.
+                let _slot = slots.acquire().await;
+                let mut asked = asker.ask(&whom, record_type).await;
+                if let Some(apex) = &zone.apex {
+                    alias::cut(&mut asked, apex);
+                }
+                self.found.report(&asked);
+                asked
+            }
+        }))
+        .await
+    }
+}
+
+impl Zone {
+    /// Whose majority counts.
+    pub fn names(&self) -> BTreeSet<String> {
+        match self.delegation.parent_ns.is_empty() {
+            true => self.servers.iter().map(|server| server.name.clone()).collect(),
+            false => self.delegation.parent_ns.clone(),
+        }
+    }
 }
 
 /// One intercepted server is enough: the box on the path answers for all of them.

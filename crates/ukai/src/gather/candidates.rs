@@ -11,10 +11,12 @@ use ukai_core::diagnose::evidence::{Asked, Candidate, Proof, Source};
 use ukai_core::observe::{AddressResult, ErrorClass, Failure, Stage, Timings};
 use ukai_probe::{Prober, Timeouts};
 
-use super::subject::{Subject, Watched, join_all};
+use super::subject::{Subject, Vantage, Watched, join_all};
 
 /// Addresses proved in one gathering; a set larger than this belongs to a fleet that must not be pinned anyway.
 pub const CANDIDATES_MAX: usize = 32;
+/// Of these, for those whom a flood must not crowd out: the authorities and the operator.
+const RESERVED: usize = CANDIDATES_MAX / 2;
 /// k: an address that answers one time in two passes by luck one time in eight.
 pub const PROOFS: usize = 3;
 /// Far enough apart that a load balancer may choose again.
@@ -33,14 +35,20 @@ impl Found {
 
     pub fn report(&self, asked: &Asked) {
         for address in asked.answer().into_iter().flat_map(|answer| &answer.addresses) {
-            // The collector outlives every asker; if it is gone, so is the gathering.
-            let _ = self.0.send((*address, asked.source));
+            self.send(*address, asked.source);
         }
+    }
+
+    pub fn send(&self, address: IpAddr, source: Source) {
+        // The collector outlives every asker; if it is gone, so is the gathering.
+        let _ = self.0.send((address, source));
     }
 }
 
-/// Proves addresses as they are found, until nobody can find another.
+/// Proves addresses as they are found, until nobody can find another. Those of a family that cannot be left for from here are
+/// listed without a proof, unless there is nothing else.
 pub async fn collect(
+    vantage: &Vantage,
     subject: &Subject,
     also: &BTreeSet<IpAddr>,
     deadline: Instant,
@@ -48,22 +56,29 @@ pub async fn collect(
 ) -> Vec<Candidate> {
     let mut candidates = BTreeMap::new();
     let mut proving = JoinSet::new();
+    let mut unrouted = Vec::new();
     let mut start = |address: IpAddr| {
-        let subject = subject.clone();
-        proving.spawn(async move { (address, prove(&subject, address, deadline).await) });
+        if subject.is_routed(vantage, address) {
+            spawn(&mut proving, subject, address, deadline);
+        } else {
+            unrouted.push(address);
+        }
     };
     for address in also.iter().take(CANDIDATES_MAX) {
         candidates.insert(*address, fresh(*address, true));
         start(*address);
     }
     while let Some((address, source)) = found.recv().await {
-        if !candidates.contains_key(&address) && candidates.len() < CANDIDATES_MAX {
+        if !candidates.contains_key(&address) && has_room(&candidates, source) {
             candidates.insert(address, fresh(address, false));
             start(address);
         }
         if let Some(candidate) = candidates.get_mut(&address) {
             candidate.learned_from.insert(source);
         }
+    }
+    if proving.is_empty() {
+        unrouted.iter().for_each(|address| spawn(&mut proving, subject, *address, deadline));
     }
     while let Some(done) = proving.join_next().await {
         if let Ok((address, proofs)) = done
@@ -73,6 +88,19 @@ pub async fn collect(
         }
     }
     candidates.into_values().collect()
+}
+
+fn spawn(proving: &mut JoinSet<(IpAddr, Vec<Proof>)>, subject: &Subject, address: IpAddr, deadline: Instant) {
+    let subject = subject.clone();
+    proving.spawn(async move { (address, prove(&subject, address, deadline).await) });
+}
+
+/// A resolver may fill half of it, whatever it answers.
+fn has_room(candidates: &BTreeMap<IpAddr, Candidate>, source: Source) -> bool {
+    let is_reserved =
+        |candidate: &&Candidate| candidate.by_operator || candidate.learned_from.contains(&Source::Authority);
+    let others = candidates.len() - candidates.values().filter(is_reserved).count();
+    candidates.len() < CANDIDATES_MAX && (source == Source::Authority || others < CANDIDATES_MAX - RESERVED)
 }
 
 fn fresh(address: IpAddr, by_operator: bool) -> Candidate {

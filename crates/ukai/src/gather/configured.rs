@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustls::pki_types::CertificateDer;
 use ukai_dns::system::{RESOLV_CONF, SystemResolver};
 use ukai_dns::{Client, ClientOptions, Upstream};
@@ -11,6 +11,7 @@ use ukai_probe::{Prober, ProberOptions};
 
 use crate::config::{Config, Peer};
 
+use super::families;
 use super::subject::{Control, Subject, Vantage, Watched};
 
 /// Everything that the configuration says about looking.
@@ -27,6 +28,8 @@ pub fn configure(config: &Config) -> anyhow::Result<Configured> {
         prober: prober.clone(),
         resolvers: resolvers(config)?,
         embedded: config.dns.as_ref().and_then(|dns| dns.listen.first().copied()),
+        application: config.application.as_ref().and_then(|application| application.resolver.clone()),
+        is_routed: families::is_routed,
         independent: config.independent.clone(),
         root_hints: config.root_hints.clone(),
         authority_port: config.authority_port,
@@ -49,14 +52,24 @@ pub fn configure(config: &Config) -> anyhow::Result<Configured> {
     Ok(Configured { vantage, subjects })
 }
 
-/// What the application's network resolves with.
+/// What the application's network resolves with, past our override: never the embedded server itself.
 pub fn resolvers(config: &Config) -> anyhow::Result<Vec<Upstream>> {
-    if !config.resolver.is_empty() {
-        return Ok(config.resolver.clone());
+    resolvers_of(config, Path::new(RESOLV_CONF))
+}
+
+fn resolvers_of(config: &Config, resolv_conf: &Path) -> anyhow::Result<Vec<Upstream>> {
+    let resolvers = if config.resolver.is_empty() {
+        SystemResolver::read(resolv_conf)
+            .context("no resolver is configured and the system's cannot be read; set `resolver`")?
+            .servers
+    } else {
+        config.resolver.clone()
+    };
+    let own = |resolver: &&Upstream| config.dns.as_ref().is_some_and(|dns| dns.is_own(resolver.address()));
+    if let Some(own) = resolvers.iter().find(own) {
+        bail!("{own} is the embedded server itself; set `resolver` to the servers behind it");
     }
-    let system = SystemResolver::read(Path::new(RESOLV_CONF))
-        .context("no resolver is configured and the system's cannot be read; set `resolver`")?;
-    Ok(system.servers)
+    Ok(resolvers)
 }
 
 fn prober(config: &Config, more: &[CertificateDer<'static>]) -> anyhow::Result<Prober> {
@@ -116,6 +129,21 @@ mod tests {
     use rustls::pki_types::pem::PemObject;
 
     use super::*;
+
+    #[test]
+    fn the_system_resolver_is_not_asked_where_it_is_our_own() {
+        let resolv_conf = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(resolv_conf.path(), "nameserver 127.0.0.53\n").unwrap();
+        let listening = |listen: &str| {
+            let text = format!("[dns]\nlisten = [\"{listen}\"]\n[[peer]]\nurls = [\"https://a.test/\"]");
+            Config::parse(&text, Path::new("ukai.toml")).unwrap()
+        };
+        for listen in ["127.0.0.53:53", "0.0.0.0:53"] {
+            let error = resolvers_of(&listening(listen), resolv_conf.path()).unwrap_err().to_string();
+            assert!(error.contains("is the embedded server itself"), "{error}");
+        }
+        assert_eq!(resolvers_of(&listening("127.0.0.1:53"), resolv_conf.path()).unwrap().len(), 1);
+    }
 
     #[test]
     fn pem_reads_back_whatever_the_length() {

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use ukai_core::diagnose::evidence::ControlResult;
 use ukai_core::observe::{AddressResult, ErrorClass};
 use ukai_probe::{Expectation, Request, StatusSet, Timeouts, explain};
 
-use super::question::{Anchor, QUERY_TIMEOUT};
+use super::question::QUERY_TIMEOUT;
 use super::resolution::resolve;
 use super::subject::{Control, Vantage, join_all};
 
@@ -21,11 +22,11 @@ const CONTROL_TIMEOUTS: Timeouts = Timeouts {
 };
 
 /// Every control, side by side.
-pub async fn probe(vantage: &Vantage, anchor: Anchor) -> Vec<ControlResult> {
-    join_all(vantage.controls.iter().map(|control| probe_one(vantage, control, anchor))).await
+pub async fn probe(vantage: &Vantage) -> Vec<ControlResult> {
+    join_all(vantage.controls.iter().map(|control| probe_one(vantage, control))).await
 }
 
-async fn probe_one(vantage: &Vantage, control: &Control, anchor: Anchor) -> ControlResult {
+async fn probe_one(vantage: &Vantage, control: &Control) -> ControlResult {
     let host = control.endpoint.host();
     let name = resolve(&vantage.dns, &vantage.resolvers, &host, QUERY_TIMEOUT);
     let (resolution, reached) = match control.known_address() {
@@ -42,25 +43,31 @@ async fn probe_one(vantage: &Vantage, control: &Control, anchor: Anchor) -> Cont
             (resolution, result)
         }
     };
-    if let Some(result) = reached.as_ref().filter(|result| result.is_success()) {
+    if let Some((result, _)) = reached.as_ref().filter(|(result, _)| result.is_success()) {
         control.remember(result.address);
     }
-    judge(control, resolution.failure.map(|failure| failure.detail), reached.as_ref(), anchor)
+    judge(control, resolution.failure.map(|failure| failure.detail), reached)
 }
 
-async fn reach(vantage: &Vantage, control: &Control, address: IpAddr) -> AddressResult {
+/// With the moment of its answer by the machine's own clock: the engine's never goes back, and would show a clock that was
+/// set back as one that is wrong.
+async fn reach(vantage: &Vantage, control: &Control, address: IpAddr) -> (AddressResult, Timestamp) {
     // Whatever it answers, it answered: a control proves the way there, not the page.
     let expectation =
         Expectation { status: StatusSet::parse(&["100-599"]).unwrap_or_default(), ..Expectation::default() };
-    vantage.prober.probe_address(&control.endpoint, address, &expectation, &Request::default(), &CONTROL_TIMEOUTS).await
+    let request = Request::default();
+    let result =
+        vantage.prober.probe_address(&control.endpoint, address, &expectation, &request, &CONTROL_TIMEOUTS).await;
+    (result, Timestamp::now())
 }
 
 fn judge(
     control: &Control,
     name_failure: Option<String>,
-    reached: Option<&AddressResult>,
-    anchor: Anchor,
+    reached: Option<(AddressResult, Timestamp)>,
 ) -> ControlResult {
+    let answered_at = reached.as_ref().map(|(_, at)| *at);
+    let reached = reached.as_ref().map(|(result, _)| result);
     let identity = reached.and_then(|result| result.identity.as_ref());
     let failure = reached.and_then(|result| result.failure.as_ref());
     let address_failure = match reached {
@@ -76,7 +83,7 @@ fn judge(
         issuer: identity.map(|identity| identity.issuer.clone()),
         dates_failure: failure
             .is_some_and(|failure| matches!(failure.class, ErrorClass::Expired | ErrorClass::NotYetValid)),
-        clock_offset_s: date.map(|date| date.duration_since(anchor.now()).as_secs()),
+        clock_offset_s: date.zip(answered_at).map(|(date, at)| date.duration_since(at).as_secs()),
         tls_verified: identity.is_some_and(|identity| identity.verified),
     }
 }

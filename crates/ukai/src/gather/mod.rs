@@ -9,15 +9,23 @@
 //! ```
 //!
 //! Every question has a time-out of its own below the bound, and what did not come is recorded as silence: a missing
-//! answer is evidence too, and it caps what may be concluded.
+//! answer is evidence too, and it caps what may be concluded. An alias counts only as far as all servers of each zone on
+//! its way agree (`alias`). An address family that this machine has no route for is asked about, but not contacted
+//! (`families`).
 
+mod alias;
 mod authorities;
 mod candidates;
 mod configured;
 mod controls;
+mod families;
+#[cfg(test)]
+pub mod name_server;
 mod question;
 mod resolution;
 mod subject;
+#[cfg(test)]
+pub mod tests;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -62,8 +70,10 @@ pub async fn gather(vantage: &Vantage, subject: &Subject, order: &Order) -> Evid
     if subject.is_literal() {
         also.extend(subject.host.parse::<IpAddr>());
     }
-    let (seen, candidates) =
-        tokio::join!(look(vantage, subject, &asker, found), candidates::collect(subject, &also, deadline, finds),);
+    let (seen, candidates) = tokio::join!(
+        look(vantage, subject, &asker, found),
+        candidates::collect(vantage, subject, &also, deadline, finds)
+    );
     Evidence {
         peer: subject.peer.clone(),
         host: subject.host.clone(),
@@ -100,7 +110,7 @@ async fn look(vantage: &Vantage, subject: &Subject, asker: &Asker, found: Found)
         ask_each(asker, Source::Independent, independent, Some(&found)),
         // What we serve ourselves is not a source of candidates: `also` names a standing override's set.
         ask_each(asker, Source::Embedded, embedded.as_slice(), None),
-        controls::probe(vantage, asker.anchor),
+        controls::probe(vantage),
         vantage.observe(subject, Path::Bypass, asker.anchor.now()),
     );
     let last = ask_each(asker, Source::OurResolver, resolvers, Some(&found)).await;

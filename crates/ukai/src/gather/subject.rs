@@ -9,6 +9,7 @@ use ukai_core::observe::{Observation, Path, Resolution};
 use ukai_dns::{Client, Upstream};
 use ukai_probe::{Endpoint, Expectation, Prober, Request, Round, Secrets, StatusSet, Timeouts};
 
+use super::families;
 use super::resolution::resolve;
 
 /// Where we look from: the resolvers, the trust and the bounds of this network.
@@ -21,6 +22,10 @@ pub struct Vantage {
     pub resolvers: Vec<Upstream>,
     /// The embedded server, where it is served.
     pub embedded: Option<SocketAddr>,
+    /// What the application itself asks, where that is another resolver, which is led to the embedded server.
+    pub application: Option<Upstream>,
+    /// Whether a packet to there would leave this machine at all.
+    pub is_routed: fn(SocketAddr) -> bool,
     pub independent: Vec<Upstream>,
     pub root_hints: Vec<IpAddr>,
     pub authority_port: u16,
@@ -79,11 +84,13 @@ pub struct Watched {
 }
 
 impl Vantage {
-    /// What the application asks: the embedded server where it is served, else the configured resolvers.
+    /// What the application asks: its own resolver where it is told, else the embedded server, else the configured
+    /// resolvers.
     pub fn application_resolvers(&self) -> Vec<Upstream> {
-        match self.embedded {
-            Some(address) => vec![Upstream::Udp(address)],
-            None => self.resolvers.clone(),
+        match (&self.application, self.embedded) {
+            (Some(resolver), _) => vec![resolver.clone()],
+            (None, Some(address)) => vec![Upstream::Udp(address)],
+            (None, None) => self.resolvers.clone(),
         }
     }
 
@@ -93,7 +100,10 @@ impl Vantage {
             Path::Normal => self.application_resolvers(),
             Path::Bypass | Path::Chosen => self.resolvers.clone(),
         };
-        let resolution = resolve(&self.dns, &resolvers, &subject.host, subject.resolve_timeout).await;
+        let mut resolution = resolve(&self.dns, &resolvers, &subject.host, subject.resolve_timeout).await;
+        if path != Path::Chosen {
+            resolution.addresses = families::usable(resolution.addresses, |address| subject.is_routed(self, address));
+        }
         subject.probe(path, now, &resolution).await
     }
 }
@@ -107,6 +117,12 @@ impl Subject {
             self.prober.probe_all(round, endpoint, expectation, request, timeouts)
         }))
         .await
+    }
+
+    /// Whether the address can be left for from here.
+    pub fn is_routed(&self, vantage: &Vantage, address: IpAddr) -> bool {
+        let port = self.watched.first().map_or(families::ANY_PORT, |watched| watched.endpoint.port());
+        (vantage.is_routed)(SocketAddr::new(address, port))
     }
 
     pub fn endpoints(&self) -> Vec<String> {

@@ -30,7 +30,7 @@ pub fn wal_is_whole(path: &Path) -> Result<(), LogError> {
     let file = path.with_extension("sqlite-wal");
     match wal::examine(&file) {
         Ok(wal::Verdict::Whole | wal::Verdict::CutTail) => Ok(()),
-        Ok(wal::Verdict::Damaged { frame }) => Err(LogError::Damaged {
+        Ok(wal::Verdict::Damaged { frame, .. }) => Err(LogError::Damaged {
             path: path.to_owned(),
             position: None,
             detail: format!(
@@ -118,6 +118,11 @@ pub fn tail(db: &Connection) -> rusqlite::Result<Tail> {
 
 fn base(db: &Connection) -> rusqlite::Result<Tail> {
     db.query_row("SELECT position, chain FROM base", [], tail_of_row)
+}
+
+/// The position before the first event that is left.
+pub fn tail_of_base(db: &Connection) -> rusqlite::Result<Position> {
+    base(db).map(|tail| tail.position)
 }
 
 fn tail_of_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Tail> {

@@ -24,6 +24,8 @@ pub enum Verdict {
     /// Frames count from 1.
     Damaged {
         frame: u64,
+        /// Transactions from that frame on, each of them acknowledged but perhaps the last.
+        commits: u32,
     },
 }
 
@@ -72,7 +74,7 @@ fn frames(mut file: impl Read, header: &[u8], page: usize, mut sum: Checksum) ->
         commits_after += u32::from(is_commit && (is_of_this_run || bad == Some(number) && has_salt_flip(&frame, salt)));
     }
     Ok(match bad {
-        Some(frame) if commits_after >= 2 => Verdict::Damaged { frame },
+        Some(frame) if commits_after >= 2 => Verdict::Damaged { frame, commits: commits_after },
         Some(_) => Verdict::CutTail,
         None => Verdict::Whole,
     })
@@ -90,7 +92,7 @@ fn after_bad_header(mut file: impl Read, page: usize) -> io::Result<Verdict> {
     while fill(&mut file, &mut frame)? {
         commits += u32::from(word(&frame, 4) != 0);
     }
-    Ok(if commits >= 2 { Verdict::Damaged { frame: 0 } } else { Verdict::CutTail })
+    Ok(if commits >= 2 { Verdict::Damaged { frame: 0, commits } } else { Verdict::CutTail })
 }
 
 struct Checksum {

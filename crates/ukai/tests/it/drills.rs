@@ -1,7 +1,7 @@
 //! Whole outages, by `ukai drill`.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
@@ -36,7 +36,7 @@ fn an_override_survives_the_daemon_and_is_still_taken_back() {
     let restart = "[[fault]]\nat = \"23s\"\ndaemon = \"restart\"\n\n[[heal]]\nat = \"34s\"";
     let place = Place::new();
     let output = place.drill(&[&place.variant(&[(heal, restart)]), "--json"]);
-    let outcome = outcome(&output);
+    let outcome = outcome(&lines(&output));
     assert_eq!(outcome["passed"], true, "{outcome:#}");
     let starts = lines(&output).iter().filter(|line| line["record"]["event"] == "started").count();
     assert_eq!(starts, 2, "the daemon was to be started twice");
@@ -51,7 +51,7 @@ fn an_override_that_nobody_expects_fails_the_drill_outright() {
     let place = Place::new();
     let wanted = "action = \"override\"\nmode = \"follow\"\nserves = [\"new-1\"]";
     let output = place.drill(&[&place.variant(&[(wanted, "action = \"none\"")]), "--json"]);
-    let outcome = outcome(&output);
+    let outcome = outcome(&lines(&output));
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(outcome["wrong_override"], true, "{outcome:#}");
     assert_eq!(outcome["passed"], false);
@@ -100,26 +100,35 @@ fn a_mistake_in_a_file_is_pointed_at() {
 }
 
 /// A temporary directory that everything of a drill stands in.
-struct Place(tempfile::TempDir);
+pub struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new() -> Place {
+    pub fn new() -> Place {
         Place(tempfile::tempdir().unwrap())
     }
 
-    /// S01 with some of its text replaced, in a file of its own.
+    /// Leaves everything for somebody to look at.
+    pub fn keep(self) -> PathBuf {
+        self.0.keep()
+    }
+
     fn variant(&self, replacements: &[(&str, &str)]) -> String {
+        self.variant_as("variant", replacements)
+    }
+
+    /// S01 with some of its text replaced, in a file of its own.
+    pub fn variant_as(&self, name: &str, replacements: &[(&str, &str)]) -> String {
         let mut text = include_str!("../../../ukai-lab/scenarios/s01-stale-resolver.toml").to_owned();
         for (from, to) in replacements {
             assert!(text.contains(from), "S01 no longer holds {from:?}");
             text = text.replace(from, to);
         }
-        let file = self.0.path().join("variant.toml");
+        let file = self.0.path().join(name).with_extension("toml");
         std::fs::write(&file, text).unwrap();
         file.to_str().unwrap().to_owned()
     }
 
-    fn drill(&self, arguments: &[&str]) -> Output {
+    pub fn drill(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
@@ -133,7 +142,7 @@ impl Place {
         command
     }
 
-    fn assert_nothing_runs(&self) {
+    pub fn assert_nothing_runs(&self) {
         let wanted = self.0.path().display().to_string();
         for process in std::fs::read_dir("/proc").unwrap().flatten() {
             let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
@@ -143,7 +152,7 @@ impl Place {
     }
 }
 
-fn lines(output: &Output) -> Vec<Value> {
+pub fn lines(output: &Output) -> Vec<Value> {
     String::from_utf8_lossy(&output.stdout).lines().map(json).collect()
 }
 
@@ -151,7 +160,7 @@ fn json(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
-fn outcome(output: &Output) -> Value {
-    let ended = lines(output).into_iter().rfind(|line| line["kind"] == "ended");
+pub fn outcome(lines: &[Value]) -> Value {
+    let ended = lines.iter().rfind(|line| line["kind"] == "ended");
     ended.expect("an outcome")["outcome"].clone()
 }

@@ -106,8 +106,19 @@ fn a_peer_that_cannot_be_reached_becomes_an_incident_with_a_report() {
     let report = json(&place.ask(&["report", &id, "--json"]));
     assert!(report["markdown"].as_str().unwrap().contains(&id));
     assert!(place.ask(&["incidents"]).status.success());
-    let unknown = place.ask(&["report", "inc-99"]);
-    assert_eq!(unknown.status.code(), Some(4));
+    for unknown in [["report", "inc-99"], ["incidents", "inc-99"], ["plan", "ovr-99"], ["reject", "ovr-99"]] {
+        let output = place.ask(&unknown);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{unknown:?}: {said}");
+        assert!(said.contains(&format!("there is no {} {}", kind_of(unknown[1]), unknown[1])), "{said}");
+    }
+    // By its host, too: the incident is open, so the pin is taken up.
+    let pinned = place.ask(&["pin", "api.peer.test", "192.0.2.7", "--why", "test"]);
+    assert!(pinned.status.success(), "{}", String::from_utf8_lossy(&pinned.stderr));
+    let nobody = place.ask(&["pin", "nobody.test", "192.0.2.7"]);
+    let said = String::from_utf8_lossy(&nobody.stderr).into_owned();
+    assert_eq!(nobody.status.code(), Some(1), "{said}");
+    assert!(said.contains("there is no peer nobody.test; peers: api"), "{said}");
 }
 
 #[test]
@@ -120,11 +131,13 @@ fn people_are_known_by_their_uid_and_refusals_have_a_code_of_their_own() {
     assert_eq!(event["by"]["uid"], rustix::process::getuid().as_raw());
     assert_eq!(event["why"], "night shift");
     assert!(!place.status()["frozen"].is_null());
+    let shown = String::from_utf8(place.ask(&["status"]).stdout).unwrap();
+    assert!(shown.contains("night shift"), "{shown}");
     assert!(place.ask(&["thaw"]).status.success());
     assert!(place.status()["frozen"].is_null());
 
     let unknown = place.ask(&["approve", "ovr-9", "--hash", "00"]);
-    assert_eq!(unknown.status.code(), Some(4), "{}", String::from_utf8_lossy(&unknown.stderr));
+    assert_eq!(unknown.status.code(), Some(1), "{}", String::from_utf8_lossy(&unknown.stderr));
     let listed = json(&place.ask(&["overrides", "--json"]));
     assert_eq!(listed["overrides"], Value::Array(Vec::new()));
     let reverted = json(&place.ask(&["revert", "--all", "--json"]));
@@ -175,7 +188,50 @@ fn offline_is_for_a_daemon_that_is_dead() {
     place.kill();
     let done = place.ask(&["revert", "--all", "--offline"]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    assert!(String::from_utf8_lossy(&done.stdout).contains("no override stood"));
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(said.contains("no override stood") && said.contains(&place.data().display().to_string()), "{said}");
+    let deed = fs::read_to_string(place.data().join("offline.jsonl")).unwrap();
+    assert!(deed.contains("\"all\""), "who and why, though nothing stood: {deed}");
+    // What was taken down is told to the daemon, and is harmless where nothing had begun.
+    place.start();
+    assert!(!place.data().join("offline.jsonl").exists());
+    assert!(place.status()["trouble"].is_null());
+}
+
+/// An all-clear must not be given of a place that was not looked into.
+#[test]
+fn offline_gives_no_all_clear_that_it_cannot_give() {
+    let place = Place::new();
+    let refused = |part: &str| {
+        let output = place.ask(&["revert", "--all", "--offline"]);
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(part) && said.contains(&place.data().display().to_string()), "{said}");
+        assert!(!said.contains("no override stood"), "{said}");
+    };
+    refused("does not exist");
+    fs::create_dir(place.data()).unwrap();
+    refused("--data-dir");
+    fs::create_dir(place.data().join("dns")).unwrap();
+    fs::write(place.data().join("dns").join("overrides.json"), "{\"version\":").unwrap();
+    refused("was damaged");
+    assert!(fs::read_to_string(place.data().join("offline.jsonl")).unwrap().contains("\"all\""));
+}
+
+#[test]
+fn whoever_reverts_without_a_daemon_is_shown_the_way() {
+    let place = Place::new();
+    let output = place.ask(&["revert", "--all"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--offline"));
+    let output = place.ask(&["revert"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("revert ID") && said.contains("--all"), "{said}");
+}
+
+fn kind_of(id: &str) -> &str {
+    if id.starts_with("inc") { "incident" } else { "override" }
 }
 
 fn level(status: &Value) -> &str {

@@ -3,7 +3,8 @@
 use std::fs;
 use std::net::UdpSocket;
 
-use crate::place::{Place, closed, json, path, run};
+use crate::outage::Outage;
+use crate::place::{Place, closed, json, path, refusal, run, ukai};
 
 #[test]
 fn a_refused_connection_is_told_address_by_address() {
@@ -79,6 +80,72 @@ fn what_nobody_answers_is_on_record_and_derives_the_same_verdict_again() {
     assert!(run(&["explain", "--from", &kept]).stdout.windows(7).any(|window| window == b"Verdict"));
     fs::write(&kept, "{}").unwrap();
     assert_eq!(run(&["explain", "--from", &kept]).status.code(), Some(2));
+}
+
+/// As `| head` leaves it: the reader is gone before the first word.
+#[test]
+fn nobody_reading_is_no_error() {
+    let place = Place::new();
+    for arguments in [
+        vec!["config", "schema"],
+        vec!["config", "reference"],
+        vec!["init", "https://api.peer.test/", "-o", "-"],
+        vec!["completions", "bash"],
+        vec!["drill", "--list"],
+        vec!["drill", "--list", "--json"],
+        vec!["--help"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = ukai().args(&arguments).current_dir(place.dir.path()).stdout(writer).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn nobody_listening_reads_otherwise_than_a_server_that_refuses() {
+    let place = Place::with_config("");
+    let output = run(&["explain", "api.peer.test", "--config", &place.config_text()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("nothing listens there (connection refused)"), "{text}");
+    let (first, tables) = text.split_once("Who answers what").unwrap();
+    assert!(first.lines().count() >= 2 && first.contains("action"), "the verdict comes first: {first}");
+    assert!(tables.contains("Verdict"), "{text}");
+    let mut useless = tables.lines().skip_while(|line| !line.trim_start().starts_with("useless"));
+    if let (Some(_), Some(next)) = (useless.next(), useless.next()) {
+        assert!(!next.trim_start().starts_with("effect:"), "{text}");
+    }
+}
+
+/// Nothing has failed yet: the lab's world before its fault.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_well_reads_as_well() {
+    let outage = Outage::stage().await;
+    let host = outage.place.status()["peers"][0]["host"].as_str().unwrap().to_owned();
+    let output = ukai()
+        .args(["explain", &host, "--config", &outage.place.config_text()])
+        .envs(outage.place.environment.iter().cloned())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text.matches("nothing is wrong: ").count(), 2, "first and last: {text}");
+    assert!(!text.contains("open (open)") && !text.contains("Options"), "{text}");
+}
+
+#[test]
+fn what_is_no_network_or_no_certificate_is_told() {
+    let url = format!("https://{}/", closed());
+    let (code, said) = refusal(&["check", &url, "--allow", "127.0.0.0/33"]);
+    assert_eq!(code, 2);
+    assert!(said.contains("0 to 32"), "{said}");
+    let place = Place::new();
+    let empty = path(place.dir.path(), "empty.pem");
+    fs::write(&empty, "").unwrap();
+    let (code, said) = refusal(&["check", &url, "--ca", &empty]);
+    assert_eq!(code, 2);
+    assert!(said.contains("empty.pem") && said.contains("no certificate"), "{said}");
 }
 
 #[test]

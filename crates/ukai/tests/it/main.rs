@@ -6,8 +6,9 @@
 )]
 
 mod bad_input;
+mod crash;
 mod drills;
-mod kill;
 mod life;
 mod looking;
+mod outage;
 mod place;

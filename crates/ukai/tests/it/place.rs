@@ -157,17 +157,6 @@ impl Place {
         ukai().args(arguments).args(["--data-dir", &self.data().display().to_string()]).output().unwrap()
     }
 
-    /// `ukai events --follow`, its lines on its output.
-    pub fn follow(&self, from: u64) -> Child {
-        ukai()
-            .args(["events", "--follow", "--json", "--from", &from.to_string()])
-            .args(["--data-dir", &self.data().display().to_string()])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
-    }
-
     pub fn status(&self) -> Value {
         json(&self.ask(&["status", "--json"]))
     }

@@ -129,6 +129,7 @@ mod tests {
             sure: None,
             action: "none".into(),
             times: Times::default(),
+            kills: 0,
             reports: Vec::new(),
             directory: None,
         }
