@@ -12,3 +12,4 @@ mod life;
 mod looking;
 mod outage;
 mod place;
+mod tidy;
