@@ -175,6 +175,11 @@ impl<'a> Reading<'a> {
         }
     }
 
+    pub fn is_tried(&self, address: IpAddr) -> bool {
+        self.current.contains_key(&address)
+            || self.candidate(address).is_some_and(|candidate| !candidate.proofs.is_empty())
+    }
+
     /// Addresses that work now for at least one endpoint.
     pub fn working(&self) -> BTreeSet<IpAddr> {
         let works = |results: &Vec<Option<Failure>>| results.iter().any(Option::is_none);

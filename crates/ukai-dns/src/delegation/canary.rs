@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::client::{AskOptions, Client};
-use crate::message::{Question, Reply};
+use crate::message::{Data, Question, Reply};
 use crate::name::Name;
 use crate::types::{Rcode, RecordType};
 use crate::upstream::Upstream;
@@ -44,6 +44,10 @@ fn judge(reply: &Reply) -> Canary {
     if let Some(address) = reply.addresses().first() {
         return intercepted(format!("gave the address {address}"));
     }
+    if reply.authoritative && reply.rcode == Rcode::NXDOMAIN && !reply.recursion_available && speaks_for_the_root(reply)
+    {
+        return Canary::NoAnswer(format!("{} holds the root zone too, so the name is its own to deny", reply.server));
+    }
     if reply.authoritative && reply.rcode != Rcode::REFUSED {
         return intercepted(format!("answered {} as if the name were its own", reply.rcode));
     }
@@ -57,6 +61,11 @@ fn judge(reply: &Reply) -> Canary {
         return intercepted("answered NXDOMAIN without authority, as only a cache does".to_owned());
     }
     Canary::Clean
+}
+
+/// Inside a company one server may hold the root and everything below it.
+fn speaks_for_the_root(reply: &Reply) -> bool {
+    reply.authority.iter().any(|record| matches!(record.data, Data::Soa(_)) && record.name == ".")
 }
 
 fn random_name() -> Result<Name, String> {

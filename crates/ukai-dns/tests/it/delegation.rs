@@ -446,6 +446,7 @@ async fn the_canary_knows_an_authority_from_somebody_in_the_middle() {
         servers.insert(5, Zones::default().with(Trouble::Silent));
         servers.insert(6, Zones::of("invalid", vec![ns("invalid", "x.invalid")]));
         servers.insert(7, Zones::default().with(Trouble::Lame));
+        servers.insert(8, Zones::of(".", vec![ns(".", "x.invalid")]));
         servers
     })
     .await;
@@ -455,6 +456,7 @@ async fn the_canary_knows_an_authority_from_somebody_in_the_middle() {
     assert!(matches!(fly(4).await, Canary::Intercepted(why) if why.contains("offers recursion")));
     assert!(matches!(fly(6).await, Canary::Intercepted(why) if why.contains("as if the name were its own")));
     assert!(matches!(fly(5).await, Canary::NoAnswer(_)));
+    assert!(matches!(fly(8).await, Canary::NoAnswer(why) if why.contains("root")), "the root may deny it");
 }
 
 #[tokio::test]

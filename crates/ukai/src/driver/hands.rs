@@ -92,13 +92,16 @@ impl Hands {
             Effect::Gather { id, peer, purpose, also } => self.gather(id, &peer, Order { purpose, also, now }),
             // It ended between being asked for and now, as by a person while the daemon was down.
             Effect::Apply(served) if !is_wanted(&served, state) => {}
-            Effect::Apply(served) => self.change(move |control| async move {
-                let result = match &control {
-                    Some(control) => provider::apply(control, &served, now).await,
-                    None => Err(NO_SERVER.to_owned()),
-                };
-                Input::Applied { id: served.id, generation: served.generation, result }
-            }),
+            Effect::Apply(served) => {
+                let anchor = Anchor::new(now);
+                self.change(move |control| async move {
+                    let result = match &control {
+                        Some(control) => provider::apply(control, &served, anchor.now()).await,
+                        None => Err(NO_SERVER.to_owned()),
+                    };
+                    Input::Applied { id: served.id, generation: served.generation, result }
+                })
+            }
             Effect::Withdraw { id, generation, why } => self.change(move |control| async move {
                 let result = match &control {
                     Some(control) => provider::withdraw(control, &id, generation, &why).await,

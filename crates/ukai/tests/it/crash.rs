@@ -167,7 +167,7 @@ async fn what_stands_needs_no_log_to_be_served_or_taken_back() {
     assert_eq!(outage.answer().await, Some(outage.detour()), "the log is damaged, and the override is served");
     let reverted = json(&outage.place.ask(&["revert", "--all", "--offline", "--json"]));
     assert_eq!(reverted["reverted"].as_array().unwrap().len(), 1, "{reverted}");
-    assert_eq!(reverted["warnings"].as_array().unwrap().len(), 1, "{reverted}");
+    assert_eq!(reverted["problems"].as_array().unwrap().len(), 1, "{reverted}");
     assert_ne!(outage.answer().await, Some(outage.detour()));
 }
 

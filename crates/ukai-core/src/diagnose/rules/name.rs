@@ -231,7 +231,9 @@ fn differs<'a>(reading: &'a Reading) -> Option<Differs<'a>> {
     if reading.our_set.is_empty() || !reading.our_set.is_disjoint(agreed) || reading.works_now() {
         return None;
     }
-    if !reading.our_set.iter().all(|address| reading.is_failing(*address)) {
+    // An address of a family that this machine has no route for is not tried, by us or by the application.
+    let tried: Vec<IpAddr> = reading.our_set.iter().copied().filter(|address| reading.is_tried(*address)).collect();
+    if tried.is_empty() || !tried.iter().all(|address| reading.is_failing(*address)) {
         return None;
     }
     let proved: BTreeSet<IpAddr> = agreed.intersection(&reading.proved).copied().collect();
