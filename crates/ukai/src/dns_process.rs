@@ -8,7 +8,7 @@
 //! socket. A process that runs with the right addresses is told what changed; one with other addresses is stopped and
 //! started again, and its overrides come back from its disk before it answers anybody.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -26,6 +26,8 @@ use crate::gather::{pem, resolvers};
 /// Binding sockets and reading a page of overrides; a loaded machine gets patience.
 const START_BOUND: Duration = Duration::from_secs(10);
 const START_POLL: Duration = Duration::from_millis(20);
+/// Before the directory is tried again that another DNS process held.
+const START_AGAIN: Duration = Duration::from_millis(100);
 const STOP_BOUND: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// A port that somebody else took comes back within a minute, or a person is needed.
@@ -188,17 +190,7 @@ impl DnsProcess {
             .open(&log_file)
             .with_context(|| format!("{} cannot be written", log_file.display()))?;
         let starts_at = log.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-        let program = std::env::current_exe().context("the path of this program is not known")?;
-        let mut child = Command::new(program)
-            .arg("dns")
-            .arg("--config-json")
-            .arg(&config_file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(false)
-            .spawn()
-            .context("the DNS process could not be started")?;
+        let mut child = self.spawn(&log)?;
         let deadline = Instant::now() + START_BOUND;
         loop {
             let ended = child.try_wait()?;
@@ -220,8 +212,27 @@ impl DnsProcess {
                     tail(&log_file, starts_at)
                 );
             }
+            if ended.is_some() {
+                // Another one holds the directory and does not answer: it is on its way up, or on its way out.
+                tokio::time::sleep(START_AGAIN).await;
+                child = self.spawn(&log)?;
+            }
             tokio::time::sleep(START_POLL).await;
         }
+    }
+
+    fn spawn(&self, log: &File) -> anyhow::Result<Child> {
+        let program = std::env::current_exe().context("the path of this program is not known")?;
+        Command::new(program)
+            .arg("dns")
+            .arg("--config-json")
+            .arg(self.state_dir.config_file())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.try_clone()?)
+            .kill_on_drop(false)
+            .spawn()
+            .context("the DNS process could not be started")
     }
 }
 

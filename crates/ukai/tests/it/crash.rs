@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::drills::{self, lines, outcome};
 use crate::outage::Outage;
-use crate::place::{PAUSE, TRIES, json, ukai};
+use crate::place::{PAUSE, TRIES, free, json, ukai};
 
 /// A drill mostly waits.
 const SIDE_BY_SIDE: usize = 8;
@@ -125,7 +125,7 @@ async fn the_override_comes_back_with_whoever_comes_back_first() {
 
     // Both, and then `ukai dns` by hand, which the controller finds.
     outage.kill_both().await;
-    let mut by_hand = outage.start_dns();
+    let mut by_hand = outage.start_dns(outage.world.embedded_dns());
     outage.until_served().await;
     outage.place.start();
     assert_eq!(outage.dns_process().await, Some(by_hand.id()));
@@ -133,14 +133,22 @@ async fn the_override_comes_back_with_whoever_comes_back_first() {
     // Both, and then both at the same time: one holds the overrides, and the controller has it.
     outage.kill_both().await;
     by_hand.wait().unwrap();
-    let mut at_once = outage.start_dns();
+    let mut at_once = outage.start_dns(outage.world.embedded_dns());
     outage.place.start();
     outage.until_served().await;
     assert!(outage.dns_process().await.is_some());
 
-    // Both, and then the controller alone.
+    // Both, and then `ukai dns` where no application asks: the controller puts it right.
     outage.kill_both().await;
     at_once.wait().unwrap();
+    let mut elsewhere = outage.start_dns(free());
+    wait_for_dns(&outage, elsewhere.id()).await;
+    outage.place.start();
+    outage.until_served().await;
+    elsewhere.wait().unwrap();
+
+    // Both, and then the controller alone.
+    outage.kill_both().await;
     outage.place.start();
     outage.until_served().await;
 
@@ -154,6 +162,16 @@ async fn the_override_comes_back_with_whoever_comes_back_first() {
     assert_eq!(outage.place.wait_for("override_ended")["reason"], "reverted");
     outage.place.wait_for("incident_closed");
     assert!(outage.place.status()["trouble"].is_null());
+}
+
+async fn wait_for_dns(outage: &Outage, process: u32) {
+    for _ in 0..TRIES {
+        if outage.dns_process().await == Some(process) {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    panic!("the DNS process does not come up");
 }
 
 #[tokio::test(flavor = "multi_thread")]

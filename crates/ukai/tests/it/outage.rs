@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::thread;
@@ -129,9 +129,9 @@ impl Outage {
     }
 
     /// `ukai dns` by hand, on the same overrides.
-    pub fn start_dns(&self) -> Child {
+    pub fn start_dns(&self, listen: SocketAddr) -> Child {
         ukai()
-            .args(["dns", "--listen", &self.world.embedded_dns().to_string()])
+            .args(["dns", "--listen", &listen.to_string()])
             .args(["--upstream", &format!("udp://{}", self.world.resolver())])
             .args(["--overrides-dir", &self.dns_dir().display().to_string()])
             .stdout(Stdio::null())
