@@ -100,8 +100,15 @@ impl DnsProcess {
         let Some(server) = server_config(config, &self.state_dir)? else {
             bail!("taking the [dns] section away needs a restart of ukai");
         };
-        self.config = server;
-        self.bring_up().await
+        let before = std::mem::replace(&mut self.config, server);
+        if let Err(error) = self.bring_up().await {
+            self.config = before;
+            self.bring_up()
+                .await
+                .context("the DNS process could not be brought back with the configuration in force")?;
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Called when the process does not answer: starts it again, later and later while that fails.

@@ -152,7 +152,8 @@ async fn converse(stream: UnixStream, shared: &Arc<Shared>) -> io::Result<()> {
             }
             Err(error) => (Response::Failed { cause: format!("the request cannot be understood: {error}") }, false),
         };
-        write_line(&mut writer, &response).await?;
+        // A client that asks and does not read must not keep others from withdrawing.
+        timeout(IDLE_TIMEOUT, write_line(&mut writer, &response)).await??;
         if stop {
             // Only now, so that the asker gets its answer.
             shared.stop.notify_one();

@@ -138,6 +138,8 @@ impl Store {
         now: Moment,
     ) -> Result<Option<OverrideRecord>, StoreError> {
         let Some(index) = self.leases.iter().position(|lease| lease.record.id == id) else {
+            // An earlier withdrawal may be in memory only: done means durable.
+            self.settle(now)?;
             return Ok(None);
         };
         let standing = &self.leases[index].record;
