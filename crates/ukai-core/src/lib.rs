@@ -7,6 +7,7 @@ pub mod effect;
 pub mod engine;
 pub mod event;
 pub mod input;
+pub mod metric;
 pub mod observe;
 pub mod overrides;
 pub mod peer;
