@@ -1,203 +1,139 @@
-//! A metric alarm over its own bounded window of periods.
-
-use std::collections::VecDeque;
+//! A metric alarm, judged over what the metrics hold.
+//!
+//! Nothing is kept from one evaluation to the next: the periods are read anew each time, so that a late datapoint changes
+//! exactly the periods it belongs to, and a restart forgets nothing that the metrics remember.
 
 use jiff::Timestamp;
 
-use super::AlarmState;
-use super::missing_data::{Slot, judge};
-use super::rule::{AlarmRule, Statistic};
+use super::definition::{EvaluationWindow, LowSamples, MetricAlarm, MetricStat, Threshold, Watched};
+use super::missing_data::{Judgement, Rule, Slot, judge};
+use super::window;
+use crate::metric::store::{Datapoint, Metrics};
 
-/// One period's samples, folded as they come: order does not matter.
+/// One evaluation: what was read, and what follows from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    pub at: Timestamp,
+    /// The whole evaluation range, oldest first.
+    pub range: Vec<RangePoint>,
+    pub judgement: Judgement,
+}
+
+/// One period of the range.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Period {
-    start_s: i64,
-    count: f64,
-    sum: f64,
-    minimum: f64,
-    maximum: f64,
+pub struct RangePoint {
+    pub start_s: i64,
+    pub datapoint: Option<Datapoint>,
+    /// Where the alarm compares with a band: its lower and upper edge.
+    pub band: Option<(f64, f64)>,
+    pub slot: Slot,
 }
 
-impl Period {
-    fn value(&self, statistic: Statistic) -> f64 {
-        match statistic {
-            Statistic::SampleCount => self.count,
-            Statistic::Sum => self.sum,
-            Statistic::Average => self.sum / self.count,
-            Statistic::Minimum => self.minimum,
-            Statistic::Maximum => self.maximum,
-        }
-    }
+/// Evaluates alarms one after the other, with room that is used again.
+#[derive(Debug, Default)]
+pub struct Evaluator {
+    datapoints: Vec<Option<Datapoint>>,
+    slots: Vec<Slot>,
 }
 
-/// A rule with the datapoints it needs, and no more.
-#[derive(Debug, Clone)]
-pub struct MetricAlarm {
-    rule: AlarmRule,
-    periods: VecDeque<Period>,
-}
-
-impl MetricAlarm {
-    pub fn new(rule: AlarmRule) -> MetricAlarm {
-        MetricAlarm { rule, periods: VecDeque::new() }
-    }
-
-    pub fn rule(&self) -> &AlarmRule {
-        &self.rule
-    }
-
-    /// Takes a sample in. One that is not finite, or older than the window, is left out.
-    pub fn put(&mut self, at: Timestamp, value: f64) {
-        if !value.is_finite() {
-            return;
-        }
-        let start_s = self.start_of(at);
-        let place = self.periods.partition_point(|period| period.start_s < start_s);
-        match self.periods.get_mut(place).filter(|period| period.start_s == start_s) {
-            Some(period) => {
-                period.count += 1.0;
-                period.sum += value;
-                period.minimum = period.minimum.min(value);
-                period.maximum = period.maximum.max(value);
+impl Evaluator {
+    /// The judgement alone: what is asked of every alarm, every time.
+    pub fn judge(&mut self, alarm: &MetricAlarm, metrics: &Metrics, now: Timestamp) -> Judgement {
+        match (&alarm.watched, &alarm.window, &alarm.threshold) {
+            (Watched::Metric(stat), EvaluationWindow::Sliding {}, Threshold::Value(threshold)) => {
+                let end_s = window::sliding_end_s(stat.period_s, now);
+                self.read(stat, metrics, end_s, alarm.evaluation_range());
+                self.slots.clear();
+                self.slots.extend(self.datapoints.iter().map(|point| match point {
+                    None => Slot::Missing,
+                    Some(point) if alarm.comparison_operator.is_breaching(point.value, *threshold) => Slot::Breaching,
+                    Some(_) => Slot::Fine,
+                }));
+                judged(alarm, &self.slots, &self.datapoints)
             }
-            None => {
-                self.periods.insert(place, Period { start_s, count: 1.0, sum: value, minimum: value, maximum: value })
-            }
-        }
-        // One more than the range: the period that is still filling.
-        while self.periods.len() > self.rule.evaluation_range() + 1 {
-            self.periods.pop_front();
+            _ => self.evaluate(alarm, metrics, now).judgement,
         }
     }
 
-    /// Judges the whole periods before `now`. None: keep the present state.
-    pub fn evaluate(&self, now: Timestamp) -> Option<(AlarmState, String)> {
-        let range = self.range(now);
-        let slots: Vec<Slot> = range.iter().map(|value| self.slot(*value)).collect();
-        let n = self.rule.evaluation_periods as usize;
-        let m = self.rule.datapoints_to_alarm as usize;
-        let state = judge(&slots, n, m, self.rule.treat_missing_data)?;
-        Some((state, self.reason(&range, &slots)))
-    }
-
-    /// The values of the evaluation range, oldest first.
-    fn range(&self, now: Timestamp) -> Vec<Option<f64>> {
-        let period_s = self.period_s();
-        let length = self.rule.evaluation_range() as i64;
-        let end_s = self.start_of(now);
-        (1..=length)
-            .rev()
-            .map(|back| {
-                let start_s = end_s - back * period_s;
-                let period = self.periods.iter().find(|period| period.start_s == start_s)?;
-                Some(period.value(self.rule.statistic))
+    /// The judgement with everything that it rests on: for a change of state, and for people.
+    pub fn evaluate(&mut self, alarm: &MetricAlarm, metrics: &Metrics, now: Timestamp) -> Evaluation {
+        let boundaries = window::boundaries(alarm, now);
+        let (values, band) = match &alarm.watched {
+            Watched::Metric(stat) => (self.series(stat, metrics, &boundaries), None),
+            Watched::Math(_) => self.math(alarm, metrics, &boundaries),
+        };
+        let range: Vec<RangePoint> = values
+            .into_iter()
+            .enumerate()
+            .map(|(place, datapoint)| {
+                let band = band.as_ref().and_then(|band| band.get(place).copied().flatten());
+                let slot = slot(alarm, datapoint, band);
+                RangePoint { start_s: boundaries[place], datapoint, band, slot }
             })
-            .collect()
+            .collect();
+        let slots: Vec<Slot> = range.iter().map(|point| point.slot).collect();
+        let datapoints: Vec<Option<Datapoint>> = range.iter().map(|point| point.datapoint).collect();
+        let judgement = judged(alarm, &slots, &datapoints);
+        Evaluation { at: now, range, judgement }
     }
 
-    fn slot(&self, value: Option<f64>) -> Slot {
-        match value {
-            None => Slot::Missing,
-            Some(value) if self.rule.comparison_operator.is_breaching(value, self.rule.threshold) => Slot::Breaching,
-            Some(_) => Slot::Fine,
+    fn read(&mut self, stat: &MetricStat, metrics: &Metrics, end_s: i64, periods: usize) {
+        self.datapoints.clear();
+        let period_s = i64::from(stat.period_s);
+        metrics.datapoints(&stat.metric, stat.unit, &stat.statistic, end_s, period_s, periods, &mut self.datapoints);
+    }
+
+    /// One statistic of each period between the boundaries. Days of a time zone may differ in length.
+    fn series(&mut self, stat: &MetricStat, metrics: &Metrics, boundaries: &[i64]) -> Vec<Option<Datapoint>> {
+        let (Some(end_s), periods) = (boundaries.last(), boundaries.len().saturating_sub(1)) else {
+            return Vec::new();
+        };
+        let period_s = i64::from(stat.period_s);
+        if boundaries.windows(2).all(|pair| pair[1] - pair[0] == period_s) {
+            self.read(stat, metrics, *end_s, periods);
+            return self.datapoints.clone();
         }
-    }
-
-    fn reason(&self, range: &[Option<f64>], slots: &[Slot]) -> String {
-        let breaching = slots.iter().filter(|slot| **slot == Slot::Breaching).count();
-        let values: Vec<String> = range.iter().flatten().map(|value| format!("{value:.3}")).collect();
-        format!(
-            "{breaching} of the last {} datapoints [{}] of {} breach the threshold ({}); {} needed",
-            values.len(),
-            values.join(", "),
-            self.rule.metric_name,
-            self.rule.threshold,
-            self.rule.datapoints_to_alarm
-        )
-    }
-
-    fn period_s(&self) -> i64 {
-        i64::try_from(self.rule.period.as_secs()).unwrap_or(60).max(1)
-    }
-
-    fn start_of(&self, at: Timestamp) -> i64 {
-        at.as_second().div_euclid(self.period_s()) * self.period_s()
+        let mut one = Vec::with_capacity(1);
+        let mut all = Vec::with_capacity(periods);
+        for pair in boundaries.windows(2) {
+            one.clear();
+            metrics.datapoints(&stat.metric, stat.unit, &stat.statistic, pair[1], pair[1] - pair[0], 1, &mut one);
+            all.push(one.first().copied().flatten());
+        }
+        all
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::alarm::rule::{ComparisonOperator, TreatMissingData};
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + second).unwrap()
+impl Evaluator {
+    /// STUB: metric math is connected when it is there.
+    fn math(&mut self, _alarm: &MetricAlarm, _metrics: &Metrics, boundaries: &[i64]) -> Math {
+        (vec![None; boundaries.len().saturating_sub(1)], None)
     }
+}
 
-    fn success_rule() -> AlarmRule {
-        AlarmRule {
-            alarm_name: "a".into(),
-            metric_name: "Success".into(),
-            statistic: Statistic::Average,
-            period: Duration::from_secs(60),
-            evaluation_periods: 3,
-            datapoints_to_alarm: 2,
-            threshold: 0.9,
-            comparison_operator: ComparisonOperator::LessThanThreshold,
-            treat_missing_data: TreatMissingData::Missing,
-        }
-    }
+type Math = (Vec<Option<Datapoint>>, Option<Vec<Option<(f64, f64)>>>);
 
-    #[test]
-    fn two_bad_minutes_of_three_alarm() {
-        let mut alarm = MetricAlarm::new(success_rule());
-        for (second, value) in [(0, 1.0), (60, 0.0), (120, 0.0), (150, 1.0)] {
-            alarm.put(at(second), value);
-        }
-        let (state, reason) = alarm.evaluate(at(180)).unwrap();
-        assert_eq!(state, AlarmState::Alarm, "{reason}");
-    }
+fn slot(alarm: &MetricAlarm, datapoint: Option<Datapoint>, band: Option<(f64, f64)>) -> Slot {
+    let Some(Datapoint { value, .. }) = datapoint else { return Slot::Missing };
+    let breaching = match (&alarm.threshold, band) {
+        (Threshold::Value(threshold), _) => alarm.comparison_operator.is_breaching(value, *threshold),
+        (Threshold::Band(_), Some((lower, upper))) => alarm.comparison_operator.is_outside(value, lower, upper),
+        // A band that is not known yet says nothing.
+        (Threshold::Band(_), None) => return Slot::Missing,
+    };
+    if breaching { Slot::Breaching } else { Slot::Fine }
+}
 
-    #[test]
-    fn the_period_that_is_still_filling_is_not_judged() {
-        let mut alarm = MetricAlarm::new(success_rule());
-        for second in [0, 60, 120] {
-            alarm.put(at(second), 1.0);
-        }
-        alarm.put(at(180), 0.0);
-        assert_eq!(alarm.evaluate(at(190)).unwrap().0, AlarmState::Ok);
+fn judged(alarm: &MetricAlarm, slots: &[Slot], datapoints: &[Option<Datapoint>]) -> Judgement {
+    if alarm.low_samples == Some(LowSamples::Ignore) && has_low_samples(alarm, datapoints) {
+        return Judgement { state: None, rule: Rule::LowSamples, filled: 0 };
     }
+    judge(slots, alarm.n(), alarm.m(), alarm.treats_missing_data())
+}
 
-    #[test]
-    fn silence_is_insufficient_data() {
-        let mut alarm = MetricAlarm::new(success_rule());
-        alarm.put(at(0), 1.0);
-        assert_eq!(alarm.evaluate(at(3600)).unwrap().0, AlarmState::InsufficientData);
-    }
-
-    proptest! {
-        #[test]
-        fn order_of_arrival_does_not_matter(mut samples in prop::collection::vec((0i64..300, 0u8..2), 0..40), seed in any::<u64>()) {
-            let mut forwards = MetricAlarm::new(success_rule());
-            for (second, value) in &samples {
-                forwards.put(at(*second), f64::from(*value));
-            }
-            let length = samples.len();
-            if length > 1 {
-                for place in 0..length {
-                    let other = (seed as usize).wrapping_mul(place + 1) % length;
-                    samples.swap(place, other);
-                }
-            }
-            let mut shuffled = MetricAlarm::new(success_rule());
-            for (second, value) in &samples {
-                shuffled.put(at(*second), f64::from(*value));
-            }
-            prop_assert_eq!(forwards.evaluate(at(300)), shuffled.evaluate(at(300)));
-        }
-    }
+/// A percentile over fewer samples than its tail needs, counted over the newest N periods that have any.
+fn has_low_samples(alarm: &MetricAlarm, datapoints: &[Option<Datapoint>]) -> bool {
+    let Watched::Metric(stat) = &alarm.watched else { return false };
+    let counts: Vec<f64> = datapoints.iter().rev().flatten().take(alarm.n()).map(|point| point.sample_count).collect();
+    !counts.is_empty() && stat.statistic.is_low_sample(counts.iter().sum())
 }

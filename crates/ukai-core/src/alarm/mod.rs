@@ -1,15 +1,29 @@
-//! Alarms as CloudWatch has them, and the burst alarm that is our own.
+//! Alarms as CloudWatch has them, and the observed alarms that are our own.
 //!
-//! A *metric alarm* judges M out of N periods, with CloudWatch's treatment of missing data. The
-//! *burst alarm* is judged at each observation: a first failure is confirmed by a short burst of
-//! probes before it counts, so that detection is fast while steady probing stays cheap.
+//! A *metric alarm* judges M out of N periods, with CloudWatch's treatment of missing data. A *composite alarm* combines
+//! the states of others. An *observed alarm* is judged at each observation: a first failure is confirmed by a short burst
+//! of probes before it counts, so that detection is fast while steady probing stays cheap.
+//!
+//! ```text
+//! definition    what an alarm is; read and written as the API's JSON
+//! window        which periods it looks at
+//! evaluate      their values, judged
+//! missing_data  M out of N with gaps
+//! composite     the rule language of composite alarms
+//! suppress      when a composite's actions wait
+//! mute          when actions are muted, by the calendar
+//! reason        what a change of state says of itself
+//! burst         a first failure, confirmed
+//! ```
 
 use serde::{Deserialize, Serialize};
 
 pub mod burst;
+pub mod composite;
+pub mod definition;
 pub mod evaluate;
 pub mod missing_data;
-pub mod rule;
+pub mod window;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

@@ -2,17 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::later;
 use crate::alarm::burst::Burst;
-use crate::alarm::evaluate::MetricAlarm;
-use crate::alarm::rule::{AlarmRule, ComparisonOperator, Statistic, TreatMissingData};
 use crate::diagnose::evidence::{ApplicationCall, Purpose};
 use crate::observe::Observation;
-use crate::peer::Peer;
 
 /// The application's calls that are kept: more than any rule looks at.
 pub const APPLICATION_CALLS_KEPT: usize = 200;
@@ -95,8 +90,6 @@ pub struct LivePeer {
     /// When the last bad answer of the normal path has run out everywhere.
     pub bad_until: Timestamp,
     pub standing_bad: u32,
-    pub metric: MetricAlarm,
-    pub metric_due: Timestamp,
     pub application: VecDeque<ApplicationCall>,
     pub application_failing: u32,
     pub application_fine: u32,
@@ -113,7 +106,7 @@ pub struct LivePeer {
 }
 
 impl LivePeer {
-    pub fn new(peer: &Peer, now: Timestamp) -> LivePeer {
+    pub fn new(now: Timestamp) -> LivePeer {
         LivePeer {
             since: now,
             round_due: now,
@@ -128,8 +121,6 @@ impl LivePeer {
             bypass_healthy: 0,
             bad_until: now,
             standing_bad: 0,
-            metric: MetricAlarm::new(success_alarm(peer)),
-            metric_due: later(now, SignedDuration::from_secs(60)),
             application: VecDeque::new(),
             application_failing: 0,
             application_fine: 0,
@@ -158,7 +149,6 @@ impl LivePeer {
         let looking = self.look.as_ref().map(|look| look.waiting.lost_at);
         [
             Some(self.round_due),
-            Some(self.metric_due),
             burst,
             verifying,
             looking,
@@ -170,20 +160,5 @@ impl LivePeer {
         .into_iter()
         .flatten()
         .min()
-    }
-}
-
-/// The slow-burn alarm of a peer: for errors that no burst confirms.
-fn success_alarm(peer: &Peer) -> AlarmRule {
-    AlarmRule {
-        alarm_name: format!("{}/success", peer.name),
-        metric_name: "Success".to_owned(),
-        statistic: Statistic::Average,
-        period: Duration::from_secs(60),
-        evaluation_periods: 5,
-        datapoints_to_alarm: 3,
-        threshold: 0.9,
-        comparison_operator: ComparisonOperator::LessThanThreshold,
-        treat_missing_data: TreatMissingData::Missing,
     }
 }

@@ -63,7 +63,7 @@ impl Engine {
             match self.live.peers.get_mut(&peer.name).filter(|_| was.is_some_and(|was| was.host == peer.host)) {
                 Some(live) => live.round_due = turn.now,
                 None => {
-                    self.live.peers.insert(peer.name.clone(), LivePeer::new(peer, turn.now));
+                    self.live.peers.insert(peer.name.clone(), LivePeer::new(turn.now));
                 }
             }
             self.hold_to_settings(turn, was, peer);

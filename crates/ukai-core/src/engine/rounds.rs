@@ -53,7 +53,6 @@ impl Engine {
             }
         }
         self.advance_burst(turn, peer);
-        self.advance_metric(turn, peer);
         self.advance_application(turn, peer);
     }
 
@@ -92,20 +91,6 @@ impl Engine {
         }
     }
 
-    fn advance_metric(&mut self, turn: &mut Turn, peer: &str) {
-        let Some(live) = self.live.peers.get_mut(peer) else { return };
-        if turn.now < live.metric_due {
-            return;
-        }
-        live.metric_due = later(turn.now, SignedDuration::from_secs(60));
-        let alarm = live.metric.rule().alarm_name.clone();
-        let Some((state, reason)) = live.metric.evaluate(turn.now) else { return };
-        let (last, failing_since) = (live.last.clone(), live.last.iter().map(|o| o.started_at).min());
-        if self.set_alarm(turn, peer, &alarm, state, &reason) && state == AlarmState::Alarm {
-            self.open_incident(turn, peer, Opening::by_probe(&alarm, last, failing_since));
-        }
-    }
-
     fn probe(&mut self, turn: &mut Turn, peer: &str, path: Path) -> Waiting {
         self.live.probes += 1;
         let id = format!("p-{}", self.live.probes);
@@ -139,7 +124,6 @@ impl Engine {
         self.note_identity(turn, peer, &observations);
         let failed = is_failing(&observations);
         let Some(live) = self.live.peers.get_mut(peer) else { return };
-        live.metric.put(turn.now, success_share(&observations));
         live.last = observations.clone();
         if failed {
             live.healthy = 0;

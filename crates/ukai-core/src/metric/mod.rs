@@ -7,6 +7,9 @@
 
 pub mod datum;
 pub mod identity;
+pub mod math;
+pub mod statistic;
+pub mod store;
 pub mod unit;
 
 pub use datum::{Datum, DatumError, DatumValue, StatisticSet};
