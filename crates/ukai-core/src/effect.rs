@@ -20,6 +20,10 @@ pub enum Effect {
         peer: String,
         path: Path,
     },
+    /// Try every control once. Answer: [`crate::input::Input::ControlsObserved`].
+    ProbeControls {
+        id: String,
+    },
     /// Answer: [`crate::input::Input::EvidenceGathered`].
     Gather {
         id: String,

@@ -5,8 +5,12 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::alarm::AlarmState;
+use crate::alarm::definition::Definition;
+use crate::alarm::mute::{MuteRule, MutedChange};
+use crate::alarm::suppress::Suppression;
 use crate::diagnose::evidence::{ApplicationCall, Evidence, Purpose};
 use crate::diagnose::history::History;
 use crate::diagnose::verdict::Verdict;
@@ -37,6 +41,29 @@ pub struct Actor {
     pub via: String,
 }
 
+/// Where an alarm's definition comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "origin", rename_all = "snake_case")]
+pub enum Origin {
+    /// ukai's own, for this peer; None: for the vantage itself.
+    Default { peer: Option<String> },
+    /// A person put it here.
+    Operator,
+}
+
+/// What came of an alarm's action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum ActionOutcome {
+    Executed,
+    /// Nobody here carries it out: why.
+    NotExecuted {
+        why: String,
+    },
+    /// The alarm's actions are disabled.
+    Disabled,
+}
+
 /// A message for people, sent at least once, always under the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notification {
@@ -49,12 +76,19 @@ pub struct Notification {
     pub page: bool,
     pub subject: String,
     pub text: String,
+    /// The message that Amazon SNS would carry, or the event that a Lambda function would get, of an alarm's action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<Value>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotificationKind {
+    Alarm,
+    Muted,
     Opened,
+    Reopened,
+    Paged,
     Diagnosed,
     Proposed,
     Refused,
@@ -106,12 +140,64 @@ pub enum Event {
         keys: BTreeSet<String>,
         what: String,
     },
+    /// An alarm is new, or its whole configuration was replaced.
+    AlarmPut {
+        definition: Box<Definition>,
+        origin: Origin,
+        by: Actor,
+    },
+    AlarmDeleted {
+        alarm: String,
+        by: Actor,
+    },
+    AlarmActionsSet {
+        alarm: String,
+        enabled: bool,
+        by: Actor,
+    },
     AlarmChanged {
         alarm: String,
+        /// Empty: the alarm is about no one peer.
         peer: String,
         before: AlarmState,
         after: AlarmState,
         reason: String,
+        /// `StateReasonData` of the CloudWatch API.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason_data: Option<Value>,
+        /// Who set it by hand. None: it was judged.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Actor>,
+    },
+    /// An action of an alarm ran, or why it did not.
+    AlarmActed {
+        alarm: String,
+        state: AlarmState,
+        action: String,
+        outcome: ActionOutcome,
+    },
+    /// The actions of a composite alarm wait, or do so no longer.
+    AlarmSuppressed {
+        alarm: String,
+        suppression: Suppression,
+        reason: String,
+    },
+    /// An alarm changed, and a mute rule held its actions back.
+    AlarmMuted {
+        alarm: String,
+        change: MutedChange,
+    },
+    MuteRulePut {
+        rule: Box<MuteRule>,
+        by: Actor,
+    },
+    MuteRuleDeleted {
+        rule: String,
+        by: Actor,
+    },
+    /// No rule mutes these alarms any more; what was held back is told.
+    MuteEnded {
+        alarms: Vec<String>,
     },
     IncidentOpened {
         incident: String,
@@ -120,15 +206,33 @@ pub enum Event {
         stage: Stage,
         class: ErrorClass,
         summary: String,
+        /// Somebody was paged at once. Since paging waits until a fault has lasted, only older logs say so.
         page: bool,
+        /// Somebody is to be paged if it lasts.
+        #[serde(default)]
+        worthy: bool,
         /// The first failed observation and those of the burst: what the alarm rests on.
         rests_on: Vec<Observation>,
         /// When the first of them started.
         failing_since: Timestamp,
     },
+    /// It failed again soon after it was closed: the same incident goes on.
+    IncidentReopened {
+        incident: String,
+        alarm: String,
+        summary: String,
+        /// It may be paged anew.
+        page_again: bool,
+        worthy: bool,
+    },
     IncidentPaged {
         incident: String,
         reason: String,
+    },
+    /// Somebody would be paged, were it not for this alarm, which is paged in its stead.
+    PageSuppressed {
+        incident: String,
+        by: String,
     },
     EvidenceRequested {
         gathering: String,

@@ -6,9 +6,13 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::diagnose::evidence::{ApplicationCall, Evidence};
+use crate::alarm::AlarmState;
+use crate::alarm::definition::Definition;
+use crate::alarm::mute::MuteRule;
+use crate::diagnose::evidence::{ApplicationCall, ControlResult, Evidence};
 use crate::diagnose::history::History;
 use crate::event::Actor;
+use crate::metric::Datum;
 use crate::observe::Observation;
 use crate::peer::Settings;
 
@@ -68,6 +72,16 @@ pub enum Input {
     ApplicationCalled {
         peer: String,
         call: ApplicationCall,
+    },
+    /// The controls were tried. Answers [`crate::effect::Effect::ProbeControls`].
+    ControlsObserved {
+        id: String,
+        results: Vec<ControlResult>,
+    },
+    /// Data from outside: the application's own metrics, a scrape.
+    MetricsPut {
+        source: String,
+        data: Vec<Datum>,
     },
     ReportWritten {
         incident: String,
@@ -146,5 +160,30 @@ pub enum Command {
     ImportHistory {
         peer: String,
         history: Box<History>,
+    },
+    /// All of them or none.
+    PutAlarms {
+        definitions: Vec<Definition>,
+    },
+    DeleteAlarms {
+        alarms: Vec<String>,
+    },
+    /// Until its next evaluation, as `SetAlarmState` has it.
+    SetAlarmState {
+        alarm: String,
+        state: AlarmState,
+        reason: String,
+        #[serde(default)]
+        reason_data: Option<serde_json::Value>,
+    },
+    SetAlarmActions {
+        alarms: Vec<String>,
+        enabled: bool,
+    },
+    PutMuteRule {
+        rule: Box<MuteRule>,
+    },
+    DeleteMuteRule {
+        rule: String,
     },
 }

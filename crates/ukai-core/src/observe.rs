@@ -67,6 +67,8 @@ pub enum ErrorClass {
     TooLarge,
     /// The application's own calls fail, while our probe of the same endpoint is whole.
     Application,
+    /// An alarm on a metric; no probe names the layer.
+    MetricAlarm,
     /// Verified, and yet nobody who was the peer before.
     IdentityChanged,
     /// The address is outside what may be contacted: recorded, not contacted.
@@ -102,6 +104,7 @@ impl ErrorClass {
             ErrorClass::CutOff => "cut_off",
             ErrorClass::TooLarge => "too_large",
             ErrorClass::Application => "application",
+            ErrorClass::MetricAlarm => "metric_alarm",
             ErrorClass::IdentityChanged => "identity_changed",
             ErrorClass::NotAllowed => "not_allowed",
             ErrorClass::Local => "local",

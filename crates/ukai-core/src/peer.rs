@@ -77,6 +77,8 @@ pub struct Peer {
     pub verified_tls: bool,
     /// Calls need a secret that a candidate must not be given.
     pub needs_secret: bool,
+    /// It gets the metric alarms that nobody has to write.
+    pub default_alarms: bool,
 }
 
 /// Somebody who is told.
@@ -85,6 +87,8 @@ pub struct Subscriber {
     pub name: String,
     /// The peers that it hears of. Empty: all.
     pub peers: BTreeSet<String>,
+    /// ARNs of alarm actions that it listens to.
+    pub topics: BTreeSet<String>,
 }
 
 /// What the core is told of the configuration.
@@ -100,4 +104,9 @@ pub struct Settings {
     pub subscribers: Vec<Subscriber>,
     /// The application reports its own calls, so that *confirmed* can be reached.
     pub application_reports: bool,
+    /// Where this ukai looks from: the dimension `Vantage` of its metrics.
+    pub vantage: String,
+    /// Region and account in ARNs and alarm messages.
+    pub region: String,
+    pub account_id: String,
 }

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::alarm::AlarmState;
 use crate::diagnose::evidence::{Purpose, Source};
 use crate::diagnose::history::{History, SeenAnswer};
 use crate::diagnose::verdict::Verdict;
@@ -15,6 +14,10 @@ use crate::observe::{ErrorClass, Stage};
 use crate::overrides::{Override, Phase};
 use crate::peer::Level;
 use crate::plan::Refusal;
+
+mod alarms;
+
+pub use alarms::{AlarmRecord, Alarms, Previous, UNCHECKED};
 
 /// Closed incidents and ended overrides that stay in memory; the log keeps all of them.
 pub const ENDED_KEPT: usize = 200;
@@ -25,6 +28,8 @@ pub const TOLD_KEYS_MAX: usize = 64;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     pub peers: BTreeMap<String, PeerState>,
+    #[serde(default)]
+    pub alarms: Alarms,
     pub incidents: BTreeMap<String, Incident>,
     pub overrides: BTreeMap<String, Override>,
     /// Gatherings that were asked for and have not come back.
@@ -55,7 +60,6 @@ pub struct PeerState {
     pub host: String,
     pub level: Level,
     pub history: History,
-    pub alarms: BTreeMap<String, AlarmNow>,
     /// The addresses that the normal path last led to.
     pub normal_set: BTreeSet<IpAddr>,
     pub incident: Option<String>,
@@ -64,13 +68,6 @@ pub struct PeerState {
     pub told_keys: BTreeSet<String>,
     /// The last verdict given without an incident.
     pub quiet_verdict: Option<Verdict>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlarmNow {
-    pub state: AlarmState,
-    pub since: Timestamp,
-    pub reason: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +80,13 @@ pub struct Incident {
     pub summary: String,
     pub failing_since: Timestamp,
     pub opened_at: Timestamp,
+    /// Somebody is to be paged if it lasts.
+    #[serde(default)]
+    pub worthy: bool,
     pub paged: bool,
+    /// How often it failed again soon after it was closed.
+    #[serde(default)]
+    pub reopened: u32,
     pub verdict: Option<Verdict>,
     pub diagnosed_at: Option<Timestamp>,
     /// When the evidence last asked for came back, and how often it was asked for.
@@ -164,12 +167,6 @@ impl State {
                     });
                 }
             }
-            Event::AlarmChanged { alarm, peer, after, reason, .. } => {
-                if let Some(peer) = self.peers.get_mut(peer) {
-                    let now = AlarmNow { state: *after, since: at, reason: reason.clone() };
-                    peer.alarms.insert(alarm.clone(), now);
-                }
-            }
             Event::IdentityChanged { peer, keys, .. } => {
                 if let Some(peer) = self.peers.get_mut(peer) {
                     if peer.told_keys.len() + keys.len() > TOLD_KEYS_MAX {
@@ -184,6 +181,7 @@ impl State {
             Event::Thawed { .. } => self.frozen = None,
             Event::Started { .. } | Event::PinRequested { .. } | Event::Troubled { .. } => {}
             _ => {
+                self.alarms.apply(at, &record.event);
                 self.apply_incident(at, &record.event);
                 self.apply_override(at, &record.event);
                 self.apply_notification(&record.event);
@@ -196,7 +194,6 @@ impl State {
             host: host.to_owned(),
             level,
             history: History::default(),
-            alarms: BTreeMap::new(),
             normal_set: BTreeSet::new(),
             incident: None,
             told_keys: BTreeSet::new(),
@@ -211,7 +208,7 @@ impl State {
 
     fn apply_incident(&mut self, at: Timestamp, event: &Event) {
         match event {
-            Event::IncidentOpened { incident, peer, alarm, stage, class, summary, page, failing_since, .. } => {
+            Event::IncidentOpened { incident, peer, alarm, stage, class, summary, page, worthy, failing_since, .. } => {
                 self.numbers.incident += 1;
                 if let Some(peer) = self.peers.get_mut(peer) {
                     peer.incident = Some(incident.clone());
@@ -225,7 +222,9 @@ impl State {
                     summary: summary.clone(),
                     failing_since: *failing_since,
                     opened_at: at,
+                    worthy: *worthy,
                     paged: *page,
+                    reopened: 0,
                     verdict: None,
                     diagnosed_at: None,
                     gathered_at: None,
@@ -237,6 +236,19 @@ impl State {
                     close_reason: None,
                 };
                 self.incidents.insert(incident.clone(), opened);
+            }
+            Event::IncidentReopened { incident, summary, page_again, worthy, .. } => {
+                let Some(known) = self.incidents.get_mut(incident) else { return };
+                known.summary.clone_from(summary);
+                known.worthy = *worthy;
+                known.paged &= !page_again;
+                known.reopened += 1;
+                known.closed_at = None;
+                known.close_reason = None;
+                if let Some(peer) = self.peers.get_mut(&known.peer) {
+                    peer.incident = Some(incident.clone());
+                }
+                self.reports_due.remove(incident);
             }
             Event::IncidentPaged { incident, .. } => {
                 self.incident_mut(incident, |known| known.paged = true);

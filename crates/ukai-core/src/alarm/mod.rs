@@ -13,6 +13,7 @@
 //! suppress      when a composite's actions wait
 //! mute          when actions are muted, by the calendar
 //! reason        what a change of state says of itself
+//! defaults      the alarms that a peer gets without asking
 //! burst         a first failure, confirmed
 //! ```
 
@@ -20,9 +21,14 @@ use serde::{Deserialize, Serialize};
 
 pub mod burst;
 pub mod composite;
+pub mod defaults;
 pub mod definition;
 pub mod evaluate;
 pub mod missing_data;
+pub mod mute;
+pub mod payload;
+pub mod reason;
+pub mod suppress;
 pub mod window;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 
 use super::incident::Opening;
 use super::{Engine, Turn};
+use crate::alarm::defaults::identity;
 use crate::diagnose::answers::{self, Authority};
 use crate::diagnose::diagnose;
 use crate::diagnose::evidence::{Canary, Evidence, Source};
@@ -29,6 +30,8 @@ impl Engine {
         let Some(brief) = self.brief(peer) else { return };
         let case = brief.case(evidence);
         let reading = Reading::of(&case);
+        let is_steered = reading.steered.is_some();
+        self.live_mut(peer, |live| live.steered = Some(is_steered));
         if let Some(history) = learn(&reading) {
             self.record(turn, Event::BaselineLearned { peer: peer.to_owned(), history: Box::new(history) });
         }
@@ -71,7 +74,10 @@ impl Engine {
         let event = Event::IdentityChanged { peer: peer.to_owned(), keys, what: what.clone() };
         self.record(turn, event);
         let seen = reading.evidence().observations.clone();
-        self.open_incident(turn, peer, Opening::by_identity(&format!("{peer}/identity"), seen, &what));
+        let alarm = identity(peer);
+        if self.is_free_to_act(turn, &alarm) {
+            self.open_incident(turn, peer, Opening::by_identity(&alarm, seen, &what));
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::live::{BASELINE_EVERY, GATHERING_LOST, Look, Waiting};
 use super::notices::{Notice, span};
 use super::{Engine, Turn, later};
+use crate::alarm::AlarmState;
+use crate::alarm::defaults::{outage, reachability};
 use crate::diagnose::diagnose;
 use crate::diagnose::evidence::{ApplicationCall, Evidence, Purpose};
 use crate::diagnose::history::History;
@@ -300,7 +302,6 @@ impl Engine {
         if same || (verdict.code == Code::Open && known.verdict.is_some()) {
             return;
         }
-        let page_now = verdict.page && !known.paged;
         self.record(
             turn,
             Event::Diagnosed {
@@ -310,9 +311,6 @@ impl Engine {
                 verdict: Box::new(verdict.clone()),
             },
         );
-        if page_now {
-            self.record(turn, Event::IncidentPaged { incident: incident.to_owned(), reason: verdict.summary.clone() });
-        }
         let recommended =
             verdict.options.iter().find(|option| option.judgement == crate::diagnose::verdict::Judgement::Recommended);
         let advice =
@@ -323,11 +321,23 @@ impl Engine {
                 kind: NotificationKind::Diagnosed,
                 peer: peer.to_owned(),
                 incident: Some(incident.to_owned()),
-                page: page_now,
+                page: false,
                 subject: format!("{peer}: {} ({})", verdict.code.name(), verdict.sure.name()),
                 text: format!("{}{advice}", verdict.summary),
             },
         );
+        self.page_by_verdict(turn, peer, incident);
+    }
+
+    /// The cause that was found asks for somebody, and the fault has been seen to last.
+    fn page_by_verdict(&mut self, turn: &mut Turn, peer: &str, incident: &str) {
+        let opened_by = self.state.incidents.get(incident).map(|known| known.alarm.clone());
+        let lasting = opened_by.is_some_and(|alarm| alarm != reachability(peer));
+        let alarm = outage(peer);
+        let outage = self.state.alarms.state(&alarm) == AlarmState::Alarm && self.is_free_to_act(turn, &alarm);
+        if lasting || outage {
+            self.want_page(turn, peer, false);
+        }
     }
 
     /// Proposes an override, or refuses it with every guard's reason.

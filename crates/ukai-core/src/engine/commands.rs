@@ -33,6 +33,14 @@ impl Engine {
             Command::Freeze { why } => self.freeze(turn, by, short(why)),
             Command::Thaw { why } => self.thaw(turn, by, short(why)),
             Command::ImportHistory { peer, history } => self.import(turn, &peer, *history, by),
+            Command::PutAlarms { definitions } => self.put_alarms(turn, definitions, by),
+            Command::DeleteAlarms { alarms } => self.delete_alarms(turn, alarms, by),
+            Command::SetAlarmState { alarm, state, reason, reason_data } => {
+                self.set_state_by_hand(turn, &alarm, state, reason, reason_data, by)
+            }
+            Command::SetAlarmActions { alarms, enabled } => self.set_alarm_actions(turn, alarms, enabled, by),
+            Command::PutMuteRule { rule } => self.put_mute_rule(turn, *rule, by),
+            Command::DeleteMuteRule { rule } => self.delete_mute_rule(turn, &rule, by),
         };
         let reply = match answer {
             Ok(text) => Reply::Done { text },

@@ -1,11 +1,10 @@
 //! Incidents: opened by an alarm, closed when the peer is whole with no override left.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::notices::Notice;
-use super::rounds::{application_alarm, burst_alarm};
 use super::{Engine, Turn};
-use crate::alarm::AlarmState;
+use crate::alarm::{AlarmState, defaults};
 use crate::diagnose::evidence::{ApplicationCall, Purpose};
 use crate::effect::Effect;
 use crate::event::{Event, NotificationKind};
@@ -13,6 +12,12 @@ use crate::observe::{ErrorClass, Failure, Observation, Stage};
 
 /// Whole rounds in a row before an incident closes, or a proposal is dropped as needless.
 pub(super) const ROUNDS_TO_CLOSE: u32 = 6;
+/// A failure so soon after the close is the same incident: an alarm that toggles is one incident.
+const REOPEN_WITHIN: SignedDuration = SignedDuration::from_mins(15);
+/// An incident that was reopened closes only after the peer was whole for this long, twice it after the second time, …
+const QUIET_AFTER_REOPENING: SignedDuration = SignedDuration::from_mins(5);
+/// … and for no longer than this.
+const QUIET_MAX: SignedDuration = SignedDuration::from_mins(30);
 /// Observations that an incident rests on, kept in its event.
 const RESTS_ON_MAX: usize = 8;
 /// HTTP status that asks to be called less (RFC 6585, 4): told, not paged.
@@ -25,7 +30,10 @@ pub(super) struct Opening {
     seen: Vec<Observation>,
     failing_since: Option<Timestamp>,
     failure: Failure,
+    /// Somebody is to be paged, if it lasts.
     page: bool,
+    /// The alarm has seen to it that it lasts.
+    lasting: bool,
 }
 
 impl Opening {
@@ -36,7 +44,12 @@ impl Opening {
             detail: "too many probes of the last minutes failed, though not the last one".to_owned(),
         });
         let page = is_page_worthy(&seen);
-        Opening { alarm: alarm.to_owned(), seen, failing_since, failure, page }
+        Opening { alarm: alarm.to_owned(), seen, failing_since, failure, page, lasting: false }
+    }
+
+    /// By a metric alarm, whose periods have gone by already.
+    pub fn by_metric(alarm: &str, seen: Vec<Observation>, failure: Failure) -> Opening {
+        Opening { alarm: alarm.to_owned(), seen, failing_since: None, failure, page: true, lasting: true }
     }
 
     /// The layer is what our probe says, where it fails too.
@@ -47,12 +60,12 @@ impl Opening {
             class: ErrorClass::Application,
             detail: format!("the application's own calls fail ({said}), while our probe is whole"),
         });
-        Opening { alarm: alarm.to_owned(), seen, failing_since: None, failure, page: true }
+        Opening { alarm: alarm.to_owned(), seen, failing_since: None, failure, page: true, lasting: true }
     }
 
     pub fn by_identity(alarm: &str, seen: Vec<Observation>, what: &str) -> Opening {
         let failure = Failure { stage: Stage::Tls, class: ErrorClass::IdentityChanged, detail: what.to_owned() };
-        Opening { alarm: alarm.to_owned(), seen, failing_since: None, failure, page: true }
+        Opening { alarm: alarm.to_owned(), seen, failing_since: None, failure, page: true, lasting: true }
     }
 }
 
@@ -70,10 +83,27 @@ impl Engine {
     pub(super) fn open_incident(&mut self, turn: &mut Turn, peer: &str, opening: Opening) {
         if self.state.open_incident(peer).is_some() {
             self.live_mut(peer, |live| live.diagnose_due = Some(turn.now));
+            if opening.lasting {
+                self.want_page(turn, peer, opening.page);
+            }
             return;
         }
         // Rounds from before say nothing of what was just found.
         self.live_mut(peer, |live| live.healthy = 0);
+        let (lasting, page) = (opening.lasting, opening.page);
+        let since = opening.failing_since.unwrap_or(turn.now);
+        match self.just_closed(turn, peer) {
+            Some(id) => self.reopen(turn, peer, id, opening),
+            None => self.open(turn, peer, opening),
+        }
+        if lasting {
+            self.want_page(turn, peer, page);
+        } else {
+            self.watch(turn, peer, since);
+        }
+    }
+
+    fn open(&mut self, turn: &mut Turn, peer: &str, opening: Opening) {
         let Failure { stage, class, detail } = opening.failure;
         let id = format!("inc-{}", self.state.numbers.incident + 1);
         let summary = format!("{peer} fails at {} ({}): {detail}", stage.name(), class.name());
@@ -86,7 +116,8 @@ impl Engine {
                 stage,
                 class,
                 summary: summary.clone(),
-                page: opening.page,
+                page: false,
+                worthy: opening.page,
                 rests_on: opening.seen.into_iter().take(RESTS_ON_MAX).collect(),
                 failing_since: opening.failing_since.unwrap_or(turn.now),
             },
@@ -97,12 +128,77 @@ impl Engine {
                 kind: NotificationKind::Opened,
                 peer: peer.to_owned(),
                 incident: Some(id.clone()),
-                page: opening.page,
+                page: false,
                 subject: format!("{peer}: {} fails ({})", stage.name(), class.name()),
                 text: format!("{summary}. The cause is being looked for and follows here."),
             },
         );
         self.request_gathering(turn, peer, Some(id), Purpose::Diagnose);
+    }
+
+    /// The incident that this failure goes on with. One that had an override is over for good: its decisions are not
+    /// carried over.
+    fn just_closed(&self, turn: &Turn, peer: &str) -> Option<String> {
+        let last = self.state.incidents.values().filter(|known| known.peer == peer).max_by_key(|known| known.opened_at)?;
+        let closed_at = last.closed_at?;
+        let is_same = last.r#override.is_none() && turn.now.duration_since(closed_at) < REOPEN_WITHIN;
+        is_same.then(|| last.id.clone())
+    }
+
+    fn reopen(&mut self, turn: &mut Turn, peer: &str, id: String, opening: Opening) {
+        let Failure { stage, class, detail } = opening.failure;
+        let quiet_since = self.state.incidents.get(&id).and_then(|known| known.closed_at).unwrap_or(turn.now);
+        let page_again = turn.now.duration_since(quiet_since) >= QUIET_AFTER_REOPENING;
+        let summary = format!("{peer} fails again at {} ({}): {detail}", stage.name(), class.name());
+        self.record(
+            turn,
+            Event::IncidentReopened {
+                incident: id.clone(),
+                alarm: opening.alarm,
+                summary: summary.clone(),
+                page_again,
+                worthy: opening.page,
+            },
+        );
+        self.tell(
+            turn,
+            Notice {
+                kind: NotificationKind::Reopened,
+                peer: peer.to_owned(),
+                incident: Some(id.clone()),
+                page: false,
+                subject: format!("{peer}: fails again, {id} is open again"),
+                text: format!("{summary}. It was whole for {} only.", super::notices::span(turn.now.duration_since(quiet_since).as_secs())),
+            },
+        );
+        self.request_gathering(turn, peer, Some(id), Purpose::Diagnose);
+    }
+
+    /// What a metric alarm has found, as an incident tells it: the last probes where they fail too, else the alarm itself.
+    pub(super) fn opening_by_metric(&self, alarm: &str, peer: &str, reason: &str) -> Opening {
+        let last = self.live.peers.get(peer).map(|live| live.last.clone()).unwrap_or_default();
+        let failure = last.iter().find_map(Observation::failure).cloned().unwrap_or_else(|| Failure {
+            stage: Stage::Processing,
+            class: ErrorClass::MetricAlarm,
+            detail: format!("{alarm}: {reason}"),
+        });
+        Opening::by_metric(alarm, last, failure)
+    }
+
+    /// Alarms that keep the peer's incident open.
+    fn holds_open(&self, peer: &str) -> bool {
+        let open = format!("{}{peer}", defaults::OPEN_INCIDENT);
+        let is_alarm = |record: &crate::state::AlarmRecord| record.state == AlarmState::Alarm;
+        let records = self.state.alarms.records.values();
+        records.filter(|record| is_alarm(record)).any(|record| record.definition.actions.alarm.contains(&open))
+    }
+
+    /// How long the peer must have been whole: longer each time that the incident was reopened.
+    fn quiet_wanted(&self, incident: &str) -> SignedDuration {
+        match self.state.incidents.get(incident).map_or(0, |known| known.reopened) {
+            0 => SignedDuration::ZERO,
+            times => QUIET_AFTER_REOPENING.saturating_mul(1 << (times - 1).min(8)).min(QUIET_MAX),
+        }
     }
 
     pub(super) fn close_if_healthy(&mut self, turn: &mut Turn, peer: &str) {
@@ -114,11 +210,12 @@ impl Engine {
             return;
         }
         self.void_needless(turn, peer);
-        let application = self.alarm_state(peer, &application_alarm(peer));
-        let burst = self.alarm_state(peer, &burst_alarm(peer));
-        let slow = self.alarm_state(peer, &format!("{peer}/success"));
-        let alarms = [burst, application, slow];
-        if alarms.contains(&AlarmState::Alarm) || self.state.live_override(peer).is_some() {
+        let quiet = self.live.peers.get(peer).and_then(|live| live.whole_since);
+        let quiet = quiet.map_or(SignedDuration::ZERO, |since| turn.now.duration_since(since));
+        if self.holds_open(peer)
+            || self.state.live_override(peer).is_some()
+            || quiet < self.quiet_wanted(&incident)
+        {
             return;
         }
         let reason = format!("{peer} was whole {healthy} times in a row, with no override left");
@@ -126,6 +223,8 @@ impl Engine {
         self.live_mut(peer, |live| {
             live.diagnose_due = None;
             live.diagnose_lost_at = None;
+            live.watch = None;
+            live.page = None;
         });
         turn.effect(Effect::WriteReport { incident: incident.clone() });
         self.tell(

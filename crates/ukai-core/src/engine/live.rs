@@ -5,7 +5,10 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::alarms::Graph;
+use super::paging::{Controls, PendingPage, Watch};
 use crate::alarm::burst::Burst;
+use crate::alarm::evaluate::Evaluator;
 use crate::diagnose::evidence::{ApplicationCall, Purpose};
 use crate::observe::Observation;
 
@@ -32,6 +35,19 @@ pub struct Live {
     /// Overrides of the provider that nobody here knows, told once.
     pub unknown: BTreeSet<String>,
     pub last_now: Timestamp,
+    pub controls: Controls,
+    pub graph: Graph,
+    pub evaluator: Evaluator,
+    /// When the alarms with periods under a minute, and the others, are judged next.
+    pub fast_due: Timestamp,
+    pub slow_due: Timestamp,
+    /// When a mute window ends that holds something back.
+    pub mute_due: Option<Timestamp>,
+    /// When what is only worth knowing was last told, by alarm.
+    pub informed: BTreeMap<String, Timestamp>,
+    pub data_received: u64,
+    pub data_refused: u64,
+    pub refused_told_at: Option<Timestamp>,
 }
 
 impl Default for Live {
@@ -45,6 +61,16 @@ impl Default for Live {
             absent: BTreeSet::new(),
             unknown: BTreeSet::new(),
             last_now: Timestamp::MIN,
+            controls: Controls::default(),
+            graph: Graph::default(),
+            evaluator: Evaluator::default(),
+            fast_due: Timestamp::MIN,
+            slow_due: Timestamp::MIN,
+            mute_due: None,
+            informed: BTreeMap::new(),
+            data_received: 0,
+            data_refused: 0,
+            refused_told_at: None,
         }
     }
 }
@@ -84,6 +110,7 @@ pub struct LivePeer {
     /// Rounds of the normal path in a row that were whole, or were not.
     pub healthy: u32,
     pub failing: u32,
+    pub whole_since: Option<Timestamp>,
     pub last: Vec<Observation>,
     /// Rounds past our override in a row that were whole.
     pub bypass_healthy: u32,
@@ -103,6 +130,11 @@ pub struct LivePeer {
     pub verifying: Option<Verifying>,
     /// Addresses that an operator asked to pin, to be proved by the next gathering.
     pub pin: Option<BTreeSet<IpAddr>>,
+    /// Whether a failure lasts, and a page that waits for the controls.
+    pub watch: Option<Watch>,
+    pub page: Option<PendingPage>,
+    /// The name is steered, as the last look in peace found. None: not looked yet.
+    pub steered: Option<bool>,
 }
 
 impl LivePeer {
@@ -117,6 +149,7 @@ impl LivePeer {
             burst_probes: BTreeSet::new(),
             healthy: 0,
             failing: 0,
+            whole_since: None,
             last: Vec::new(),
             bypass_healthy: 0,
             bad_until: now,
@@ -133,6 +166,9 @@ impl LivePeer {
             identity_looked_at: None,
             verifying: None,
             pin: None,
+            watch: None,
+            page: None,
+            steered: None,
         }
     }
 

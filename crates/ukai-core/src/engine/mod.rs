@@ -7,7 +7,11 @@
 //! after a restart.
 //!
 //! ```text
-//! rounds      probe, burst, alarm
+//! rounds      probe, burst
+//! measure     what was seen becomes metrics
+//! alarms      alarms judged, and what follows from a change
+//! actions     what runs when an alarm enters a state
+//! paging      who is woken, and when
 //! incident    opened by an alarm, closed when all is whole
 //! baseline    what normal looks like
 //! cause       evidence asked for and read, verdict, plan or refusal
@@ -23,17 +27,23 @@ use jiff::{SignedDuration, Timestamp};
 use crate::effect::Effect;
 use crate::event::{Event, Recorded};
 use crate::input::Input;
+use crate::metric::store::Metrics;
 use crate::peer::Settings;
 use crate::state::State;
 use live::Live;
 
+mod actions;
+mod alarm_commands;
+mod alarms;
 mod baseline;
 mod cause;
 mod change;
 mod commands;
 mod incident;
 mod live;
+mod measure;
 mod notices;
+mod paging;
 mod provider;
 mod resume;
 mod rounds;
@@ -68,6 +78,7 @@ pub struct Engine {
     state: State,
     settings: Settings,
     live: Live,
+    metrics: Metrics,
 }
 
 impl Engine {
@@ -93,6 +104,20 @@ impl Engine {
         &self.state
     }
 
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// For the shell, which keeps the windows of metrics on disk.
+    pub fn metrics_mut(&mut self) -> &mut Metrics {
+        &mut self.metrics
+    }
+
+    /// Data taken in and refused since the start.
+    pub fn data_counts(&self) -> (u64, u64) {
+        (self.live.data_received, self.live.data_refused)
+    }
+
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -111,7 +136,8 @@ impl Engine {
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let peers = self.live.peers.values().filter_map(|live| live.next_due());
         let overrides = self.state.overrides.values().filter_map(change::next_due);
-        peers.chain(overrides).chain(self.live.retries.values().copied()).min()
+        let alarms = self.next_alarm_due().into_iter().chain(self.next_page_due());
+        peers.chain(overrides).chain(self.live.retries.values().copied()).chain(alarms).min()
     }
 
     fn take(&mut self, turn: &mut Turn, input: Input) {
@@ -139,6 +165,8 @@ impl Engine {
                 self.notification_sent(turn, key, subscriber, attempts, result);
             }
             Input::ApplicationCalled { peer, call } => self.application_called(turn, &peer, call),
+            Input::ControlsObserved { id, results } => self.controls_observed(turn, &id, &results),
+            Input::MetricsPut { source, data } => self.put_all(turn, &source, data),
             Input::ReportWritten { incident, result } => {
                 self.report_written(turn, incident, result);
             }
@@ -150,6 +178,7 @@ impl Engine {
 
     /// Everything that time alone brings about.
     fn advance(&mut self, turn: &mut Turn) {
+        self.advance_controls(turn);
         let peers: Vec<String> = self.live.peers.keys().cloned().collect();
         for peer in &peers {
             self.advance_rounds(turn, peer);
@@ -157,6 +186,7 @@ impl Engine {
             self.advance_verification(turn, peer);
         }
         self.advance_overrides(turn);
+        self.advance_alarms(turn);
     }
 
     fn record(&mut self, turn: &mut Turn, event: Event) {

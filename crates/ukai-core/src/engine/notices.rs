@@ -29,6 +29,7 @@ impl Engine {
             page: notice.page,
             subject: notice.subject,
             text: notice.text,
+            alarm: None,
         };
         let subscribers = self.who_hears_of(&notification.peer);
         self.record(

@@ -73,6 +73,10 @@ impl Engine {
         for peer in gone {
             self.let_go(turn, &peer);
         }
+        self.regraph();
+        self.put_defaults(turn);
+        self.retain_windows();
+        self.live.mute_due = self.next_mute_end(turn.now);
         renewed
     }
 

@@ -8,8 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::incident::Opening;
 use super::live::{APPLICATION_CALLS_KEPT, LivePeer, PROBE_LOST, Waiting};
 use super::{Engine, Turn, later};
+use super::alarms::Changed;
 use crate::alarm::AlarmState;
 use crate::alarm::burst::{BURST_SPACING_MS, Burst, Judgement};
+use crate::alarm::defaults::{application as application_alarm, outage, reachability};
 use crate::diagnose::evidence::ApplicationCall;
 use crate::diagnose::reading::{Continuity, continuity};
 use crate::effect::Effect;
@@ -53,19 +55,20 @@ impl Engine {
             }
         }
         self.advance_burst(turn, peer);
+        self.advance_watch(turn, peer);
         self.advance_application(turn, peer);
     }
 
     /// An application that has stopped reporting says nothing, for or against.
     fn advance_application(&mut self, turn: &mut Turn, peer: &str) {
         let alarm = application_alarm(peer);
-        if self.alarm_state(peer, &alarm) != AlarmState::Alarm {
+        if self.state.alarms.state(&alarm) != AlarmState::Alarm {
             return;
         }
         let Some(live) = self.live.peers.get(peer) else { return };
         let heard = live.application.back().map_or(live.since, |call| call.at.max(live.since));
         if turn.now.duration_since(heard) >= APPLICATION_SILENT {
-            self.set_alarm(turn, peer, &alarm, AlarmState::InsufficientData, "the application reports no calls");
+            self.set_alarm(turn, &alarm, AlarmState::InsufficientData, "the application reports no calls");
         }
     }
 
@@ -91,7 +94,7 @@ impl Engine {
         }
     }
 
-    fn probe(&mut self, turn: &mut Turn, peer: &str, path: Path) -> Waiting {
+    pub(super) fn probe(&mut self, turn: &mut Turn, peer: &str, path: Path) -> Waiting {
         self.live.probes += 1;
         let id = format!("p-{}", self.live.probes);
         turn.effect(Effect::Probe { id: id.clone(), peer: peer.to_owned(), path });
@@ -115,11 +118,15 @@ impl Engine {
             live.bypass = None;
             self.bypass_round(turn, peer, &observations);
         } else if live.burst_probes.remove(id) {
+            self.watched(turn, peer, &observations);
             self.burst_answered(turn, peer, &observations);
+        } else if live.watch.as_mut().is_some_and(|watch| watch.probes.remove(id)) {
+            self.watched(turn, peer, &observations);
         }
     }
 
     fn round(&mut self, turn: &mut Turn, peer: &str, observations: Vec<Observation>) {
+        self.measure(turn, peer, &observations);
         self.note_address_set(turn, peer, &observations);
         self.note_identity(turn, peer, &observations);
         let failed = is_failing(&observations);
@@ -127,13 +134,16 @@ impl Engine {
         live.last = observations.clone();
         if failed {
             live.healthy = 0;
+            live.whole_since = None;
             live.failing += 1;
         } else {
             live.healthy += 1;
+            live.whole_since.get_or_insert(turn.now);
             live.failing = 0;
             live.burst = None;
             live.burst_probes.clear();
         }
+        self.watched(turn, peer, &observations);
         self.standing_round(turn, peer, &observations);
         if failed {
             self.failing_round(turn, peer, observations);
@@ -143,26 +153,30 @@ impl Engine {
     }
 
     fn failing_round(&mut self, turn: &mut Turn, peer: &str, observations: Vec<Observation>) {
-        let alarm = burst_alarm(peer);
-        let is_alarm = self.alarm_state(peer, &alarm) == AlarmState::Alarm;
+        let is_alarm = self.state.alarms.state(&reachability(peer)) == AlarmState::Alarm;
+        if is_alarm {
+            let since = observations.iter().map(|observation| observation.started_at).min();
+            return self.watch(turn, peer, since.unwrap_or(turn.now));
+        }
         let Some(live) = self.live.peers.get_mut(peer) else { return };
-        if !is_alarm && live.burst.is_none() {
+        if live.burst.is_none() {
             live.burst = Some(Burst::started(turn.now, observations));
         }
     }
 
     fn healthy_round(&mut self, turn: &mut Turn, peer: &str) {
-        let alarm = burst_alarm(peer);
         let healthy = self.live.peers.get(peer).map_or(0, |live| live.healthy);
-        match self.alarm_state(peer, &alarm) {
-            AlarmState::InsufficientData => {
-                self.set_alarm(turn, peer, &alarm, AlarmState::Ok, "the first probe was whole");
+        for alarm in [reachability(peer), outage(peer)] {
+            match self.state.alarms.state(&alarm) {
+                AlarmState::InsufficientData => {
+                    self.set_alarm(turn, &alarm, AlarmState::Ok, "the first probe was whole");
+                }
+                AlarmState::Alarm if healthy >= ROUNDS_TO_OK => {
+                    let reason = format!("{healthy} probes in a row were whole");
+                    self.set_alarm(turn, &alarm, AlarmState::Ok, &reason);
+                }
+                AlarmState::Alarm | AlarmState::Ok => {}
             }
-            AlarmState::Alarm if healthy >= ROUNDS_TO_OK => {
-                let reason = format!("{healthy} probes in a row were whole");
-                self.set_alarm(turn, peer, &alarm, AlarmState::Ok, &reason);
-            }
-            AlarmState::Alarm | AlarmState::Ok => {}
         }
         self.close_if_healthy(turn, peer);
     }
@@ -181,10 +195,10 @@ impl Engine {
                 let since = burst.failing_since;
                 live.burst = None;
                 live.burst_probes.clear();
-                let alarm = burst_alarm(peer);
+                let alarm = reachability(peer);
                 let reason = format!("a failed probe was confirmed by {} more", crate::alarm::burst::BURST_PROBES);
-                self.set_alarm(turn, peer, &alarm, AlarmState::Alarm, &reason);
-                self.open_incident(turn, peer, Opening::by_probe(&alarm, seen, Some(since)));
+                let opening = Some(Opening::by_probe(&alarm, seen, Some(since)));
+                self.change_alarm(turn, Changed { opening, ..Changed::to(&alarm, AlarmState::Alarm, &reason) });
             }
         }
     }
@@ -237,38 +251,15 @@ impl Engine {
         }
     }
 
-    pub(super) fn alarm_state(&self, peer: &str, alarm: &str) -> AlarmState {
-        self.state
-            .peers
-            .get(peer)
-            .and_then(|peer| peer.alarms.get(alarm))
-            .map_or(AlarmState::InsufficientData, |alarm| alarm.state)
-    }
-
-    /// Changes an alarm's state. Nothing is said where nothing changes.
+    /// Changes an observed alarm's state. Nothing is said where nothing changes.
     pub(super) fn set_alarm(
         &mut self,
         turn: &mut Turn,
-        peer: &str,
         alarm: &str,
         after: AlarmState,
         reason: &str,
     ) -> bool {
-        let before = self.alarm_state(peer, alarm);
-        if before == after {
-            return false;
-        }
-        self.record(
-            turn,
-            Event::AlarmChanged {
-                alarm: alarm.to_owned(),
-                peer: peer.to_owned(),
-                before,
-                after,
-                reason: reason.to_owned(),
-            },
-        );
-        true
+        self.change_alarm(turn, Changed::to(alarm, after, reason))
     }
 
     /// The application told of one of its own calls.
@@ -291,32 +282,17 @@ impl Engine {
         let alarm = application_alarm(peer);
         if failing >= CALLS_TO_ALARM && !bursting {
             let reason = format!("{failing} calls of the application failed in a row");
-            if self.set_alarm(turn, peer, &alarm, AlarmState::Alarm, &reason) {
-                self.open_incident(turn, peer, Opening::by_application(&alarm, last, &call));
-            }
+            let opening = Some(Opening::by_application(&alarm, last, &call));
+            self.change_alarm(turn, Changed { opening, ..Changed::to(&alarm, AlarmState::Alarm, &reason) });
         } else if fine >= CALLS_TO_OK {
             let reason = format!("{fine} calls of the application succeeded in a row");
-            self.set_alarm(turn, peer, &alarm, AlarmState::Ok, &reason);
+            self.set_alarm(turn, &alarm, AlarmState::Ok, &reason);
         }
     }
 }
 
 pub(super) fn is_failing(observations: &[Observation]) -> bool {
     observations.iter().any(Observation::any_failed)
-}
-
-/// The share of the addresses, over all endpoints, that were whole.
-fn success_share(observations: &[Observation]) -> f64 {
-    if observations.iter().any(|observation| observation.resolution.failure.is_some()) {
-        return 0.0;
-    }
-    let results = observations.iter().flat_map(|observation| &observation.results);
-    let (mut whole, mut all) = (0u32, 0u32);
-    for result in results {
-        all += 1;
-        whole += u32::from(result.is_success());
-    }
-    if all == 0 { 0.0 } else { f64::from(whole) / f64::from(all) }
 }
 
 /// The next round: an interval away, give or take a share that only the peer and the round decide.
@@ -329,12 +305,4 @@ fn next_round(peer: &str, live: &LivePeer, interval: std::time::Duration, now: T
     }
     let wait_ms = interval_ms - spread / 2 + hash % spread;
     later(now, SignedDuration::from_millis(i64::try_from(wait_ms).unwrap_or(i64::MAX / 2)))
-}
-
-pub(super) fn burst_alarm(peer: &str) -> String {
-    format!("{peer}/reachability")
-}
-
-pub(super) fn application_alarm(peer: &str) -> String {
-    format!("{peer}/application")
 }

@@ -8,6 +8,7 @@
 pub mod datum;
 pub mod identity;
 pub mod math;
+pub mod of_probe;
 pub mod statistic;
 pub mod store;
 pub mod unit;

@@ -10,6 +10,7 @@ pub mod wire;
 
 use serde::{Deserialize, Serialize};
 
+use super::suppress::Suppressor;
 use crate::metric::statistic::Statistic;
 use crate::metric::{MetricId, Unit};
 
@@ -155,14 +156,6 @@ pub struct CompositeAlarm {
     pub suppressor: Option<Suppressor>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Suppressor {
-    /// Name or ARN of any alarm.
-    pub alarm: String,
-    pub wait_s: u32,
-    pub extension_s: u32,
-}
-
 /// What an observed alarm looks at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -209,6 +202,10 @@ impl Definition {
             super::AlarmState::Alarm => &self.actions.alarm,
             super::AlarmState::InsufficientData => &self.actions.insufficient_data,
         }
+    }
+
+    pub fn is_observed(&self) -> bool {
+        matches!(self.kind, Kind::Observed(_))
     }
 
     pub fn metric(&self) -> Option<&MetricAlarm> {

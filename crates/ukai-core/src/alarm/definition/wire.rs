@@ -6,9 +6,10 @@ use serde_json::Value;
 use super::{
     ACTION_LENGTH_MAX, ACTIONS_MAX, Actions, ComparisonOperator, CompositeAlarm, DESCRIPTION_MAX, Definition,
     DefinitionError, EvaluationWindow, Kind, LONG_SPAN_MAX_S, LowSamples, MetricAlarm, MetricDataQuery, MetricStat,
-    NAME_MAX, ObservedAlarm, QUERIES_MAX, SPAN_MAX_S, Source, Suppressor, Threshold, TreatMissingData, Watched,
+    NAME_MAX, ObservedAlarm, QUERIES_MAX, SPAN_MAX_S, Source, Threshold, TreatMissingData, Watched,
 };
 use crate::alarm::composite::AlarmExpression;
+use crate::alarm::suppress::Suppressor;
 use crate::metric::identity::MetricId;
 use crate::metric::math::Expression;
 use crate::metric::statistic::Statistic;
@@ -158,20 +159,12 @@ fn kind(wire: &Wire) -> Result<Kind, DefinitionError> {
 
 fn composite(wire: &Wire, rule: &str) -> Result<CompositeAlarm, DefinitionError> {
     AlarmExpression::parse(rule).map_err(|error| DefinitionError::new("AlarmRule", error.to_string()))?;
-    let periods = (wire.actions_suppressor_wait_period, wire.actions_suppressor_extension_period);
-    let suppressor = match (&wire.actions_suppressor, periods) {
-        (None, (None, None)) => None,
-        (Some(alarm), (Some(wait), Some(extension))) => Some(Suppressor {
-            alarm: alarm.clone(),
-            wait_s: seconds("ActionsSuppressorWaitPeriod", wait)?,
-            extension_s: seconds("ActionsSuppressorExtensionPeriod", extension)?,
-        }),
-        _ => {
-            let why =
-                "a suppressor needs ActionsSuppressorWaitPeriod and ActionsSuppressorExtensionPeriod, and they need it";
-            return Err(DefinitionError::new("ActionsSuppressor", why));
-        }
-    };
+    let suppressor = Suppressor::new(
+        wire.actions_suppressor.as_deref(),
+        wire.actions_suppressor_wait_period,
+        wire.actions_suppressor_extension_period,
+    )
+    .map_err(|error| DefinitionError::new("ActionsSuppressor", error.to_string()))?;
     Ok(CompositeAlarm { rule: rule.to_owned(), suppressor })
 }
 
@@ -382,13 +375,6 @@ fn is_plain(statistic: &Statistic) -> bool {
     )
 }
 
-fn seconds(field: &str, written: i64) -> Result<u32, DefinitionError> {
-    u32::try_from(written)
-        .ok()
-        .filter(|seconds| u64::from(*seconds) <= SPAN_MAX_S)
-        .ok_or_else(|| DefinitionError::new(field, format!("it is 0 to {SPAN_MAX_S} s, not {written}")))
-}
-
 fn at_least_one(field: &str, written: i64) -> Result<u32, DefinitionError> {
     u32::try_from(written)
         .ok()
@@ -430,10 +416,10 @@ impl From<Definition> for Wire {
             Kind::Metric(metric) => write_metric(&mut wire, metric),
             Kind::Composite(CompositeAlarm { rule, suppressor }) => {
                 wire.alarm_rule = Some(rule);
-                if let Some(Suppressor { alarm, wait_s, extension_s }) = suppressor {
-                    wire.actions_suppressor = Some(alarm);
-                    wire.actions_suppressor_wait_period = Some(i64::from(wait_s));
-                    wire.actions_suppressor_extension_period = Some(i64::from(extension_s));
+                if let Some(suppressor) = suppressor {
+                    wire.actions_suppressor = Some(suppressor.alarm().to_owned());
+                    wire.actions_suppressor_wait_period = Some(i64::from(suppressor.wait_period_s()));
+                    wire.actions_suppressor_extension_period = Some(i64::from(suppressor.extension_period_s()));
                 }
             }
             Kind::Observed(observed) => wire.observed = Some(observed),
