@@ -7,9 +7,11 @@
 use serde::{Deserialize, Serialize};
 
 pub mod burst;
+pub mod composite;
 pub mod evaluate;
 pub mod missing_data;
 pub mod rule;
+pub mod suppress;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
