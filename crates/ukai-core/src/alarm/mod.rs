@@ -10,6 +10,7 @@ pub mod burst;
 pub mod composite;
 pub mod evaluate;
 pub mod missing_data;
+pub mod mute;
 pub mod rule;
 pub mod suppress;
 
