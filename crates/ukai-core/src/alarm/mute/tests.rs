@@ -52,7 +52,7 @@ fn windows(rule: &MuteRule, from: &str, count: usize) -> Vec<(String, String)> {
     found
 }
 
-fn pairs<'a>(found: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+fn pairs(found: &[(String, String)]) -> Vec<(&str, &str)> {
     found.iter().map(|(start, end)| (&**start, &**end)).collect()
 }
 
