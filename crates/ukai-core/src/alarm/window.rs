@@ -8,7 +8,7 @@
 use std::str::FromStr;
 
 use jiff::civil::Weekday;
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::{Offset, TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp, ToSpan, Zoned};
 
 use super::definition::{DefinitionError, EvaluationWindow, MetricAlarm};
@@ -57,7 +57,8 @@ pub fn zone(written: Option<&str>) -> Result<TimeZone, DefinitionError> {
     let bare = written.strip_prefix("UTC").filter(|rest| !rest.is_empty()).unwrap_or(written);
     match bare.as_bytes().first() {
         Some(b'+' | b'-') => offset(bare).ok_or_else(unknown),
-        _ => TimeZone::get(written).map_err(|_| unknown()),
+        // The linked data, not the machine's: a replay elsewhere must see the same hours.
+        _ => TimeZoneDatabase::bundled().get(written).map_err(|_| unknown()),
     }
 }
 

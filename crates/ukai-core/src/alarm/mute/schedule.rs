@@ -152,7 +152,7 @@ impl Schedule {
             let reach = self.duration + SignedDuration::from_nanos(1);
             let earliest = start.checked_sub(reach).ok().and_then(|from| self.next_start(from));
             match earliest.filter(|earliest| *earliest < start) {
-                Some(_) => break,
+                Some(earliest) => start = earliest,
                 None => break,
             }
         }
