@@ -117,6 +117,7 @@ impl World {
             networks: Vec::new(),
             verified_tls: true,
             needs_secret: false,
+            default_alarms: true,
         }
     }
 
@@ -126,8 +127,11 @@ impl World {
             controls: controls(),
             allow_addresses: Vec::new(),
             serves_dns: true,
-            subscribers: vec![Subscriber { name: "team".into(), peers: BTreeSet::new() }],
+            subscribers: vec![Subscriber { name: "team".into(), peers: BTreeSet::new(), topics: BTreeSet::new() }],
             application_reports: true,
+            vantage: "here".into(),
+            region: "ap-northeast-1".into(),
+            account_id: "111122223333".into(),
         }
     }
 
@@ -431,6 +435,10 @@ impl Play {
         match effect {
             Effect::Probe { id, peer, path } => {
                 Some(Input::Observed { id, peer, observations: vec![self.world.observation(path)] })
+            }
+            Effect::ProbeControls { id } => {
+                let results = self.world.evidence(Purpose::Baseline, &BTreeSet::new()).controls;
+                Some(Input::ControlsObserved { id, results })
             }
             Effect::Gather { id, purpose, also, .. } => {
                 let evidence = Box::new(self.world.evidence(purpose, &also));
