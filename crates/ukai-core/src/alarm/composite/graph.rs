@@ -123,6 +123,8 @@ mod tests {
         let there = rules(&[("a", "ALARM(b) OR ALARM(c)"), ("b", "ALARM(x)"), ("c", "ALARM(x)")]);
         assert_eq!(put(&there, "top", "ALARM(a) OR ALARM(b)"), Ok(()));
         assert_eq!(put(&rules(&[("a", "ALARM(b)")]), "a", "ALARM(x)"), Ok(()));
+        let updated = put(&rules(&[("a", "ALARM(x)"), ("b", "ALARM(a)")]), "a", "ALARM(b)");
+        assert!(matches!(updated, Err(PutRuleError::Cycle { .. })), "the new rule of `a` counts, not the old one");
         assert_eq!(put(&rules(&[("a", "FALSE")]), "b", "ALARM(a)"), Ok(()));
     }
 

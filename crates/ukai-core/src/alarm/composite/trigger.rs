@@ -323,6 +323,9 @@ mod tests {
         assert_eq!(found.triggering.iter().map(|child| &*child.arn).collect::<Vec<_>>(), [arn("a"), arn("c")]);
         assert_eq!(found.triggering[0].state.timestamp, at(-9));
         assert_eq!(first_evaluation(&rule, AlarmState::Alarm, &children, at(0)), None);
+        let neither = parse("NOT (ALARM(c) OR ALARM(b) AND ALARM(a))").unwrap();
+        let found = first_evaluation(&neither, AlarmState::Ok, &children, at(0)).unwrap();
+        assert_eq!(found.triggering.iter().map(|child| &*child.arn).collect::<Vec<_>>(), [arn("c"), arn("b")]);
         let always = first_evaluation(&parse("TRUE").unwrap(), AlarmState::Ok, &children, at(0)).unwrap();
         assert_eq!(always.reason(), "The alarm rule evaluated to TRUE");
     }

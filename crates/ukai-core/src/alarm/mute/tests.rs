@@ -174,6 +174,7 @@ fn windows_that_overlap_or_touch_are_one() {
         pairs(&found),
         [("2026-01-01T02:00:00Z", "2026-01-01T04:00:00Z"), ("2026-01-01T05:00:00Z", "2026-01-01T06:00:00Z")]
     );
+    assert_eq!(touching.is_muting(at("2026-01-01T03:30:00Z")), window("2026-01-01T02:00:00Z", "2026-01-01T04:00:00Z"));
     let overlapping = rule("cron(*/10 2 * * *)", "PT45M", None);
     for second in ["2026-01-01T02:00:00Z", "2026-01-01T02:33:00Z", "2026-01-01T03:34:59Z"] {
         assert_eq!(
