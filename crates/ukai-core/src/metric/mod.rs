@@ -7,8 +7,12 @@
 
 pub mod datum;
 pub mod identity;
+pub mod samples;
+pub mod statistic;
 pub mod unit;
 
 pub use datum::{Datum, DatumError, DatumValue, StatisticSet};
 pub use identity::{Dimensions, MetricId, Namespace};
+pub use samples::Samples;
+pub use statistic::{Statistic, StatisticError};
 pub use unit::Unit;
