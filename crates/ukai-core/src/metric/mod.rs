@@ -8,11 +8,15 @@
 pub mod datum;
 pub mod identity;
 pub mod samples;
+pub mod series;
 pub mod statistic;
+pub mod store;
 pub mod unit;
 
 pub use datum::{Datum, DatumError, DatumValue, StatisticSet};
 pub use identity::{Dimensions, MetricId, Namespace};
 pub use samples::Samples;
+pub use series::{Datapoint, Resolution, Series};
 pub use statistic::{Statistic, StatisticError};
+pub use store::{Metrics, PutError};
 pub use unit::Unit;

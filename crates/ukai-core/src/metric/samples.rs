@@ -67,7 +67,9 @@ impl Samples {
     }
 
     pub fn merge(&mut self, other: &Samples) {
-        self.distribution = joined(self, other);
+        if !self.absorbs(other) {
+            self.distribution = joined(self, other);
+        }
         self.count = saturated(self.count + other.count);
         self.sum.add(other.sum);
         self.minimum = self.minimum.min(other.minimum);
@@ -149,6 +151,22 @@ impl Samples {
         };
         let right = finite && ordered && count > 0.0 && minimum <= maximum;
         right.then_some(Samples { count, sum, minimum, maximum, distribution })
+    }
+
+    /// The common case without building the list anew: equal samples join a distribution that has room.
+    fn absorbs(&mut self, other: &Samples) -> bool {
+        if other.distribution != Distribution::Same || self.minimum < 0.0 || other.minimum < 0.0 {
+            return false;
+        }
+        let (value, count) = (other.minimum, other.count);
+        match &mut self.distribution {
+            Distribution::Exact(values) => add_to(values, value, count, EXACT_MAX, |(held, _)| held.total_cmp(&value)),
+            Distribution::Grid(cells) => {
+                let cell = cell_of(value);
+                add_to(cells, cell, count, CELLS_MAX, |(held, _)| held.cmp(&cell))
+            }
+            Distribution::Same | Distribution::Unknown => false,
+        }
     }
 
     fn repeated(value: f64, count: f64) -> Samples {
@@ -264,6 +282,16 @@ fn cell_of(value: f64) -> i32 {
 
 fn cell_value(cell: i32) -> f64 {
     if cell == ZERO_CELL { 0.0 } else { CELL_GROWTH.powf(f64::from(cell) + 0.5) }
+}
+
+/// Whether the key could be counted in the ascending list without more than `most` entries.
+fn add_to<K>(list: &mut Vec<(K, f64)>, key: K, count: f64, most: usize, order: impl Fn(&(K, f64)) -> Ordering) -> bool {
+    match list.binary_search_by(order) {
+        Ok(place) => list[place].1 = saturated(list[place].1 + count),
+        Err(_) if list.len() >= most => return false,
+        Err(place) => list.insert(place, (key, count)),
+    }
+    true
 }
 
 /// Two ascending lists as one, counts of equal keys added.
