@@ -5,8 +5,10 @@
 //! *series* of samples, one for each unit, in seconds or in minutes, bounded in time and in bytes. A *statistic* turns the
 //! samples of one period into a datapoint, and an expression combines datapoints of several metrics.
 
+pub mod band;
 pub mod datum;
 pub mod identity;
+pub mod math;
 pub mod samples;
 pub mod series;
 pub mod statistic;
