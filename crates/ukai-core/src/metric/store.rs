@@ -249,7 +249,8 @@ impl Metrics {
                     taken.push(DirtyChunk { metric: metric.clone(), unit, resolution, start_s, bytes });
                 }
                 None => {
-                    for (unit, resolution, start_s) in series.take_gone() {
+                    let room = FORGOTTEN_MAX.saturating_sub(self.forgotten.len());
+                    for (unit, resolution, start_s) in series.take_gone().into_iter().take(room) {
                         self.forgotten.push(ForgottenChunk { metric: metric.clone(), unit, resolution, start_s });
                     }
                     series.queued = false;
@@ -265,7 +266,7 @@ impl Metrics {
         std::mem::take(&mut self.forgotten)
     }
 
-    /// Takes back a stored part. One that is older than what is kept is ignored.
+    /// Takes back a stored part. One that is older than what is kept is dropped, so [`Metrics::keep`] comes first.
     pub fn restore_chunk(&mut self, now: Timestamp, chunk: DirtyChunk) -> Result<(), RestoreError> {
         let place = match self.series.get_index_of(&chunk.metric) {
             Some(place) => place,
@@ -367,7 +368,7 @@ impl Metrics {
 }
 
 fn floor_seconds(at: Timestamp) -> i64 {
-    at.as_nanosecond().div_euclid(1_000_000_000) as i64
+    at.as_second() - i64::from(at.subsec_nanosecond() < 0)
 }
 
 /// Bytes of a metric's name and of its place in the table.

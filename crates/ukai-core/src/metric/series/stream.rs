@@ -193,11 +193,15 @@ impl Stream {
         if start == HEAD {
             let closed = self.chunks.last().map_or(i64::MIN, |last| last.last);
             buckets.retain(|bucket| bucket.at > closed);
-            if buckets.len() > HEAD_MAX || !self.head.is_empty() {
+            if !self.head.is_empty() {
                 return Err(ChunkError::Contents);
             }
             self.head = buckets;
             self.head_stored = true;
+            // A program with a longer head may have written it.
+            while self.head.len() >= HEAD_MAX {
+                self.spill();
+            }
             return Ok(());
         }
         let Some(mut restored) = Chunk::of(&buckets, resolution) else { return Err(ChunkError::Contents) };

@@ -191,6 +191,13 @@ fn when_bytes_run_out_the_longest_silent_are_shortened_first() {
 }
 
 #[test]
+fn a_second_begins_before_its_fractions_also_before_1970() {
+    for (nanoseconds, second) in [(-1, -1), (-1_000_000_000, -1), (-1_000_000_001, -2), (0, 0), (999_999_999, 0)] {
+        assert_eq!(floor_seconds(Timestamp::from_nanosecond(nanoseconds).unwrap()), second);
+    }
+}
+
+#[test]
 fn no_read_panics() {
     let mut metrics = Metrics::default();
     metrics.put(at(NOW), one("m", NOW, 1.0)).unwrap();
