@@ -373,9 +373,8 @@ fn floor_seconds(at: Timestamp) -> i64 {
 
 /// Bytes of a metric's name and of its place in the table.
 fn entry_bytes(metric: &MetricId) -> usize {
-    let dimensions: usize = metric.dimensions.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
     let table = size_of::<MetricId>() + size_of::<Series>() + 3 * size_of::<usize>();
-    table + metric.namespace.as_str().len() + metric.metric_name.len() + dimensions
+    table + metric.namespace.as_str().len() + metric.metric_name.len() + metric.dimensions.heap_bytes()
 }
 
 #[cfg(test)]
