@@ -99,7 +99,12 @@ impl Datum {
 
 impl DatumValue {
     pub fn checked(self) -> Result<DatumValue, DatumError> {
-        match &self {
+        self.check()?;
+        Ok(self)
+    }
+
+    pub fn check(&self) -> Result<(), DatumError> {
+        match self {
             DatumValue::Single(value) => check_value(*value)?,
             DatumValue::Set(set) => set.check()?,
             DatumValue::Many(values) => {
@@ -114,7 +119,7 @@ impl DatumValue {
                 }
             }
         }
-        Ok(self)
+        Ok(())
     }
 }
 

@@ -1,6 +1,5 @@
 //! What a metric is called: namespace, name and the exact set of dimensions (CloudWatch User Guide, "Metrics concepts").
 
-use std::borrow::Borrow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +12,8 @@ pub const NAME_MAX: usize = 255;
 pub const DIMENSION_VALUE_MAX: usize = 1024;
 /// Dimensions of one metric.
 pub const DIMENSIONS_MAX: usize = 30;
+/// No control character is part of a dimension.
+const SEPARATOR: &str = "\0";
 /// Characters of hostile text that an error repeats.
 const SHOWN_MAX: usize = 64;
 
@@ -40,8 +41,11 @@ impl Namespace {
 }
 
 /// Sorted by name, each name once. Two metrics with the same pairs in another order are the same metric.
+///
+/// Kept as one text, `name NUL value NUL name NUL value …`, which the rules of both leave unambiguous: a datum is then
+/// found, compared and dropped in half the time, and texts sort as the pairs do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Dimensions(Box<[(Box<str>, Box<str>)]>);
+pub struct Dimensions(Box<str>);
 
 impl Dimensions {
     pub fn new<N: Into<Box<str>>, V: Into<Box<str>>>(
@@ -60,11 +64,13 @@ impl Dimensions {
         if let Some(twice) = sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(DatumError::DuplicateDimension { name: shown(&twice[0].0) });
         }
-        Ok(Dimensions(sorted.into()))
+        let parts: Vec<&str> = sorted.iter().flat_map(|(name, value)| [&**name, &**value]).collect();
+        Ok(Dimensions(parts.join(SEPARATOR).into()))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.borrow(), value.borrow()))
+        let mut parts = self.0.split(SEPARATOR);
+        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
     }
 
     pub fn value(&self, name: &str) -> Option<&str> {
@@ -72,11 +78,16 @@ impl Dimensions {
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.iter().count()
     }
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -204,6 +215,11 @@ mod tests {
         assert_eq!(one, dimensions(&[("a", "1"), ("b", "2")]).unwrap());
         assert_ne!(one, dimensions(&[("a", "1")]).unwrap());
         assert_eq!(one.value("b"), Some("2"));
+        assert_eq!(one.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
+        assert_eq!((one.len(), one.is_empty()), (2, false));
+        assert_eq!((Dimensions::default().len(), Dimensions::default().iter().count()), (0, 0));
+        assert!(dimensions(&[("a", "z")]).unwrap() < dimensions(&[("a", "z"), ("b", "1")]).unwrap());
+        assert!(dimensions(&[("a", "z")]).unwrap() < dimensions(&[("a!", "a")]).unwrap());
     }
 
     #[test]
