@@ -13,6 +13,9 @@
 //! suppress      when a composite's actions wait
 //! mute          when actions are muted, by the calendar
 //! reason        what a change of state says of itself
+//! payload       the message and the events of a change of state
+//! history       what DescribeAlarmHistory shows
+//! exchange      alarms from and for CloudWatch
 //! burst         a first failure, confirmed
 //! ```
 
@@ -23,6 +26,8 @@ pub mod composite;
 pub mod definition;
 pub mod evaluate;
 pub mod missing_data;
+pub mod reason;
+pub mod text;
 pub mod window;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
