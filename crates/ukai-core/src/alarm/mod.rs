@@ -23,10 +23,14 @@ use serde::{Deserialize, Serialize};
 
 pub mod burst;
 pub mod composite;
+pub mod counterpart;
 pub mod definition;
 pub mod evaluate;
+pub mod history;
 pub mod missing_data;
+pub mod payload;
 pub mod reason;
+pub mod region;
 pub mod text;
 pub mod window;
 
