@@ -26,6 +26,7 @@ pub mod composite;
 pub mod counterpart;
 pub mod definition;
 pub mod evaluate;
+pub mod exchange;
 pub mod history;
 pub mod missing_data;
 pub mod payload;
