@@ -94,6 +94,7 @@ fn what_is_different_here_is_told() {
         metric("stops", json!({"AlarmActions": [stop, "arn:aws:sns:eu-west-1:1:t", "ukai:incident:pay"]})),
         metric("warms", json!({"WarmUpConfiguration": {"WarmUpPeriod": 60}})),
         metric("refused", json!({"Period": 7})),
+        metric("both", json!({"Statistic": "Average", "ExtendedStatistic": "p99", "Metrics": [], "Unit": ""})),
     ];
     let composites = vec![json!({"AlarmName": "either", "AlarmRule": "ALARM(stops) OR ALARM(\"refused\")"})];
     let imported = import(&described(metrics, composites)).unwrap();
@@ -101,7 +102,8 @@ fn what_is_different_here_is_told() {
     assert!(says(&imported.notes, "stops", "does not run this action"));
     assert!(says(&imported.notes, "warms", "WarmUpConfiguration"));
     assert!(says(&imported.notes, "either", "\"refused\""));
-    assert_eq!(imported.notes.len(), 3, "{:?}", imported.notes);
+    assert!(says(&imported.notes, "both", "ExtendedStatistic"));
+    assert_eq!(imported.notes.len(), 4, "{:?}", imported.notes);
 }
 
 #[test]

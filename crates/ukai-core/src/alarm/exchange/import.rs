@@ -133,8 +133,18 @@ fn definition(alarm: &Value) -> Result<Definition, String> {
             return Err(why);
         }
     }
-    let cleaned = Value::Object(cleaned(members));
+    let mut cleaned = cleaned(members);
+    if has_both_statistics(alarm) {
+        cleaned.remove("Statistic");
+    }
+    let cleaned = Value::Object(cleaned);
     serde_json::from_value(cleaned).map_err(|error| error.to_string())
+}
+
+/// CloudWatch never prints both; an emulator does, with a `Statistic` that nobody put.
+fn has_both_statistics(alarm: &Value) -> bool {
+    let is_given = |member: &str| alarm.get(member).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+    is_given("Statistic") && is_given("ExtendedStatistic")
 }
 
 fn unsupported(expression: &str) -> Option<String> {
@@ -169,6 +179,9 @@ fn notes(alarm: &Value, definition: &Definition) -> Vec<Remark> {
     let name = &definition.name;
     let ignored = IGNORED.iter().filter(|(member, _)| alarm.get(member).is_some_and(|value| !value.is_null()));
     let mut notes: Vec<Remark> = ignored.map(|(_, what)| Remark::new(name, *what)).collect();
+    if has_both_statistics(alarm) {
+        notes.push(Remark::new(name, "Statistic is left out: ExtendedStatistic is given too, and it is what counts"));
+    }
     let actions = &definition.actions;
     let all: BTreeSet<&String> = actions.ok.iter().chain(&actions.alarm).chain(&actions.insufficient_data).collect();
     for action in all.into_iter().filter(|action| runner(action) == Runner::Aws) {
