@@ -27,14 +27,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[4]
 TOOLS = ["ministack==1.5.33", "cbor2", "awscli==1.46.3", "cfn-lint==1.58.0"]
 # Without these pins it dies at import or when it sets up TLS.
-LOCALSTACK = ["localstack-core[runtime]==4.14.0", "pyopenssl==25.3.0", "cryptography<47", "service_identity", "cbor2<5.8"]
+LOCALSTACK = [
+    "localstack-core[runtime]==4.14.0",
+    "pyopenssl==25.3.0",
+    "cryptography<47",
+    "service_identity",
+    "cbor2<5.8",
+]
 LOCALSTACK_PYTHON = (3, 13)
 INSTALL_MAX_S, START_MAX_S, CALL_MAX_S, BUILD_MAX_S = 600, 90, 60, 900
 TOPIC = "arn:aws:sns:us-east-1:000000000000:ops"
 PORTS = {"ministack": 14653, "localstack": 14654}
 
-# What an emulator does otherwise than CloudWatch: in which step, with which field, what is seen, and why it is its limit.
-# Anything else is our fault.
+# What an emulator does otherwise than CloudWatch: in which step, with which field, what is seen, and why it is its
+# limit. Anything else is our fault.
 LIMITS: dict[str, list[tuple[str, str, str, str]]] = {
     "ministack": [
         ("read", "Metrics", "None", "it forgets Metrics"),
@@ -65,7 +71,8 @@ def main() -> int:
     inputs, template = exported(arguments, exchange, work)
     failures = lint(tools, template)
     localstack = install_localstack(work)
-    again = [sys.executable, __file__, "--inside", "--json", str(inputs), "--template", str(template), "--target", str(arguments.target), "--exchange", *exchange]
+    files = ["--json", str(inputs), "--template", str(template), "--target", str(arguments.target)]
+    again = [sys.executable, __file__, "--inside", *files, "--exchange", *exchange]
     return max(failures, in_namespace(again, localstack is not None))
 
 
@@ -96,7 +103,8 @@ def install_localstack(work: Path) -> Path | None:
     pyenv = sorted(Path.home().glob(f".pyenv/versions/{wanted}.*/bin/python"))
     candidates = [sys.executable, shutil.which(f"python{wanted}"), *map(str, pyenv)]
     for python in filter(None, candidates):
-        version = subprocess.run([python, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True)
+        ask = [python, "-c", "import sys; print(sys.version_info[:2])"]
+        version = subprocess.run(ask, capture_output=True, text=True)
         if version.stdout.strip() == str(LOCALSTACK_PYTHON):
             return installed(work / "localstack", python, LOCALSTACK)
     print(f"skipped: LocalStack needs Python {wanted}, and there is none here")
@@ -259,7 +267,8 @@ class Client:
         for field, wanted in alarm.items():
             seen = described.get(field, [] if wanted == [] else None)
             if normal(seen) != normal(wanted):
-                failures += self.blame("read", f"{alarm['AlarmName']}: {field} is {short(seen)}, not {short(wanted)}", field, repr(seen))
+                what = f"{alarm['AlarmName']}: {field} is {short(seen)}, not {short(wanted)}"
+                failures += self.blame("read", what, field, repr(seen))
         return failures
 
     def blame(self, step: str, what: str, field: str, seen: str) -> int:
@@ -286,7 +295,8 @@ class Client:
             alarm = described.get(properties["AlarmName"], {})
             for field, value in properties.items():
                 if normal(alarm.get(field)) != normal(resolved(value)):
-                    what = f"{properties['AlarmName']}: the stack made {field} {short(alarm.get(field))}, not {short(value)}"
+                    made = f"the stack made {field} {short(alarm.get(field))}, not {short(value)}"
+                    what = f"{properties['AlarmName']}: {made}"
                     failures += self.blame("stack", what, field, repr(alarm.get(field)))
         print(f"{self.emulator}: stack {status}, {len(resources)} alarms compared, {failures} faults of ours")
         return failures
@@ -326,9 +336,10 @@ class Client:
             failures += self.blame("import", f"{refused['alarm']}: not imported", "", refused["text"])
         wanted = {alarm["AlarmName"]: alarm for alarm in alarms}
         for taken in imported["taken"]:
-            differing = [field for field, value in taken.items() if normal(wanted[taken["AlarmName"]].get(field)) != normal(value)]
-            for field in differing:
-                failures += self.blame("import", f"{taken['AlarmName']}: imported with another {field}", field, repr(taken[field]))
+            name, value = taken["AlarmName"], wanted[taken["AlarmName"]]
+            for field in [field for field in taken if normal(value.get(field)) != normal(taken[field])]:
+                what = f"{name}: imported with another {field}"
+                failures += self.blame("import", what, field, repr(taken[field]))
         print(f"{self.emulator}: {len(imported['taken'])} of {len(self.put)} imported again, {failures} faults of ours")
         return failures
 
