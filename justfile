@@ -14,3 +14,7 @@ check:
 
 fmt:
     cargo fmt --all
+
+# Exported alarms against cfn-lint, the AWS CLI and two emulators (installs them from PyPI, about 600 MB under target/).
+check-export:
+    python3 crates/ukai/tests/aws/check_export.py

@@ -14,6 +14,9 @@
 //! mute          when actions are muted, by the calendar
 //! reason        what a change of state says of itself
 //! defaults      the alarms that a peer gets without asking
+//! payload       the message and the events of a change of state
+//! history       what DescribeAlarmHistory shows
+//! exchange      alarms from and for CloudWatch
 //! burst         a first failure, confirmed
 //! ```
 
@@ -22,13 +25,18 @@ use serde::{Deserialize, Serialize};
 pub mod burst;
 pub mod composite;
 pub mod defaults;
+pub mod counterpart;
 pub mod definition;
 pub mod evaluate;
+pub mod exchange;
+pub mod history;
 pub mod missing_data;
 pub mod mute;
 pub mod payload;
 pub mod reason;
 pub mod suppress;
+pub mod region;
+pub mod text;
 pub mod window;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
+mod alarm_exchange;
+mod alarm_payload;
+mod alarm_reason;
+mod alarm_recordings;
 mod bad_days;
 mod crash;
 mod diagnosis;
