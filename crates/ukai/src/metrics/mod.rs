@@ -41,6 +41,8 @@ const PUTS_QUEUED: usize = 64;
 const TOLD_PER_MINUTE: u32 = 20;
 /// Characters of hostile text that a sentence repeats.
 const SHOWN_CHARACTERS: usize = 64;
+/// Characters of what a parser says, with the place at its end.
+const SAID_CHARACTERS: usize = 200;
 
 /// Data of one source, at most [`DATA_MAX`], in the order in which they came.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,8 +143,17 @@ fn chunks(source: &str, data: Vec<Datum>) -> impl Iterator<Item = Put> {
 
 /// A text as a sentence repeats it: cut, and without control characters.
 fn shown(text: &str) -> String {
-    let mut cut: String = text.chars().take(SHOWN_CHARACTERS).map(|c| if c.is_control() { '�' } else { c }).collect();
-    if text.chars().nth(SHOWN_CHARACTERS).is_some() {
+    cut(text, SHOWN_CHARACTERS)
+}
+
+/// A parser's error as a sentence repeats it.
+fn said(error: &impl std::fmt::Display) -> String {
+    cut(&error.to_string(), SAID_CHARACTERS)
+}
+
+fn cut(text: &str, characters: usize) -> String {
+    let mut cut: String = text.chars().take(characters).map(|c| if c.is_control() { '�' } else { c }).collect();
+    if text.chars().nth(characters).is_some() {
         cut.push('…');
     }
     cut

@@ -11,7 +11,7 @@ use ukai_core::metric::datum::{DATA_MAX, REQUEST_BYTES_MAX};
 use ukai_core::metric::identity::DIMENSIONS_MAX;
 use ukai_core::metric::{Datum, DatumError, DatumValue, Dimensions, MetricId, Namespace, StatisticSet, Unit};
 
-use super::shown;
+use super::said;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
@@ -125,7 +125,7 @@ pub fn parse(body: &[u8], now: Timestamp) -> Result<Vec<Datum>, PutError> {
     }
     let request: Request = serde_json::from_slice(body).map_err(|error| PutError {
         code: Code::SerializationException,
-        message: format!("The body is not a PutMetricData request in JSON: {}.", shown_error(&error)),
+        message: format!("The body is not a PutMetricData request in JSON: {}.", said(&error)),
     })?;
     let namespace = request.namespace.ok_or_else(|| missing("Namespace"))?;
     let namespace = Namespace::new(&namespace).map_err(|error| invalid("Namespace", &error))?;
@@ -265,10 +265,6 @@ fn invalid(what: &str, why: &DatumError) -> PutError {
 
 fn fail<T>(code: Code, message: String) -> Result<T, PutError> {
     Err(PutError { code, message })
-}
-
-fn shown_error(error: &serde_json::Error) -> String {
-    shown(&error.to_string())
 }
 
 #[cfg(test)]

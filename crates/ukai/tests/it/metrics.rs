@@ -180,6 +180,18 @@ handle(0)
 handle(1)
 "#;
 
+/// Until it was looked at once.
+fn wait_until_followed(place: &Place, name: &str) {
+    let positions = place.data().join("emf-positions.json");
+    for _ in 0..TRIES {
+        if fs::read_to_string(&positions).is_ok_and(|text| text.contains(name)) {
+            return;
+        }
+        thread::sleep(PAUSE);
+    }
+    panic!("{name} was never looked at: {:?}", place.said());
+}
+
 fn append(file: &PathBuf) -> fs::File {
     OpenOptions::new().append(true).create(true).open(file).unwrap()
 }
@@ -190,13 +202,7 @@ fn a_file_that_awss_library_writes() {
     let log = place.dir.path().join("app.log");
     fs::write(&log, "{\"_aws\": \"what was there before is not looked at\"}\n").unwrap();
     place.start();
-    let positions = place.data().join("emf-positions.json");
-    for _ in 0..TRIES {
-        if positions.exists() {
-            break;
-        }
-        thread::sleep(PAUSE);
-    }
+    wait_until_followed(&place, "app.log");
     let write = |log: &PathBuf| ran(python(EMF).stdout(append(log)));
     append(&log).write_all(b"an ordinary line\n{\"_aws\": \"bad\"}\n").unwrap();
     write(&log);
@@ -271,4 +277,25 @@ fn bad_input_gets_its_error_and_takes_nothing_good_along() {
     }
     assert_eq!(curl(address, "/v1/metric-data", &datum(json!({}))).0, 204);
     assert_eq!(&wait_for(&place, 4)["received"], &json!(4));
+}
+
+#[test]
+fn a_reload_takes_over_which_files_are_followed() {
+    let mut place = Place::with_config("[[metrics.emf]]\nfile = \"a.log\"\n");
+    let [a, b] = ["a.log", "b.log"].map(|name| place.dir.path().join(name));
+    place.start();
+    let event = || {
+        let ms = jiff::Timestamp::now().as_millisecond();
+        let metrics = json!([{"Namespace": "N", "Dimensions": [[]], "Metrics": [{"Name": "m"}]}]);
+        format!("{}\n", json!({"_aws": {"Timestamp": ms, "CloudWatchMetrics": metrics}, "m": 1}))
+    };
+    wait_until_followed(&place, "a.log");
+    append(&a).write_all(event().as_bytes()).unwrap();
+    wait_for(&place, 1);
+    place.configure("[[metrics.emf]]\nfile = \"b.log\"\n");
+    assert!(place.ask(&["reload"]).status.success());
+    append(&a).write_all(event().repeat(10).as_bytes()).unwrap();
+    wait_until_followed(&place, "b.log");
+    append(&b).write_all(event().as_bytes()).unwrap();
+    assert_eq!(&wait_for(&place, 2)["received"], &json!(2));
 }

@@ -28,7 +28,7 @@ use prost::Message;
 use tokio::sync::watch;
 use ukai_core::metric::Namespace;
 
-use super::{Intake, shown};
+use super::{Intake, said};
 use points::Points;
 use streams::Streams;
 use wire::{ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse, Status};
@@ -134,11 +134,9 @@ fn encode(message: &(impl Message + serde::Serialize), encoding: Encoding) -> Ve
 fn decode(body: &[u8], encoding: Encoding) -> Result<ExportMetricsServiceRequest, OtlpError> {
     match encoding {
         Encoding::Protobuf => {
-            ExportMetricsServiceRequest::decode(body).map_err(|error| OtlpError::Undecodable(shown(&error.to_string())))
+            ExportMetricsServiceRequest::decode(body).map_err(|error| OtlpError::Undecodable(said(&error)))
         }
-        Encoding::Json => {
-            serde_json::from_slice(body).map_err(|error| OtlpError::Undecodable(shown(&error.to_string())))
-        }
+        Encoding::Json => serde_json::from_slice(body).map_err(|error| OtlpError::Undecodable(said(&error))),
     }
 }
 

@@ -39,12 +39,19 @@ pub struct Refusals {
     further: u64,
 }
 
+/// What the points of one resource have in common.
+struct Origin {
+    /// Dimensions that come from the resource.
+    dimensions: BTreeMap<String, String>,
+    identity: Key,
+}
+
 /// What the points of one metric have in common.
 struct Context<'a> {
     metric: &'a str,
     unit: Unit,
-    resource: &'a [KeyValue],
-    scope: &'a str,
+    origin: &'a Origin,
+    identity: Key,
 }
 
 impl<'a> Points<'a> {
@@ -55,10 +62,12 @@ impl<'a> Points<'a> {
     pub fn take(&mut self, request: ExportMetricsServiceRequest) -> Result<(), OtlpError> {
         for resource_metrics in &request.resource_metrics {
             let resource = resource_metrics.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
+            let origin = Origin::new(self.options, resource);
             for scope_metrics in &resource_metrics.scope_metrics {
-                let scope = scope_metrics.scope.as_ref().map(|scope| format!("{scope:?}")).unwrap_or_default();
                 for metric in &scope_metrics.metrics {
-                    self.metric(metric, resource, &scope)?;
+                    let unit = unit(&metric.unit, metric.sum.is_some());
+                    let identity = hash(&(origin.identity, &scope_metrics.scope, &metric.name, &metric.unit));
+                    self.metric(metric, &Context { metric: &metric.name, unit, origin: &origin, identity })?;
                 }
             }
         }
@@ -69,22 +78,21 @@ impl<'a> Points<'a> {
         (self.data, self.refusals, self.staged.finish())
     }
 
-    fn metric(&mut self, metric: &Metric, resource: &[KeyValue], scope: &str) -> Result<(), OtlpError> {
-        let context = Context { metric: &metric.name, unit: unit(&metric.unit, metric.sum.is_some()), resource, scope };
+    fn metric(&mut self, metric: &Metric, context: &Context<'_>) -> Result<(), OtlpError> {
         for point in metric.gauge.iter().flat_map(|gauge| &gauge.data_points).filter(|point| is_there(point.flags)) {
             let values = number(point).map(|value| vec![DatumValue::Single(value)]);
-            self.point(&context, &point.attributes, point.time_unix_nano, values)?;
+            self.point(context, &point.attributes, point.time_unix_nano, values)?;
         }
         if let Some(sum) = &metric.sum {
             for point in sum.data_points.iter().filter(|point| is_there(point.flags)) {
-                let values = self.sum(&context, point, sum);
-                self.point(&context, &point.attributes, point.time_unix_nano, values)?;
+                let values = self.sum(context, point, sum);
+                self.point(context, &point.attributes, point.time_unix_nano, values)?;
             }
         }
         if let Some(histogram) = &metric.histogram {
             for point in histogram.data_points.iter().filter(|point| is_there(point.flags)) {
-                let values = self.histogram(&context, point, histogram.aggregation_temporality);
-                self.point(&context, &point.attributes, point.time_unix_nano, values)?;
+                let values = self.histogram(context, point, histogram.aggregation_temporality);
+                self.point(context, &point.attributes, point.time_unix_nano, values)?;
             }
         }
         let unread = [(&metric.exponential_histogram, "an exponential histogram"), (&metric.summary, "a summary")];
@@ -119,7 +127,7 @@ impl<'a> Points<'a> {
         time: u64,
         values: Vec<DatumValue>,
     ) -> Result<Vec<Datum>, String> {
-        let dimensions = dimensions(self.options, context.resource, attributes)?;
+        let dimensions = context.origin.dimensions(self.options, attributes)?;
         let metric = MetricId::new(&self.options.namespace, context.metric, dimensions).map_err(text)?;
         let at = match time {
             0 => self.now,
@@ -156,8 +164,9 @@ impl<'a> Points<'a> {
         point: &HistogramDataPoint,
         temporality: i32,
     ) -> Result<Vec<DatumValue>, String> {
-        if point.bucket_counts.len() > BUCKETS_MAX {
-            return Err(format!("{} buckets, at most {BUCKETS_MAX}", point.bucket_counts.len()));
+        let count = point.bucket_counts.len().max(point.explicit_bounds.len());
+        if count > BUCKETS_MAX {
+            return Err(format!("{count} buckets, at most {BUCKETS_MAX}"));
         }
         let has_buckets = !point.explicit_bounds.is_empty();
         let counts = match has_buckets {
@@ -181,6 +190,28 @@ impl<'a> Points<'a> {
         // The minimum and maximum of a cumulative stream are those of its whole life.
         let extremes = point.min.zip(point.max).filter(|_| is_delta);
         Ok(unbucketed(&counts, extremes).into_iter().collect())
+    }
+}
+
+impl Origin {
+    fn new(options: &Options, resource: &[KeyValue]) -> Origin {
+        let is_wanted = |name: &str| match &options.dimensions {
+            Some(names) => names.iter().any(|wanted| wanted == name),
+            None => name == SERVICE_NAME,
+        };
+        let dimensions = scalars(resource, is_wanted).map(|(name, value)| (name.to_owned(), value)).collect();
+        Origin { dimensions, identity: hash(&sorted(resource)) }
+    }
+
+    /// With the point's own attributes, which come before the resource's.
+    fn dimensions(&self, options: &Options, attributes: &[KeyValue]) -> Result<Dimensions, String> {
+        let is_wanted = |name: &str| options.dimensions.as_ref().is_none_or(|names| names.iter().any(|n| n == name));
+        let of_resource = self.dimensions.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let pairs: BTreeMap<&str, String> = of_resource.chain(scalars(attributes, is_wanted)).collect();
+        Dimensions::new(pairs).map_err(|error| match error {
+            DatumError::TooManyDimensions => format!("{error}; list those that matter in metrics.otlp.dimensions"),
+            error => error.to_string(),
+        })
     }
 }
 
@@ -237,32 +268,12 @@ fn unbucketed(counted: &[f64], extremes: Option<(f64, f64)>) -> Option<DatumValu
     })
 }
 
-fn dimensions(options: &Options, resource: &[KeyValue], attributes: &[KeyValue]) -> Result<Dimensions, String> {
-    let mut pairs: BTreeMap<&str, String> = BTreeMap::new();
-    match &options.dimensions {
-        Some(names) => {
-            for name in names {
-                let value = find(attributes, name).or_else(|| find(resource, name)).and_then(scalar);
-                pairs.extend(value.map(|value| (name.as_str(), value)));
-            }
-        }
-        None => {
-            let service = find(resource, SERVICE_NAME).and_then(scalar);
-            pairs.extend(service.map(|value| (SERVICE_NAME, value)));
-            for attribute in attributes {
-                let value = attribute.value.as_ref().and_then(scalar);
-                pairs.extend(value.map(|value| (attribute.key.as_str(), value)));
-            }
-        }
-    }
-    Dimensions::new(pairs).map_err(|error| match error {
-        DatumError::TooManyDimensions => format!("{error}; list those that matter in metrics.otlp.dimensions"),
-        error => error.to_string(),
-    })
-}
-
-fn find<'a>(attributes: &'a [KeyValue], name: &str) -> Option<&'a AnyValue> {
-    attributes.iter().find(|attribute| attribute.key == name)?.value.as_ref()
+fn scalars<'a>(
+    attributes: &'a [KeyValue],
+    is_wanted: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = (&'a str, String)> {
+    let wanted = attributes.iter().filter(move |attribute| is_wanted(&attribute.key));
+    wanted.filter_map(|attribute| Some((attribute.key.as_str(), scalar(attribute.value.as_ref()?)?)))
 }
 
 /// None: an array, a map, or a text that is blank.
@@ -275,14 +286,17 @@ fn scalar(value: &AnyValue) -> Option<String> {
 
 /// All that a stream is told apart by, whether it is a dimension or not.
 fn key(context: &Context<'_>, attributes: &[KeyValue], bounds: &[f64]) -> Key {
-    let sorted = |attributes: &[KeyValue]| {
-        let mut texts: Vec<String> = attributes.iter().map(|attribute| format!("{attribute:?}")).collect();
-        texts.sort_unstable();
-        texts
-    };
-    let Context { metric, unit, resource, scope } = context;
-    let whole = format!("{:?}", (metric, unit, sorted(resource), scope, sorted(attributes), bounds));
-    Sha256::digest(whole.as_bytes()).into()
+    hash(&(context.identity, sorted(attributes), bounds))
+}
+
+fn sorted(attributes: &[KeyValue]) -> Vec<String> {
+    let mut texts: Vec<String> = attributes.iter().map(|attribute| format!("{attribute:?}")).collect();
+    texts.sort_unstable();
+    texts
+}
+
+fn hash(whole: &impl std::fmt::Debug) -> Key {
+    Sha256::digest(format!("{whole:?}").as_bytes()).into()
 }
 
 fn text(error: impl std::fmt::Display) -> String {

@@ -85,7 +85,7 @@ fn what_is_wrong_is_refused_with_its_place() {
         (json!({"MetricName": "m", "Value": "Infinity"}), Code::InvalidParameterValue, "the value inf"),
         (json!({"MetricName": "m", "Value": "-Infinity"}), Code::InvalidParameterValue, "the value -inf"),
         (json!({"MetricName": "m", "Value": 1e120}), Code::InvalidParameterValue, "member.1.Value is invalid"),
-        (json!({"MetricName": "m", "Value": "one"}), Code::SerializationException, "a number"),
+        (json!({"MetricName": "m", "Value": "one"}), Code::SerializationException, "a number at line 1 column "),
         (
             json!({"MetricName": "m", "Values": vec![1; 151]}),
             Code::InvalidParameterValue,

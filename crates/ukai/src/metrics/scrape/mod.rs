@@ -28,8 +28,9 @@ use reading::Reading;
 
 /// A large node exporter answers with 200 KB.
 const BODY_BYTES: usize = 16 * 1024 * 1024;
-/// Looking up, connecting and reading; no more than the interval.
+/// Looking up, connecting and reading; no more than the interval, where that gives a busy target a fair chance.
 const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT_LEAST: Duration = Duration::from_secs(3);
 /// Above this the interval is long enough for data by the minute.
 const HIGH_RESOLUTION_BELOW: Duration = Duration::from_secs(60);
 const ACCEPT: &str = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
@@ -119,7 +120,7 @@ async fn fetch(target: &Target, client: &HttpsClient) -> Result<(String, Format)
         value.set_sensitive(true);
         headers.push((header::AUTHORIZATION, value));
     }
-    let answer = client.get(&target.url, headers, TIMEOUT.min(target.interval), BODY_BYTES).await;
+    let answer = client.get(&target.url, headers, target.interval.clamp(TIMEOUT_LEAST, TIMEOUT), BODY_BYTES).await;
     let answer = answer.map_err(|error| error.to_string())?;
     if !answer.status.is_success() {
         return Err(format!("the answer is {}", answer.status));
@@ -130,3 +131,6 @@ async fn fetch(target: &Target, client: &HttpsClient) -> Result<(String, Format)
     let is_open = kind.trim_start().starts_with("application/openmetrics-text");
     Ok((text, if is_open { Format::OpenMetrics } else { Format::Text }))
 }
+
+#[cfg(test)]
+mod tests;
