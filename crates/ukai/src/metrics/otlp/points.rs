@@ -268,10 +268,7 @@ fn unbucketed(counted: &[f64], extremes: Option<(f64, f64)>) -> Option<DatumValu
     })
 }
 
-fn scalars<'a>(
-    attributes: &'a [KeyValue],
-    is_wanted: impl Fn(&str) -> bool,
-) -> impl Iterator<Item = (&'a str, String)> {
+fn scalars(attributes: &[KeyValue], is_wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = (&str, String)> {
     let wanted = attributes.iter().filter(move |attribute| is_wanted(&attribute.key));
     wanted.filter_map(|attribute| Some((attribute.key.as_str(), scalar(attribute.value.as_ref()?)?)))
 }
