@@ -135,6 +135,18 @@ fn streams_are_told_apart_by_everything() {
 }
 
 #[test]
+fn the_order_of_attributes_does_not_matter() {
+    let mut place = Place::new(None);
+    for (second, value, names) in [(10, "5", ["a", "b"]), (20, "7", ["b", "a"])] {
+        let mut metric = sum(2, true, BEGAN + second, value);
+        let attributes = names.map(|name| json!({"key": name, "value": {"stringValue": name}}));
+        metric["sum"]["dataPoints"][0]["attributes"] = json!(attributes);
+        place.post(metric);
+    }
+    assert_eq!(place.values(), [5.0, 2.0].map(DatumValue::Single));
+}
+
+#[test]
 fn histograms() {
     let mut place = Place::new(None);
     for metric in [histogram(1, NOW, [1, 2, 0]), histogram(2, NOW, [1, 2, 0]), histogram(2, NOW + 1, [1, 2, 5])] {
