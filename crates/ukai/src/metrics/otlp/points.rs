@@ -39,7 +39,7 @@ pub struct Refusals {
     further: u64,
 }
 
-/// What the points of one resource have in common.
+/// What the points of one resource have in common, worked out once: it may be as large as the request.
 struct Origin {
     /// Dimensions that come from the resource.
     dimensions: BTreeMap<String, String>,
@@ -64,9 +64,10 @@ impl<'a> Points<'a> {
             let resource = resource_metrics.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
             let origin = Origin::new(self.options, resource);
             for scope_metrics in &resource_metrics.scope_metrics {
+                let scope = hash(&(origin.identity, &scope_metrics.scope));
                 for metric in &scope_metrics.metrics {
                     let unit = unit(&metric.unit, metric.sum.is_some());
-                    let identity = hash(&(origin.identity, &scope_metrics.scope, &metric.name, &metric.unit));
+                    let identity = hash(&(scope, &metric.name, &metric.unit));
                     self.metric(metric, &Context { metric: &metric.name, unit, origin: &origin, identity })?;
                 }
             }
