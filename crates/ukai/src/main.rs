@@ -9,6 +9,7 @@ mod dns_process;
 mod driver;
 mod gather;
 mod log;
+mod metrics;
 mod notify;
 mod report;
 mod secret;

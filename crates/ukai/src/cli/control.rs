@@ -99,6 +99,13 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
     if let Some(trouble) = status["trouble"].as_str() {
         anstream::println!("{}", Painted(Tone::Bad, format_args!("nothing can be decided: {trouble}")));
     }
+    let metrics = &status["metrics"];
+    if metrics["received"] != 0 || metrics["refused"] != 0 {
+        anstream::println!("metrics: {} data received, {} refused", metrics["received"], metrics["refused"]);
+    }
+    if let Some(refusal) = metrics["last_refusal"].as_str() {
+        anstream::println!("{}", Painted(Tone::Warning, format_args!("metrics refused last: {refusal}")));
+    }
     if !status["frozen"].is_null() {
         let frozen = &status["frozen"];
         let why = frozen["why"].as_str().filter(|why| !why.is_empty()).unwrap_or("no reason was given");

@@ -23,6 +23,13 @@ pub const APPLICATION_LISTEN: &str = "127.0.0.1:7070";
 pub const SOCKET_NAME: &str = "ukai.sock";
 /// A socket's path must fit into `sockaddr_un` with its final NUL.
 pub const SOCKET_PATH_BYTES: usize = 107;
+/// As often as peers are probed: an alarm of 10 s periods has its datapoint.
+pub const SCRAPE_INTERVAL: Duration = INTERVAL;
+pub const SCRAPE_NAMESPACE: &str = "Prometheus";
+pub const OTLP_NAMESPACE: &str = "OTel";
+/// Each is looked at every second.
+pub const EMF_FILES: usize = 64;
+pub const SCRAPES: usize = 64;
 pub const PEERS: usize = 1000;
 pub const URLS_PER_PEER: usize = 16;
 pub const CONTROLS: usize = 16;

@@ -9,6 +9,7 @@ mod defaults;
 mod duration;
 mod expect;
 mod keys;
+mod metrics;
 mod parse;
 mod peer;
 mod problem;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
-use ukai_core::peer::{Level, Mode, Settings};
+use ukai_core::peer::{Level, Mode};
 use ukai_dns::Upstream;
 use ukai_probe::{Endpoint, Expectation, Request, Timeouts};
 
@@ -37,6 +38,7 @@ pub use problem::{ConfigError, Problem};
 pub use reference::reference;
 pub use template::template;
 
+use crate::metrics::inputs::Settings;
 use crate::secret::Secret;
 
 /// A thousand peers with everything written out are about this much.
@@ -60,6 +62,7 @@ pub struct Config {
     pub dns: Option<Dns>,
     pub socket: Socket,
     pub application: Option<Application>,
+    pub metrics: Settings,
     pub report_dir: PathBuf,
     pub controls: Vec<Control>,
     pub peers: Vec<Peer>,
@@ -158,8 +161,8 @@ impl Config {
     }
 
     /// The core's view. It holds no secret.
-    pub fn settings(&self) -> Settings {
-        Settings {
+    pub fn settings(&self) -> ukai_core::peer::Settings {
+        ukai_core::peer::Settings {
             peers: self.peers.iter().map(|peer| (peer.name.clone(), peer.settings())).collect(),
             controls: self.controls.iter().map(|control| control.endpoint.to_string()).collect(),
             allow_addresses: self.allow_addresses.clone(),

@@ -18,7 +18,7 @@ use ukai_dns::Upstream;
 use ukai_probe::Endpoint;
 
 use super::problem::{At, ConfigError, Problems, suggestion};
-use super::{Application, Config, Control, Dns, Peer, Socket, defaults, duration, keys, peer, subscriber, v1};
+use super::{Application, Config, Control, Dns, Peer, Socket, defaults, duration, keys, metrics, peer, subscriber, v1};
 use crate::secret::{self, Secret};
 
 pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
@@ -112,6 +112,7 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
         dns: file.dns.map(|dns| self::dns(&dns, &resolver, &peers, reader)),
         socket: socket(file.socket.unwrap_or_default(), &data_dir, reader),
         application: file.application.and_then(|application| self::application(application, reader)),
+        metrics: metrics::metrics(file.metrics.unwrap_or_default(), reader),
         report_dir: match file.report.and_then(|report| report.dir) {
             Some(dir) => reader.path(&dir),
             None => data_dir.join("reports"),

@@ -3,10 +3,14 @@
 use serde_json::{Map, Value};
 
 /// Tables in the order in which a reader meets them: where each stands in the file, and its definition's name.
-const TABLES: [(&str, &str); 15] = [
+const TABLES: [(&str, &str); 19] = [
     ("[dns]", "Dns"),
     ("[socket]", "Socket"),
     ("[application]", "Application"),
+    ("[metrics]", "Metrics"),
+    ("[[metrics.emf]]", "EmfFile"),
+    ("[[metrics.scrape]]", "Scrape"),
+    ("[metrics.otlp]", "Otlp"),
     ("[report]", "Report"),
     ("[[control]]", "Control"),
     ("[[peer]]", "Peer"),

@@ -81,6 +81,18 @@ level = "observe"
 # token = { file = "application-token" }
 # resolver = "127.0.0.53"   # what it asks itself, if that is led to ours
 
+# What your application itself sees, so that alarms can watch it. The listener above
+# takes OTLP (/v1/metrics), EMF lines (/v1/emf) and PutMetricData (/v1/metric-data)
+# with its token.
+# [[metrics.emf]]
+# file = "/var/log/app.log"     # lines of CloudWatch's embedded metric format
+# [[metrics.scrape]]
+# url = "http://127.0.0.1:9100/metrics"
+# interval = "10s"
+# keep = ["http_requests_*"]    # default: everything
+# [metrics.otlp]
+# namespace = "OTel"
+
 # Who is told.
 # [[notify]]
 # name = "on-call"

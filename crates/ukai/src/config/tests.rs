@@ -39,6 +39,13 @@ fn every_key_is_read() {
     let application = config.application.as_ref().unwrap();
     assert_eq!(application.token.expose(), "token-secret");
     assert_eq!(application.resolver.as_ref().unwrap().to_string(), "udp://127.0.0.6:5354");
+    assert_eq!(config.metrics.emf, [dir.path("app.log")]);
+    let target = &config.metrics.scrape[0];
+    assert_eq!((target.url.as_str(), target.interval.as_secs()), ("http://127.0.0.1:9100/metrics", 15));
+    assert_eq!((target.namespace.as_str(), target.keep.len()), ("Node", 2));
+    assert_eq!(target.token.as_ref().unwrap().expose(), "token-secret");
+    let otlp = &config.metrics.otlp;
+    assert_eq!((otlp.namespace.as_str(), otlp.dimensions.as_deref().map(<[String]>::len)), ("Shop", Some(1)));
     assert_eq!(config.report_dir, dir.path("reports"));
     assert_eq!(config.controls[0].address, "127.0.0.7".parse().ok());
     let peer = config.peer("api").unwrap();
@@ -57,6 +64,31 @@ fn every_key_is_read() {
     assert!(config.warnings.iter().all(|warning| !warning.message.contains("built-in")));
     let printed = format!("{config:?}");
     assert!(!printed.contains("token-secret"), "{printed}");
+}
+
+#[test]
+fn metrics_have_defaults_and_their_mistakes_have_places() {
+    let config = parsed(&format!("{MINIMAL}[[metrics.scrape]]\nurl = \"http://h/\"\n"));
+    let target = &config.metrics.scrape[0];
+    assert_eq!((target.namespace.as_str(), target.interval.as_secs()), ("Prometheus", 10));
+    assert!(target.keep.is_empty() && target.token.is_none() && config.metrics.emf.is_empty());
+    assert_eq!((config.metrics.otlp.namespace.as_str(), &config.metrics.otlp.dimensions), ("OTel", &None));
+    let error = problems(&format!(
+        "{MINIMAL}[metrics.otlp]\nnamespace = \":x\"\n[[metrics.emf]]\nfile = \"a\"\n[[metrics.emf]]\nfile = \"a\"\n\
+         [[metrics.scrape]]\nurl = \"ftp://u:hunter2@h/\"\nkeep = [\"a*b\"]\nintervall = 1\n[[metrics.scrape]]\nurl = \"h\"\n"
+    ));
+    for part in [
+        "ukai.toml:4:13: Namespace \":x\" is invalid",
+        "ukai.toml:8:8: \"a\" is empty, or listed twice",
+        "ukai.toml:10:7: a target is scraped over http or https, not ftp",
+        "ukai.toml:10:7: a user name or password",
+        "ukai.toml:11:9: \"a*b\" is no name",
+        "ukai.toml:12:1: unknown key \"intervall\"; did you mean \"interval\"?",
+        "ukai.toml:14:7: this is not a URL",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert!(!error.contains("hunter2"));
 }
 
 #[test]
@@ -330,6 +362,20 @@ address = "127.0.0.7"
 
 [[control]]
 url = "https://control-2.test:8443/"
+
+[[metrics.emf]]
+file = "app.log"
+
+[[metrics.scrape]]
+url = "http://127.0.0.1:9100/metrics"
+interval = "15s"
+namespace = "Node"
+keep = ["node_load1", "node_network_*"]
+token = { file = "token" }
+
+[metrics.otlp]
+namespace = "Shop"
+dimensions = ["service.name"]
 
 [[peer]]
 name = "api"

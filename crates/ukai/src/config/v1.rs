@@ -42,6 +42,9 @@ pub struct File {
     pub socket: Option<Socket>,
     /// Where the application reports its own calls. Absent: *confirmed* cannot be reached.
     pub application: Option<Application>,
+    /// The application's own metrics: where they come from besides the `[application]` listener, which takes them at
+    /// `/v1/metrics` (OTLP), `/v1/emf` and `/v1/metric-data` (PutMetricData).
+    pub metrics: Option<Metrics>,
     /// Where reports go.
     pub report: Option<Report>,
     /// Unrelated names that tell our own fault from a peer's, probed whenever evidence is gathered. Default: three
@@ -86,6 +89,50 @@ pub struct Application {
     /// that is led to it for the peers' names: an override counts as served when it is seen there. Default: the embedded
     /// server.
     pub resolver: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Files of CloudWatch's embedded metric format. Default: none.
+    pub emf: Option<Vec<EmfFile>>,
+    /// Prometheus targets. Default: none.
+    pub scrape: Option<Vec<Scrape>>,
+    /// How OTLP metrics are named.
+    pub otlp: Option<Otlp>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmfFile {
+    /// A log file that is followed: lines with `_aws` are metrics, others are passed over. It may be rotated, and need not
+    /// be there yet.
+    pub file: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scrape {
+    /// `http://` or `https://`, such as `http://127.0.0.1:9100/metrics`.
+    pub url: String,
+    /// How often. Default: "10s". From "1s" to "1h". From "60s" on, the data are kept by the minute.
+    pub interval: Option<String>,
+    /// The namespace of its metrics. Default: "Prometheus".
+    pub namespace: Option<String>,
+    /// Names of metrics or families, exact or with `*` at the end. Default: all, up to 5000 series.
+    pub keep: Option<Vec<String>>,
+    /// A bearer token for the target: `{ env = "NAME" }` or `{ file = "PATH" }`. Default: none.
+    pub token: Option<SecretPlace>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Otlp {
+    /// The namespace of metrics that come by OTLP. Default: "OTel".
+    pub namespace: Option<String>,
+    /// Attributes of the data point or the resource that become dimensions, at most 30. Default: `service.name` of the
+    /// resource and all attributes of the data point.
+    pub dimensions: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

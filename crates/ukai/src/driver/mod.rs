@@ -46,6 +46,8 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::gather::configure;
 use crate::log::{AppendError, Position};
+use crate::metrics::Put;
+use crate::metrics::inputs::Inputs;
 use crate::socket::server::{Answer, Request};
 
 use hands::Hands;
@@ -91,6 +93,10 @@ struct Driver {
     hosts: watch::Sender<BTreeMap<String, String>>,
     /// Why the log cannot be written now.
     trouble: Option<String>,
+    /// None: they have ended.
+    metrics: Option<Inputs>,
+    /// Data since the start.
+    metrics_received: u64,
     narrate: bool,
     started_at: Timestamp,
     edges: Edges,
@@ -102,6 +108,7 @@ struct Edges {
     inputs: mpsc::Receiver<Input>,
     requests: mpsc::Receiver<Request>,
     calls: mpsc::Receiver<Reported>,
+    puts: mpsc::Receiver<Put>,
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -118,6 +125,7 @@ enum Next {
     Input(Box<Input>),
     Request(Request),
     Call(Reported),
+    Put(Put),
     Reload,
     Stop(Stop),
 }
@@ -134,6 +142,7 @@ impl Driver {
             let stop = match next {
                 Next::Input(input) => self.take(*input).await?,
                 Next::Call(reported) => self.call(reported).await?,
+                Next::Put(put) => self.metrics_put(put),
                 Next::Request(request) => self.request(request).await?,
                 Next::Reload => {
                     let (told, stop) = self.reload().await?;
@@ -172,6 +181,7 @@ impl Driver {
             Some(request) = edges.requests.recv() => Next::Request(request),
             Some(input) = edges.inputs.recv() => Next::Input(Box::new(input)),
             Some(reported) = edges.calls.recv() => Next::Call(reported),
+            Some(put) = edges.puts.recv() => Next::Put(put),
             () = tokio::time::sleep(wake) => Next::Input(Box::new(Input::Tick)),
         }
     }
@@ -300,6 +310,29 @@ impl Driver {
         self.take(Input::ApplicationCalled { peer, call }).await
     }
 
+    /// THE ONE PLACE where the application's metrics become an input of the engine: for now they are only counted.
+    fn metrics_put(&mut self, put: Put) -> Option<Stop> {
+        let Put { source, data } = put;
+        tracing::debug!(source, data = data.len(), "metrics came");
+        self.metrics_received += data.len() as u64;
+        None
+    }
+
+    /// What was read from files before the stop is taken in, so that the positions there are right.
+    async fn stop_metrics(&mut self) {
+        let Some(inputs) = self.metrics.take() else { return };
+        let mut stopping = std::pin::pin!(inputs.stop());
+        loop {
+            tokio::select! {
+                () = &mut stopping => break,
+                Some(put) = self.edges.puts.recv() => drop(self.metrics_put(put)),
+            }
+        }
+        while let Ok(put) = self.edges.puts.try_recv() {
+            self.metrics_put(put);
+        }
+    }
+
     /// The file is taken whole or not at all.
     async fn reload(&mut self) -> anyhow::Result<(anyhow::Result<()>, Option<Stop>)> {
         match self.prepare().await {
@@ -329,6 +362,9 @@ impl Driver {
         }
         configured.vantage.embedded = start::embedded(self.control.as_ref()).await;
         self.hands.reconfigure(configured, &config)?;
+        if let Some(metrics) = &mut self.metrics {
+            metrics.reconfigure(&config)?;
+        }
         self.hosts.send_replace(config.hosts());
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -340,6 +376,7 @@ impl Driver {
 
     async fn stop(mut self, stop: Stop) -> anyhow::Result<ExitCode> {
         self.hands.finish().await;
+        self.stop_metrics().await;
         if self.trouble.is_none() {
             self.take_last_inputs().await?;
         }

@@ -125,6 +125,7 @@ impl Driver {
             dns: self.config.dns.as_ref().map(|dns| dns.listen.iter().map(ToString::to_string).collect()),
             frozen: state.frozen.as_ref().map(|frozen| json!({ "by": frozen.by, "why": frozen.why, "at": frozen.at })),
             trouble: self.trouble.clone(),
+            metrics: self.metrics(),
             undelivered: state.undelivered.len(),
             peers: peers.collect(),
             overrides: state
@@ -146,6 +147,11 @@ impl Driver {
                 })
                 .collect(),
         }
+    }
+
+    fn metrics(&self) -> MetricsStatus {
+        let (refused, last_refusal) = self.metrics.as_ref().map(|inputs| inputs.intake.refused()).unwrap_or_default();
+        MetricsStatus { received: self.metrics_received, refused, last_refusal }
     }
 
     /// The engine's view beside the zone provider's own: what should stand, and what does.
@@ -215,9 +221,20 @@ struct Status {
     frozen: Option<Value>,
     /// Why nothing can be decided now.
     trouble: Option<String>,
+    metrics: MetricsStatus,
     undelivered: usize,
     peers: Vec<PeerStatus>,
     overrides: Vec<OverrideStatus>,
+}
+
+/// Of the application's own metrics, since the start.
+#[derive(Serialize)]
+struct MetricsStatus {
+    /// Data.
+    received: u64,
+    /// Lines, points, series and requests.
+    refused: u64,
+    last_refusal: Option<String>,
 }
 
 /// One that stands, is going, or waits for somebody.

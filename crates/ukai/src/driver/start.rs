@@ -11,13 +11,15 @@ use ukai_core::engine::Engine;
 use ukai_core::input::Input;
 use ukai_dns::server::ControlClient;
 
-use crate::application::{ApplicationListener, CALLS_QUEUED};
+use crate::application::{ApplicationListener, CALLS_QUEUED, Destinations};
 use crate::cli::{BROKEN, Failed, USAGE};
 use crate::clock::Clock;
 use crate::config::{Config, SOCKET_NAME};
 use crate::data_dir::DataDir;
 use crate::dns_process::{DnsProcess, StateDir};
 use crate::gather::configure;
+use crate::metrics::Intake;
+use crate::metrics::inputs::Inputs;
 use crate::socket::server::{REQUESTS, SocketServer};
 
 use super::delivery::Subscribers;
@@ -154,8 +156,12 @@ async fn assemble(
     let socket = SocketServer::bind(&config.socket.path, config.socket.group.as_deref())
         .await
         .map_err(|error| Failed::with(USAGE, error.to_string()))?;
+    let (intake, puts) = Intake::new();
+    let metrics = Inputs::start(&config, intake.clone())?;
     if let Some(application) = &config.application {
-        let listener = ApplicationListener::bind(application.listen, application.token.clone(), hosts_receiver, calls)
+        let otlp = metrics.otlp_receiver(jiff::Timestamp::now());
+        let destinations = Destinations { hosts: hosts_receiver, calls, intake, otlp };
+        let listener = ApplicationListener::bind(application.listen, application.token.clone(), destinations)
             .await
             .map_err(|error| Failed::with(USAGE, error.to_string()))?;
         tokio::spawn(listener.run());
@@ -188,12 +194,15 @@ async fn assemble(
         positions: watch::Sender::new(position),
         hosts,
         trouble: None,
+        metrics: Some(metrics),
+        metrics_received: 0,
         narrate,
         started_at,
         edges: Edges {
             inputs: inputs_receiver,
             requests: requests_receiver,
             calls: calls_receiver,
+            puts,
             terminate,
             interrupt,
             hangup,

@@ -1,4 +1,5 @@
-//! A small HTTPS client for notifications, which finds its way when the system's resolver does not.
+//! A small HTTPS client for notifications, which finds its way when the system's resolver does not. Scrapes of metrics
+//! use it too, with nothing but the system's resolver.
 //!
 //! The host is looked up by three ways in turn: as the system does it, at independent resolvers, and from memory,
 //! where the address that last proved itself under TLS is kept. A way that gives addresses which do not connect, or
@@ -12,8 +13,8 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::{self, HeaderValue};
-use hyper::{Request, StatusCode};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -67,13 +68,15 @@ struct Shared {
 pub struct Answer {
     pub status: StatusCode,
     pub retry_after: Option<Duration>,
-    body: Bytes,
+    pub headers: HeaderMap,
+    /// None: it was cut, or longer than the bound.
+    pub body: Option<Bytes>,
 }
 
 impl Answer {
     /// The beginning of the body on one line, for a person.
     pub fn excerpt(&self) -> String {
-        let text = String::from_utf8_lossy(&self.body);
+        let text = String::from_utf8_lossy(self.body.as_deref().unwrap_or_default());
         let visible = text.chars().map(|c| if c.is_control() { ' ' } else { c });
         visible.take(EXCERPT_CHARACTERS).collect::<String>().trim().to_owned()
     }
@@ -101,24 +104,45 @@ impl HttpsClient {
     }
 
     pub async fn post(&self, url: &Url, headers: Headers, body: Bytes) -> Result<Answer, NotifyError> {
-        match timeout(ATTEMPT_TIMEOUT, self.attempt(url, headers, body)).await {
-            Ok(result) => result,
-            Err(_) => Err(retryable(format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()))),
-        }
+        let mut request = request(Method::POST, url, headers, body)?;
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.attempt_within(ATTEMPT_TIMEOUT, url, request, BODY_BYTES).await
     }
 
-    async fn attempt(&self, url: &Url, headers: Headers, body: Bytes) -> Result<Answer, NotifyError> {
-        let request = request(url, headers, body)?;
-        let stream = self.connect(url).await?;
-        match stream {
-            Stream::Plain(stream) => exchange(stream, request).await,
-            Stream::Tls(stream) => exchange(*stream, request).await,
+    /// One attempt, and at most so many bytes of the body.
+    pub async fn get(
+        &self,
+        url: &Url,
+        headers: Headers,
+        bound: Duration,
+        body_bytes: usize,
+    ) -> Result<Answer, NotifyError> {
+        let request = request(Method::GET, url, headers, Bytes::new())?;
+        self.attempt_within(bound, url, request, body_bytes).await
+    }
+
+    async fn attempt_within(
+        &self,
+        bound: Duration,
+        url: &Url,
+        request: Request<Full<Bytes>>,
+        body_bytes: usize,
+    ) -> Result<Answer, NotifyError> {
+        let attempt = async {
+            match self.connect(url).await? {
+                Stream::Plain(stream) => exchange(stream, request, body_bytes).await,
+                Stream::Tls(stream) => exchange(*stream, request, body_bytes).await,
+            }
+        };
+        match timeout(bound, attempt).await {
+            Ok(result) => result,
+            Err(_) => Err(retryable(format!("no answer within {} s", bound.as_secs()))),
         }
     }
 
     async fn connect(&self, url: &Url) -> Result<Stream, NotifyError> {
-        let host = url.host().ok_or_else(|| permanent("the subscriber's URL has no host"))?;
-        let port = url.port_or_known_default().ok_or_else(|| permanent("the subscriber's URL has no port"))?;
+        let host = url.host().ok_or_else(|| permanent("the URL has no host"))?;
+        let port = url.port_or_known_default().ok_or_else(|| permanent("the URL has no port"))?;
         let is_tls = url.scheme() == "https";
         let name = match host {
             Host::Ipv4(address) => {
@@ -252,7 +276,7 @@ fn roots(ca: &[CertificateDer<'static>]) -> RootCertStore {
     store
 }
 
-fn request(url: &Url, headers: Headers, body: Bytes) -> Result<Request<Full<Bytes>>, NotifyError> {
+fn request(method: Method, url: &Url, headers: Headers, body: Bytes) -> Result<Request<Full<Bytes>>, NotifyError> {
     let target = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
@@ -260,42 +284,41 @@ fn request(url: &Url, headers: Headers, body: Bytes) -> Result<Request<Full<Byte
     let host = match (url.host_str(), url.port()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (Some(host), None) => host.to_owned(),
-        (None, _) => return Err(permanent("the subscriber's URL has no host")),
+        (None, _) => return Err(permanent("the URL has no host")),
     };
-    let mut request = Request::post(target)
+    let mut request = Request::builder()
+        .method(method)
+        .uri(target)
         .header(header::HOST, host)
         .header(header::USER_AGENT, ukai_probe::USER_AGENT)
-        .header(header::CONTENT_TYPE, "application/json")
         .header(header::CONNECTION, "close")
         .body(Full::new(body))
-        .map_err(|_| permanent("the subscriber's URL cannot be sent in a request"))?;
+        .map_err(|_| permanent("the URL cannot be sent in a request"))?;
     request.headers_mut().extend(headers);
     Ok(request)
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, NotifyError>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, body_bytes: usize) -> Result<Answer, NotifyError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let failed = |error: hyper::Error| retryable(format!("the exchange with the subscriber failed: {error}"));
+    let failed = |error: hyper::Error| retryable(format!("the exchange failed: {error}"));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let driving = tokio::spawn(connection);
-    let answered = read_answer(sender.send_request(request).await.map_err(failed)).await;
+    let answered = read_answer(sender.send_request(request).await.map_err(failed), body_bytes).await;
     driving.abort();
     answered
 }
 
 async fn read_answer(
     response: Result<hyper::Response<hyper::body::Incoming>, NotifyError>,
+    body_bytes: usize,
 ) -> Result<Answer, NotifyError> {
     let (parts, body) = response?.into_parts();
     let retry_after = parts.headers.get(header::RETRY_AFTER).and_then(retry_after);
     // A body that is too long or cut changes nothing about the status.
-    let body = match Limited::new(body, BODY_BYTES).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(_) => Bytes::new(),
-    };
-    Ok(Answer { status: parts.status, retry_after, body })
+    let body = Limited::new(body, body_bytes).collect().await.ok().map(|collected| collected.to_bytes());
+    Ok(Answer { status: parts.status, retry_after, headers: parts.headers, body })
 }
 
 /// Seconds or a date (RFC 9110, 10.2.3).

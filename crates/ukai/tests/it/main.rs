@@ -10,6 +10,7 @@ mod crash;
 mod drills;
 mod life;
 mod looking;
+mod metrics;
 mod outage;
 mod place;
 mod tidy;
