@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::alarm::AlarmState;
 use crate::alarm::definition::Definition;
@@ -78,7 +77,7 @@ pub struct Notification {
     pub text: String,
     /// The message that Amazon SNS would carry, or the event that a Lambda function would get, of an alarm's action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alarm: Option<Value>,
+    pub alarm: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -164,7 +163,7 @@ pub enum Event {
         reason: String,
         /// `StateReasonData` of the CloudWatch API.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason_data: Option<Value>,
+        reason_data: Option<String>,
         /// Who set it by hand. None: it was judged.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<Actor>,

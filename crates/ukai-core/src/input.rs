@@ -174,7 +174,7 @@ pub enum Command {
         state: AlarmState,
         reason: String,
         #[serde(default)]
-        reason_data: Option<serde_json::Value>,
+        reason_data: Option<String>,
     },
     SetAlarmActions {
         alarms: Vec<String>,

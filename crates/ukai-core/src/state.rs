@@ -17,7 +17,7 @@ use crate::plan::Refusal;
 
 mod alarms;
 
-pub use alarms::{AlarmRecord, Alarms, Previous, UNCHECKED};
+pub use alarms::{AlarmRecord, Alarms, Previous};
 
 /// Closed incidents and ended overrides that stay in memory; the log keeps all of them.
 pub const ENDED_KEPT: usize = 200;
@@ -208,7 +208,9 @@ impl State {
 
     fn apply_incident(&mut self, at: Timestamp, event: &Event) {
         match event {
-            Event::IncidentOpened { incident, peer, alarm, stage, class, summary, page, worthy, failing_since, .. } => {
+            Event::IncidentOpened {
+                incident, peer, alarm, stage, class, summary, page, worthy, failing_since, ..
+            } => {
                 self.numbers.incident += 1;
                 if let Some(peer) = self.peers.get_mut(peer) {
                     peer.incident = Some(incident.clone());

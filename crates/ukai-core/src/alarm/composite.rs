@@ -30,7 +30,7 @@ mod tests;
 pub use graph::{PutRuleError, check_put, find_cycle};
 pub use parse::{RuleError, parse};
 pub use reference::AlarmRef;
-pub use trigger::{Change, ChildState, Transition, TriggeringChild, first_evaluation, transitions};
+pub use trigger::{Change, ChildState, Transition, first_evaluation, transitions};
 
 /// A rule. `parse` keeps it within CloudWatch's limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,12 +8,10 @@ use super::definition::{
     ComparisonOperator, EvaluationWindow, MetricAlarm, MetricStat, ObservedAlarm, Signal, Threshold, TreatMissingData,
     Watched,
 };
+use crate::metric::of_probe::{NAMESPACE, PROBE_SUCCESS};
 use crate::metric::statistic::Statistic;
 use crate::metric::{Dimensions, MetricId, Namespace};
 
-pub const NAMESPACE: &str = "Ukai/Peer";
-/// 1 for a probe that succeeded, 0 for one that failed.
-pub const PROBE_SUCCESS: &str = "ProbeSuccess";
 pub const PEER: &str = "Peer";
 /// The shortest period that CloudWatch evaluates.
 const PERIOD_S: u32 = 10;

@@ -38,7 +38,7 @@ const ERRORS_BELOW: f64 = 0.7;
 const CERTIFICATE_DAYS: f64 = 14.0;
 const CERTIFICATE_LAST_DAYS: f64 = 2.0;
 /// Width of the latency band in robust standard deviations: noise that is a bit heavier than normal stays inside.
-const LATENCY_BAND: f64 = 6.0;
+const LATENCY_BAND: f64 = 8.0;
 
 pub fn reachability(peer: &str) -> String {
     format!("{peer}/reachability")
@@ -157,12 +157,8 @@ fn plain(stat: MetricStat, (m, n): (u32, u32), operator: ComparisonOperator, thr
 
 /// Above a band of its own history, as `ANOMALY_DETECTION_BAND` has it: the same definition works in CloudWatch.
 fn slow(stat: MetricStat) -> MetricAlarm {
-    let latency = MetricDataQuery {
-        id: "latency".to_owned(),
-        label: None,
-        source: Source::Stat(stat),
-        return_data: true,
-    };
+    let latency =
+        MetricDataQuery { id: "latency".to_owned(), label: None, source: Source::Stat(stat), return_data: true };
     let band = MetricDataQuery {
         id: "band".to_owned(),
         label: None,

@@ -3,12 +3,27 @@
 //! Nothing is kept from one evaluation to the next: the periods are read anew each time, so that a late datapoint changes
 //! exactly the periods it belongs to, and a restart forgets nothing that the metrics remember.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::definition::{EvaluationWindow, LowSamples, MetricAlarm, MetricStat, Threshold, Watched};
+use super::definition::{MetricDataQuery, Source};
 use super::missing_data::{Judgement, Rule, Slot, judge};
 use super::window;
-use crate::metric::store::{Datapoint, Metrics};
+use crate::metric::MetricId;
+use crate::metric::band::Band;
+use crate::metric::math::{self, Expression, Points, Validated, Value};
+use crate::metric::series::Datapoint;
+use crate::metric::store::Metrics;
+
+/// What a band is learned from: a day shows the hours that differ, and is what is kept of every metric.
+const BAND_HISTORY_S: i64 = 86_400;
+const BAND_PERIODS_MAX: usize = 10_000;
+/// A band moves slowly: half of a day's points must move before it does. It is learned again after ten minutes.
+const BAND_AGAIN_S: i64 = 600;
+/// Bands that are remembered; past it all are learned anew.
+const BANDS_MAX: usize = 10_000;
 
 /// One evaluation: what was read, and what follows from it.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +47,8 @@ pub struct RangePoint {
 /// Evaluates alarms one after the other, with room that is used again.
 #[derive(Debug, Default)]
 pub struct Evaluator {
+    /// Bands as they were learned, and when.
+    bands: BTreeMap<BandKey, (i64, Option<Band>)>,
     datapoints: Vec<Option<Datapoint>>,
     slots: Vec<Slot>,
 }
@@ -104,14 +121,114 @@ impl Evaluator {
     }
 }
 
+/// The datapoints that are judged, and the edges of the band where there is one.
+type Judged = (Vec<Option<Datapoint>>, Option<Vec<Option<(f64, f64)>>>);
+
 impl Evaluator {
-    /// STUB: metric math is connected when it is there.
-    fn math(&mut self, _alarm: &MetricAlarm, _metrics: &Metrics, boundaries: &[i64]) -> Math {
-        (vec![None; boundaries.len().saturating_sub(1)], None)
+    /// Metric math: every metric read over the same periods, and the expressions over them.
+    fn math(&mut self, alarm: &MetricAlarm, metrics: &Metrics, boundaries: &[i64]) -> Judged {
+        let length = boundaries.len().saturating_sub(1);
+        let nothing = || (vec![None; length], None);
+        let Watched::Math(queries) = &alarm.watched else { return nothing() };
+        // A definition's expressions have been parsed and validated before.
+        let Ok(validated) = validated(queries) else { return nothing() };
+        let learned: BTreeMap<&str, Option<Band>> = bands_asked_for(&validated)
+            .filter_map(|id| Some((id, self.band(stat(queries, id)?, metrics, boundaries))))
+            .collect();
+        let bounds = |id: &str, width: f64| {
+            let end_s = *boundaries.last()?;
+            Some(learned.get(id)?.as_ref()?.bounds(end_s, i64::from(alarm.period_s()), length, width))
+        };
+        let mut counts: Vec<Option<f64>> = vec![None; length];
+        let mut lookup = |id: &str| match stat(queries, id) {
+            None => vec![None; length],
+            Some(stat) => {
+                let read = self.series(stat, metrics, boundaries);
+                for (count, point) in counts.iter_mut().zip(&read) {
+                    *count = point.map(|point| point.sample_count).or(*count);
+                }
+                read.into_iter().map(|point| point.map(|point| point.value)).collect()
+            }
+        };
+        let Ok(values) = validated.values(length, i64::from(alarm.period_s()), &mut lookup, Some(&bounds)) else {
+            return nothing();
+        };
+        let is_band = |id: &str| matches!(&alarm.threshold, Threshold::Band(band) if band == id);
+        let returned = queries.iter().find(|query| query.return_data && !is_band(&query.id));
+        let points = returned.and_then(|query| values.get(&query.id)).map(|value| points(value, length));
+        let datapoints = points.unwrap_or_default().into_iter().zip(counts);
+        let datapoints =
+            datapoints.map(|(value, count)| value.map(|value| Datapoint { value, sample_count: count.unwrap_or(1.0) }));
+        let band = queries.iter().find(|query| is_band(&query.id)).and_then(|query| values.get(&query.id)).map(edges);
+        (datapoints.collect(), band)
+    }
+
+    /// The band of a metric, learned from what is kept of it before the periods that are judged, and now and then anew.
+    fn band(&mut self, stat: &MetricStat, metrics: &Metrics, boundaries: &[i64]) -> Option<Band> {
+        let (end_s, periods) = (*boundaries.last()?, boundaries.len().saturating_sub(1));
+        let period_s = i64::from(stat.period_s);
+        let key = (stat.metric.clone(), stat.statistic.to_string(), stat.period_s);
+        if let Some((learned_s, band)) = self.bands.get(&key)
+            && (0..BAND_AGAIN_S).contains(&(end_s - learned_s))
+        {
+            return band.clone();
+        }
+        let history = usize::try_from(BAND_HISTORY_S / period_s).ok()?.saturating_add(periods).min(BAND_PERIODS_MAX);
+        let mut read = Vec::with_capacity(history);
+        metrics.datapoints(&stat.metric, stat.unit, &stat.statistic, end_s, period_s, history, &mut read);
+        let read: Vec<Option<f64>> = read.into_iter().map(|point| point.map(|point| point.value)).collect();
+        let band = Band::learn(&read, end_s, period_s, periods);
+        if self.bands.len() >= BANDS_MAX {
+            self.bands.clear();
+        }
+        self.bands.insert(key, (end_s, band.clone()));
+        band
     }
 }
 
-type Math = (Vec<Option<Datapoint>>, Option<Vec<Option<(f64, f64)>>>);
+/// Metric, statistic, period.
+type BandKey = (MetricId, String, u32);
+
+fn bands_asked_for(validated: &Validated) -> impl Iterator<Item = &str> {
+    validated.queries().iter().flat_map(|(_, source)| match source {
+        math::Source::Metric => Vec::new(),
+        math::Source::Expression(expression) => expression.bands().into_iter().map(|(id, _)| id).collect(),
+    })
+}
+
+/// Ids, references and expressions, checked: a definition that passes can be evaluated.
+pub fn validated(queries: &[MetricDataQuery]) -> Result<Validated, math::MathError> {
+    let source = |query: &MetricDataQuery| {
+        let source = match &query.source {
+            Source::Stat(_) => math::Source::Metric,
+            Source::Expression(text) => math::Source::Expression(Expression::parse(text)?),
+        };
+        Ok((query.id.clone(), source))
+    };
+    math::validate(queries.iter().map(source).collect::<Result<_, math::MathError>>()?)
+}
+
+fn stat<'a>(queries: &'a [MetricDataQuery], id: &str) -> Option<&'a MetricStat> {
+    queries.iter().filter(|query| query.id == id).find_map(|query| match &query.source {
+        Source::Stat(stat) => Some(stat),
+        Source::Expression(_) => None,
+    })
+}
+
+fn points(value: &Value, length: usize) -> Points {
+    match value {
+        Value::Scalar(value) => vec![Some(*value); length],
+        Value::Series(points) => points.clone(),
+        Value::Array(all) => all.first().cloned().unwrap_or_else(|| vec![None; length]),
+    }
+}
+
+/// A band is an array of its upper and its lower edge.
+fn edges(value: &Value) -> Vec<Option<(f64, f64)>> {
+    let Value::Array(both) = value else { return Vec::new() };
+    let [upper, lower] = &both[..] else { return Vec::new() };
+    upper.iter().zip(lower).map(|(upper, lower)| Some(((*lower)?, (*upper)?))).collect()
+}
 
 fn slot(alarm: &MetricAlarm, datapoint: Option<Datapoint>, band: Option<(f64, f64)>) -> Slot {
     let Some(Datapoint { value, .. }) = datapoint else { return Slot::Missing };

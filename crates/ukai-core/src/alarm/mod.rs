@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
 
 pub mod burst;
 pub mod composite;
-pub mod defaults;
 pub mod counterpart;
+pub mod defaults;
 pub mod definition;
 pub mod evaluate;
 pub mod exchange;
@@ -34,8 +34,8 @@ pub mod missing_data;
 pub mod mute;
 pub mod payload;
 pub mod reason;
-pub mod suppress;
 pub mod region;
+pub mod suppress;
 pub mod text;
 pub mod window;
 

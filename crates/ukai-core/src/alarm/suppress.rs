@@ -51,6 +51,16 @@ pub enum SuppressedBy {
     Alarm,
 }
 
+impl SuppressedBy {
+    pub fn name(self) -> &'static str {
+        match self {
+            SuppressedBy::WaitPeriod => "WaitPeriod",
+            SuppressedBy::ExtensionPeriod => "ExtensionPeriod",
+            SuppressedBy::Alarm => "Alarm",
+        }
+    }
+}
+
 /// `ActionsSuppressor` with its periods: `ActionsSuppressorWaitPeriod`, `ActionsSuppressorExtensionPeriod`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suppressor {

@@ -7,14 +7,15 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 
 use super::incident::Opening;
 use super::notices::Notice;
 use super::{Engine, Turn};
 use crate::alarm::mute::note::summary;
 use crate::alarm::mute::{MutedChange, Released};
-use crate::alarm::payload::{self, StateChange};
+use crate::alarm::payload::{self, StateChange, StateThen};
+use crate::alarm::reason::UNCHECKED;
+use crate::alarm::region::alarm_arn;
 use crate::alarm::{AlarmState, defaults};
 use crate::effect::Effect;
 use crate::event::{ActionOutcome, Event, Notification, NotificationKind};
@@ -37,12 +38,8 @@ impl Engine {
             } else {
                 self.run(turn, &record, action, opening.take(), after_mute)
             };
-            let event = Event::AlarmActed {
-                alarm: alarm.to_owned(),
-                state: record.state,
-                action: action.clone(),
-                outcome,
-            };
+            let event =
+                Event::AlarmActed { alarm: alarm.to_owned(), state: record.state, action: action.clone(), outcome };
             self.record(turn, event);
         }
     }
@@ -126,18 +123,20 @@ impl Engine {
         }
         let number = self.state.numbers.notification + 1;
         let name = &record.definition.name;
+        let change = self.state_change(record, after_mute);
+        let is_function = action.split(':').nth(2) == Some("lambda");
+        let message = if is_function { payload::event::lambda(&change) } else { payload::sns::message(&change) };
         let notification = Notification {
             key: format!("{name}-n{number}"),
             incident: None,
             peer: self.peer_of(record),
             kind: NotificationKind::Alarm,
             page: false,
-            subject: payload::subject(&self.state_change(record, after_mute)),
+            subject: payload::sns::subject(&change),
             text: record.reason.clone(),
-            alarm: Some(self.payload(record, action, after_mute)),
+            alarm: Some(message),
         };
-        let queued =
-            Event::NotificationQueued { notification: notification.clone(), subscribers: subscribers.clone() };
+        let queued = Event::NotificationQueued { notification: notification.clone(), subscribers: subscribers.clone() };
         self.record(turn, queued);
         for subscriber in subscribers {
             turn.effect(Effect::Notify { notification: notification.clone(), subscriber });
@@ -145,17 +144,30 @@ impl Engine {
         ActionOutcome::Executed
     }
 
-    fn payload(&self, record: &AlarmRecord, action: &str, after_mute: bool) -> Value {
-        let change = self.state_change(record, after_mute);
-        if action.split(':').nth(2) == Some("lambda") {
-            payload::lambda_event(&change)
-        } else {
-            payload::sns_message(&change)
+    /// What the state that an alarm is in now is told as.
+    fn state_change<'a>(&'a self, record: &'a AlarmRecord, after_mute: bool) -> StateChange<'a> {
+        let then =
+            |state, reason: &'a str, reason_data: Option<&'a str>, at| StateThen { state, reason, reason_data, at };
+        let old = match &record.previous {
+            Some(previous) => then(previous.state, &previous.reason, None, previous.since),
+            None => then(AlarmState::InsufficientData, UNCHECKED, None, record.configured_at),
+        };
+        let children = self.live.triggering.get(&record.definition.name).map_or(&[][..], Vec::as_slice);
+        StateChange {
+            definition: &record.definition,
+            account_id: &self.settings.account_id,
+            region: &self.settings.region,
+            configuration_updated_at: record.configured_at,
+            old,
+            new: then(record.state, &record.reason, record.reason_data.as_deref(), record.since),
+            triggering_children: children,
+            suppression: None,
+            after_mute_window: Some(after_mute),
         }
     }
 
     pub(super) fn arn(&self, alarm: &str) -> String {
-        payload::alarm_arn(&self.settings.region, &self.settings.account_id, alarm)
+        alarm_arn(&self.settings.region, &self.settings.account_id, alarm)
     }
 
     /// The rule that mutes an alarm at this moment.
@@ -213,11 +225,3 @@ impl Engine {
         ends.min()
     }
 }
-
-impl Engine {
-    fn state_change<'a>(&'a self, record: &'a AlarmRecord, after_mute: bool) -> StateChange<'a> {
-        unimplemented!("when the payloads are there: {after_mute} {}", record.state.name())
-    }
-}
-
-const _: AlarmState = AlarmState::Ok;

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
 use super::alarms::{ALARMS_MAX, Changed};
 use super::{Engine, Turn};
+use crate::alarm::AlarmState;
 use crate::alarm::composite::{self, AlarmExpression};
 use crate::alarm::definition::Definition;
+use crate::alarm::exchange::order::children_first;
 use crate::alarm::mute::MuteRule;
-use crate::alarm::AlarmState;
 use crate::event::{Actor, Event, Origin};
 
 /// `StateReason` and `StateReasonData` of `SetAlarmState`.
@@ -28,7 +27,7 @@ impl Engine {
     ) -> Result<String, String> {
         self.check_put(&definitions)?;
         let names: Vec<String> = definitions.iter().map(|definition| definition.name.clone()).collect();
-        for definition in in_order(definitions) {
+        for definition in children_first(definitions) {
             self.put_alarm(turn, definition, Origin::Operator, by.clone());
         }
         Ok(match names.len() {
@@ -92,7 +91,9 @@ impl Engine {
             let watching = [graph.parents.get(alarm), graph.suppressed.get(alarm)];
             let held = watching.into_iter().flatten().flatten().find(|parent| !gone.contains(parent.as_str()));
             if let Some(parent) = held {
-                return Err(format!("{alarm} is used by the composite alarm {parent}; delete or change that one first"));
+                return Err(format!(
+                    "{alarm} is used by the composite alarm {parent}; delete or change that one first"
+                ));
             }
         }
         for alarm in &alarms {
@@ -111,7 +112,7 @@ impl Engine {
         alarm: &str,
         after: AlarmState,
         reason: String,
-        reason_data: Option<Value>,
+        reason_data: Option<String>,
         by: Actor,
     ) -> Result<String, String> {
         let record = self.state.alarms.records.get(alarm).ok_or_else(|| unknown(alarm))?;
@@ -121,7 +122,7 @@ impl Engine {
         if reason.chars().count() > REASON_MAX {
             return Err(format!("the reason has at most {REASON_MAX} characters"));
         }
-        if reason_data.as_ref().is_some_and(|data| data.to_string().chars().count() > REASON_DATA_MAX) {
+        if reason_data.as_ref().is_some_and(|data| data.chars().count() > REASON_DATA_MAX) {
             return Err(format!("the reason data has at most {REASON_DATA_MAX} characters"));
         }
         let peer = self.peer_of(record);
@@ -182,29 +183,6 @@ impl Engine {
         self.live.mute_due = self.next_mute_end(turn.now);
         Ok(format!("the mute rule {rule} is deleted"))
     }
-}
-
-/// Composites after everything they may watch, so that their first evaluation sees it.
-fn in_order(definitions: Vec<Definition>) -> Vec<Definition> {
-    let (composites, mut ordered): (Vec<Definition>, Vec<Definition>) =
-        definitions.into_iter().partition(|definition| definition.composite().is_some());
-    let mut waiting = composites;
-    while !waiting.is_empty() {
-        let names: BTreeSet<String> = waiting.iter().map(|definition| definition.name.clone()).collect();
-        let depends = |definition: &Definition| {
-            let rule = definition.composite().and_then(|composite| AlarmExpression::parse(&composite.rule).ok());
-            rule.is_some_and(|rule| rule.children().iter().any(|child| names.contains(*child)))
-        };
-        let (later, now): (Vec<Definition>, Vec<Definition>) = waiting.into_iter().partition(depends);
-        if now.is_empty() {
-            // Only a cycle, which was refused before, could get here.
-            ordered.extend(later);
-            return ordered;
-        }
-        ordered.extend(now);
-        waiting = later;
-    }
-    ordered
 }
 
 fn unknown(alarm: &str) -> String {

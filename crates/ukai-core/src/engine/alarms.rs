@@ -10,12 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 
 use super::incident::Opening;
 use super::{Engine, Turn};
 use crate::alarm::composite::{self, AlarmExpression, Change, ChildState, Transition};
 use crate::alarm::definition::{Definition, Kind};
+use crate::alarm::reason::{CompositeCause, TriggeringChild};
 use crate::alarm::suppress::{Decision, Suppression};
 use crate::alarm::window::{self, FAST_EVERY_S, SLOW_EVERY_S, SLOW_PERIOD_S};
 use crate::alarm::{AlarmState, defaults, reason};
@@ -45,7 +45,7 @@ pub(super) struct Changed {
     pub alarm: String,
     pub after: AlarmState,
     pub reason: String,
-    pub reason_data: Option<Value>,
+    pub reason_data: Option<String>,
     pub by: Option<Actor>,
     /// What an incident would be opened on.
     pub opening: Option<Opening>,
@@ -135,6 +135,7 @@ impl Engine {
         }
         if slow {
             self.live.slow_due = window::next_due(SLOW_PERIOD_S, turn.now, JUDGE_DELAY);
+            self.metrics.tend(turn.now);
         }
         if fast || slow {
             for name in self.moved(turn.now, fast, slow) {
@@ -169,8 +170,8 @@ impl Engine {
             return;
         }
         debug_assert!(first || after != record.state);
-        let text = reason::reason(alarm, record.state, &evaluation, after);
-        let data = reason::reason_data(alarm, record.state, &evaluation, after);
+        let text = reason::reason(alarm, &evaluation, after);
+        let data = reason::reason_data(alarm, &evaluation).to_json();
         let peer = self.peer_of(record);
         let opening = self.opening_by_metric(name, &peer, &text);
         let changed = Changed { reason_data: Some(data), opening: Some(opening), ..Changed::to(name, after, &text) };
@@ -186,10 +187,7 @@ impl Engine {
         }
         let peer = self.peer_of(record);
         let Changed { alarm, after, reason, reason_data, by, opening } = changed;
-        self.record(
-            turn,
-            Event::AlarmChanged { alarm: alarm.clone(), peer, before, after, reason, reason_data, by },
-        );
+        self.record(turn, Event::AlarmChanged { alarm: alarm.clone(), peer, before, after, reason, reason_data, by });
         match self.suppression_of(&alarm) {
             None => self.act(turn, &alarm, opening, false),
             Some(mut suppression) => {
@@ -215,7 +213,14 @@ impl Engine {
         };
         let transitions = composite::transitions(rule, record.state, &before, std::slice::from_ref(change));
         for transition in transitions {
-            self.composite_changed(turn, parent, &transition);
+            let sentences: Vec<String> = transition
+                .triggering
+                .iter()
+                .map(|TriggeringChild { arn, state, at }| {
+                    reason::composite_reason(CompositeCause::Child { arn, state: *state, at: *at }, transition.to)
+                })
+                .collect();
+            self.composite_changed(turn, parent, &transition, &sentences.join(", "));
         }
     }
 
@@ -248,15 +253,18 @@ impl Engine {
         }
         self.take_suppression(turn, name, suppression, decision);
         if let Some(transition) = transition {
-            self.composite_changed(turn, name, &transition);
+            let arn = self.arn(name);
+            let cause =
+                if is_new { CompositeCause::Created { arn: &arn } } else { CompositeCause::Updated { arn: &arn } };
+            let text = reason::composite_reason(cause, transition.to);
+            self.composite_changed(turn, name, &transition, &text);
         }
     }
 
-    fn composite_changed(&mut self, turn: &mut Turn, name: &str, transition: &Transition) {
-        let changed = Changed {
-            reason_data: Some(transition.reason_data()),
-            ..Changed::to(name, transition.to, &transition.reason())
-        };
+    fn composite_changed(&mut self, turn: &mut Turn, name: &str, transition: &Transition, text: &str) {
+        let data = (!transition.triggering.is_empty()).then(|| reason::composite_reason_data(&transition.triggering));
+        let changed = Changed { reason_data: data, ..Changed::to(name, transition.to, text) };
+        self.live.triggering.insert(name.to_owned(), transition.triggering.clone());
         self.change_alarm(turn, changed);
     }
 
@@ -275,11 +283,8 @@ impl Engine {
     }
 
     fn advance_suppression(&mut self, turn: &mut Turn) {
-        let due: Vec<String> = self
-            .suppressions()
-            .filter(|(_, at)| turn.now >= *at)
-            .map(|(name, _)| name.to_owned())
-            .collect();
+        let due: Vec<String> =
+            self.suppressions().filter(|(_, at)| turn.now >= *at).map(|(name, _)| name.to_owned()).collect();
         for name in due {
             let Some(mut suppression) = self.suppression_of(&name) else { continue };
             let decision = suppression.advance(turn.now);
@@ -356,7 +361,7 @@ impl Engine {
     pub(super) fn retain_windows(&mut self) {
         for record in self.state.alarms.records.values() {
             let Some(alarm) = record.definition.metric() else { continue };
-            let back_s = alarm.evaluation_range() as u64 * u64::from(alarm.period_s());
+            let back_s = alarm.evaluation_range() as i64 * i64::from(alarm.period_s());
             for stat in alarm.metrics() {
                 self.metrics.keep(&stat.metric, back_s);
             }

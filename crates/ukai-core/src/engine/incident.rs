@@ -139,7 +139,8 @@ impl Engine {
     /// The incident that this failure goes on with. One that had an override is over for good: its decisions are not
     /// carried over.
     fn just_closed(&self, turn: &Turn, peer: &str) -> Option<String> {
-        let last = self.state.incidents.values().filter(|known| known.peer == peer).max_by_key(|known| known.opened_at)?;
+        let last =
+            self.state.incidents.values().filter(|known| known.peer == peer).max_by_key(|known| known.opened_at)?;
         let closed_at = last.closed_at?;
         let is_same = last.r#override.is_none() && turn.now.duration_since(closed_at) < REOPEN_WITHIN;
         is_same.then(|| last.id.clone())
@@ -168,7 +169,10 @@ impl Engine {
                 incident: Some(id.clone()),
                 page: false,
                 subject: format!("{peer}: fails again, {id} is open again"),
-                text: format!("{summary}. It was whole for {} only.", super::notices::span(turn.now.duration_since(quiet_since).as_secs())),
+                text: format!(
+                    "{summary}. It was whole for {} only.",
+                    super::notices::span(turn.now.duration_since(quiet_since).as_secs())
+                ),
             },
         );
         self.request_gathering(turn, peer, Some(id), Purpose::Diagnose);
@@ -212,10 +216,7 @@ impl Engine {
         self.void_needless(turn, peer);
         let quiet = self.live.peers.get(peer).and_then(|live| live.whole_since);
         let quiet = quiet.map_or(SignedDuration::ZERO, |since| turn.now.duration_since(since));
-        if self.holds_open(peer)
-            || self.state.live_override(peer).is_some()
-            || quiet < self.quiet_wanted(&incident)
-        {
+        if self.holds_open(peer) || self.state.live_override(peer).is_some() || quiet < self.quiet_wanted(&incident) {
             return;
         }
         let reason = format!("{peer} was whole {healthy} times in a row, with no override left");

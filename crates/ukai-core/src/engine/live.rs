@@ -9,6 +9,7 @@ use super::alarms::Graph;
 use super::paging::{Controls, PendingPage, Watch};
 use crate::alarm::burst::Burst;
 use crate::alarm::evaluate::Evaluator;
+use crate::alarm::reason::TriggeringChild;
 use crate::diagnose::evidence::{ApplicationCall, Purpose};
 use crate::observe::Observation;
 
@@ -38,6 +39,8 @@ pub struct Live {
     pub controls: Controls,
     pub graph: Graph,
     pub evaluator: Evaluator,
+    /// What brought composites into their states, for their messages; after a restart their reason data says it.
+    pub triggering: BTreeMap<String, Vec<TriggeringChild>>,
     /// When the alarms with periods under a minute, and the others, are judged next.
     pub fast_due: Timestamp,
     pub slow_due: Timestamp,
@@ -64,6 +67,7 @@ impl Default for Live {
             controls: Controls::default(),
             graph: Graph::default(),
             evaluator: Evaluator::default(),
+            triggering: BTreeMap::new(),
             fast_due: Timestamp::MIN,
             slow_due: Timestamp::MIN,
             mute_due: None,

@@ -51,8 +51,7 @@ impl Engine {
             }
         }
         let Some(error) = refused else { return };
-        let told_lately =
-            self.live.refused_told_at.is_some_and(|at| turn.now.duration_since(at) < REFUSED_TOLD_EVERY);
+        let told_lately = self.live.refused_told_at.is_some_and(|at| turn.now.duration_since(at) < REFUSED_TOLD_EVERY);
         if !told_lately {
             self.live.refused_told_at = Some(turn.now);
             let what = format!("data from {source} was refused ({} so far): {error}", self.live.data_refused);

@@ -99,8 +99,7 @@ impl Engine {
         }
         controls.known_of = controls.asked_at;
         controls.live.extend(results.iter().filter(|result| result.passed()).map(|result| result.control.clone()));
-        let learned: BTreeSet<&String> =
-            self.state.peers.values().flat_map(|peer| &peer.history.controls).collect();
+        let learned: BTreeSet<&String> = self.state.peers.values().flat_map(|peer| &peer.history.controls).collect();
         let live: Vec<&ControlResult> = results
             .iter()
             .filter(|result| controls.live.contains(&result.control) || learned.contains(&result.control))
@@ -135,7 +134,8 @@ impl Engine {
     /// The page that the controls send in the place of every peer.
     pub(super) fn page_controls(&mut self, turn: &mut Turn) {
         let reason = self.state.alarms.records.get(CONTROLS).map(|record| record.reason.clone()).unwrap_or_default();
-        let kept: Vec<&String> = self.state.peers.keys().filter(|peer| self.state.open_incident(peer).is_some()).collect();
+        let kept: Vec<&String> =
+            self.state.peers.keys().filter(|peer| self.state.open_incident(peer).is_some()).collect();
         let text = format!(
             "{reason}. The fault is on our side, not a peer's. Peers with an open incident, that do not page meanwhile: {}.",
             list(kept)
@@ -160,14 +160,20 @@ impl Engine {
         if !wanted || waits {
             return;
         }
+        self.ask_controls(turn, since);
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        if live.watch.is_none() {
+            live.watch =
+                Some(Watch { since, next_at: later(turn.now, WATCH_EVERY), asked: 0, probes: BTreeSet::new() });
+        }
+    }
+
+    /// They are tried anew, unless they were since then.
+    fn ask_controls(&mut self, turn: &Turn, since: Timestamp) {
         let controls = &mut self.live.controls;
         let fresh = controls.asked_at.is_some_and(|at| at >= since);
         if !fresh && controls.waiting.is_none() {
             controls.due = Some(turn.now);
-        }
-        let Some(live) = self.live.peers.get_mut(peer) else { return };
-        if live.watch.is_none() {
-            live.watch = Some(Watch { since, next_at: later(turn.now, WATCH_EVERY), asked: 0, probes: BTreeSet::new() });
         }
     }
 
@@ -180,7 +186,8 @@ impl Engine {
 
     pub(super) fn advance_watch(&mut self, turn: &mut Turn, peer: &str) {
         let due = self.live.peers.get_mut(peer).and_then(|live| {
-            let watch = live.watch.as_mut().filter(|watch| turn.now >= watch.next_at && watch.asked < WATCH_PROBES_MAX)?;
+            let watch =
+                live.watch.as_mut().filter(|watch| turn.now >= watch.next_at && watch.asked < WATCH_PROBES_MAX)?;
             watch.asked += 1;
             watch.next_at = later(turn.now, WATCH_EVERY);
             Some(())
@@ -233,6 +240,8 @@ impl Engine {
         if !due {
             return;
         }
+        let since = self.state.open_incident(peer).map_or(turn.now, |incident| incident.failing_since);
+        self.ask_controls(turn, since);
         self.live_mut(peer, |live| {
             live.page.get_or_insert(PendingPage { since: turn.now, suppressed: false });
         });

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::alarms::Changed;
 use super::incident::Opening;
 use super::live::{APPLICATION_CALLS_KEPT, LivePeer, PROBE_LOST, Waiting};
 use super::{Engine, Turn, later};
-use super::alarms::Changed;
 use crate::alarm::AlarmState;
 use crate::alarm::burst::{BURST_SPACING_MS, Burst, Judgement};
 use crate::alarm::defaults::{application as application_alarm, outage, reachability};
@@ -252,13 +252,7 @@ impl Engine {
     }
 
     /// Changes an observed alarm's state. Nothing is said where nothing changes.
-    pub(super) fn set_alarm(
-        &mut self,
-        turn: &mut Turn,
-        alarm: &str,
-        after: AlarmState,
-        reason: &str,
-    ) -> bool {
+    pub(super) fn set_alarm(&mut self, turn: &mut Turn, alarm: &str, after: AlarmState, reason: &str) -> bool {
         self.change_alarm(turn, Changed::to(alarm, after, reason))
     }
 

@@ -110,9 +110,7 @@ fn of_observation(round: &Round, observation: &Observation, data: &mut Vec<Datum
         data.extend(datum(PROBE_SUCCESS, dimensions.clone(), round.at, success, Unit::Count));
         for (name, elapsed_us) in phases(observation, result) {
             let elapsed = elapsed_us.map(milliseconds);
-            data.extend(
-                elapsed.and_then(|value| datum(name, dimensions.clone(), round.at, value, Unit::Milliseconds)),
-            );
+            data.extend(elapsed.and_then(|value| datum(name, dimensions.clone(), round.at, value, Unit::Milliseconds)));
         }
         if let Some(days) = days_left(result, round.at) {
             data.extend(datum(CERTIFICATE_DAYS_LEFT, dimensions, round.at, days, Unit::Count));

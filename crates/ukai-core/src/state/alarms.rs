@@ -4,16 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::alarm::AlarmState;
 use crate::alarm::definition::{Definition, Kind};
 use crate::alarm::mute::{MuteRule, MutedNote};
+use crate::alarm::reason::UNCHECKED;
 use crate::alarm::suppress::Suppression;
 use crate::event::{Event, Origin};
-
-/// The reason of a state that nothing has judged yet (seen in recorded answers of CloudWatch).
-pub const UNCHECKED: &str = "Unchecked: Initial alarm creation";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alarms {
@@ -34,7 +31,7 @@ pub struct AlarmRecord {
     pub state: AlarmState,
     pub reason: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason_data: Option<Value>,
+    pub reason_data: Option<String>,
     /// `StateUpdatedTimestamp` and `StateTransitionedTimestamp`.
     pub since: Timestamp,
     /// The state before this one.

@@ -65,7 +65,7 @@ fn one_bad_alarm_does_not_spoil_the_others() {
         math("searches", "MAX(SEARCH('x', 'Average'))", Value::Null),
         math("insights", " select AVG(x) FROM y", Value::Null),
         math("elsewhere", "m1 * 2", json!("111122223333")),
-        math("fine math", "RESEARCH(m1)", Value::Null),
+        math("fine math", "m1 * 2", Value::Null),
         json!("not an object"),
     ];
     let text = json!({"MetricAlarms": metrics, "LogAlarms": [{"AlarmName": "logs"}], "NextToken": "x"}).to_string();

@@ -5,8 +5,9 @@ use serde_json::json;
 use ukai_core::alarm::AlarmState;
 use ukai_core::alarm::definition::Definition;
 use ukai_core::alarm::history::{self, ActionOutcome, ConfigurationChange, Configured, HistoryItem};
-use ukai_core::alarm::payload::{StateChange, StateThen, SuppressedBy, Suppression, event, sns, uuid_of};
+use ukai_core::alarm::payload::{StateChange, StateThen, Suppression, event, sns, uuid_of};
 use ukai_core::alarm::reason::TriggeringChild;
+use ukai_core::alarm::suppress::SuppressedBy;
 
 const CHILD: &str = "arn:aws:cloudwatch:ap-northeast-1:111122223333:alarm:pay-down";
 

@@ -7,7 +7,7 @@ use ukai_core::alarm::definition::{Definition, MetricAlarm};
 use ukai_core::alarm::evaluate::{Evaluation, RangePoint};
 use ukai_core::alarm::missing_data::{Slot, judge};
 use ukai_core::alarm::reason::{self, REASON_DATA_MAX, REASON_MAX};
-use ukai_core::metric::store::Datapoint;
+use ukai_core::metric::series::Datapoint;
 
 /// An alarm on one metric, with what a test wants to be different.
 pub fn alarm(different: serde_json::Value) -> MetricAlarm {

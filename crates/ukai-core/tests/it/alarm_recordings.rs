@@ -14,7 +14,7 @@ use ukai_core::alarm::history;
 use ukai_core::alarm::missing_data::{Slot, judge};
 use ukai_core::alarm::payload::{StateChange, StateThen, event, sns};
 use ukai_core::alarm::reason::{self, TriggeringChild};
-use ukai_core::metric::store::Datapoint;
+use ukai_core::metric::series::Datapoint;
 
 const FILES: [&str; 2] = ["test_cloudwatch.snapshot.json", "test_cloudwatch_metrics.snapshot.json"];
 const ACCOUNT: &str = "111111111111";

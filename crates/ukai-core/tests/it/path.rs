@@ -276,7 +276,7 @@ fn a_new_identity_that_works_is_told_once_and_never_learned_at_once() {
     play.world.hosts.insert(ip(NEW), Host::NewKey);
     play.run_for(3600);
     assert_eq!(play.verdicts(), ["identity_discontinuity likely"]);
-    let opened = play.log.iter().filter(|record| matches!(record.event, Event::IncidentOpened { page: true, .. }));
+    let opened = play.log.iter().filter(|record| matches!(record.event, Event::IncidentPaged { .. }));
     assert_eq!(opened.count(), 1);
     assert!(play.applied.is_empty());
     let keys = |play: &Play| {

@@ -6,14 +6,14 @@
 //!
 //! Our choices: changes with one time stamp are one step, and then every child of the step that made a function of the
 //! rule change its value is a triggering one, in the order of the rule. At a put nothing has changed, so there the
-//! children are told whose present states make the rule what it is. Of several, each has its sentence in the reason.
+//! children are told whose present states make the rule what it is.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::{AlarmExpression, AlarmState};
+use crate::alarm::reason::TriggeringChild;
 
 /// An alarm that is or may be a child, as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,46 +40,6 @@ pub struct Transition {
     pub to: AlarmState,
     pub at: Timestamp,
     pub triggering: Vec<TriggeringChild>,
-}
-
-/// One entry of `triggeringAlarms` in the state reason data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TriggeringChild {
-    pub arn: String,
-    pub state: TriggeringState,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TriggeringState {
-    pub value: AlarmState,
-    #[serde(with = "api_time")]
-    pub timestamp: Timestamp,
-}
-
-impl Transition {
-    /// `StateReason` as CloudWatch words it.
-    pub fn reason(&self) -> String {
-        if self.triggering.is_empty() {
-            return format!(
-                "The alarm rule evaluated to {}",
-                if self.to == AlarmState::Alarm { "TRUE" } else { "FALSE" }
-            );
-        }
-        let sentences: Vec<String> = self.triggering.iter().map(TriggeringChild::sentence).collect();
-        sentences.join(", ")
-    }
-
-    /// `StateReasonData`: a JSON object.
-    pub fn reason_data(&self) -> serde_json::Value {
-        serde_json::json!({ "triggeringAlarms": self.triggering })
-    }
-}
-
-impl TriggeringChild {
-    fn sentence(&self) -> String {
-        let when = self.state.timestamp.strftime("%A %d %B, %Y %H:%M:%S UTC");
-        format!("{} transitioned to {} at {when}", self.arn, self.state.value.name())
-    }
 }
 
 /// Every transition of a composite in `state` as its children change from `before`, oldest change first.
@@ -125,7 +85,8 @@ pub fn first_evaluation(
     supporting(rule, evaluated.is_true, &state_of, &mut names);
     let triggering = distinct(names).filter_map(|name| children.get(name)).map(|child| TriggeringChild {
         arn: child.arn.clone(),
-        state: TriggeringState { value: child.state, timestamp: child.timestamp },
+        state: child.state,
+        at: child.timestamp,
     });
     Some(Transition { from: state, to: evaluated.state(), at: now, triggering: triggering.collect() })
 }
@@ -150,10 +111,8 @@ fn triggering(
             .filter_map(|name| last_change(step, name))
             .collect();
     }
-    let told = children.into_iter().map(|change| TriggeringChild {
-        arn: change.arn.clone(),
-        state: TriggeringState { value: change.to, timestamp: change.at },
-    });
+    let told =
+        children.into_iter().map(|change| TriggeringChild { arn: change.arn.clone(), state: change.to, at: change.at });
     told.collect()
 }
 
@@ -183,23 +142,6 @@ fn supporting<'a>(
 fn distinct(names: Vec<&str>) -> impl Iterator<Item = &str> {
     let mut seen = std::collections::BTreeSet::new();
     names.into_iter().filter(move |name| seen.insert(*name))
-}
-
-/// `2023-08-04T12:54:46.138+0000`, as the recordings have it.
-mod api_time {
-    use jiff::Timestamp;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    const FORMAT: &str = "%Y-%m-%dT%H:%M:%S.%3f%z";
-
-    pub fn serialize<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&at.strftime(FORMAT))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Timestamp::strptime("%Y-%m-%dT%H:%M:%S%.f%z", &text).map_err(D::Error::custom)
-    }
 }
 
 #[cfg(test)]
@@ -233,39 +175,20 @@ mod tests {
             ("simple-2", Alarm, Alarm, "simple-1"),
         ];
         let mut children = BTreeMap::from([("simple-1", Ok), ("simple-2", Ok)]);
-        let (mut state, mut data) = (Ok, serde_json::Value::Null);
+        let (mut state, mut told) = (Ok, Vec::new());
         for (second, (name, to, composite, triggered_by)) in (0..).zip(steps) {
             for transition in
                 transitions(&rule, state, &|name| children.get(name).copied(), &[change(name, to, second)])
             {
                 assert_eq!(transition.from, state);
                 state = transition.to;
-                data = transition.reason_data();
+                told = transition.triggering;
             }
             children.insert(name, to);
             assert_eq!(state, composite, "step {second}");
-            let told = &data["triggeringAlarms"];
-            assert_eq!(told.as_array().unwrap().len(), 1, "step {second}");
-            assert_eq!(told[0]["arn"], arn(triggered_by), "step {second}");
-            assert_eq!(told[0]["state"]["value"], composite.name(), "step {second}");
+            assert_eq!(told.len(), 1, "step {second}");
+            assert_eq!((&*told[0].arn, told[0].state), (&*arn(triggered_by), composite), "step {second}");
         }
-    }
-
-    #[test]
-    fn reason_and_data_are_worded_as_recorded() {
-        let rule = parse("ALARM(First) OR ALARM(Second)").unwrap();
-        let found =
-            transitions(&rule, AlarmState::Ok, &|_| Some(AlarmState::Ok), &[change("First", AlarmState::Alarm, 0)]);
-        assert_eq!(
-            found[0].reason(),
-            "arn:aws:cloudwatch:us-east-1:111111111111:alarm:First transitioned to ALARM at Friday 04 August, 2023 12:54:46 UTC"
-        );
-        assert_eq!(
-            found[0].reason_data().to_string(),
-            r#"{"triggeringAlarms":[{"arn":"arn:aws:cloudwatch:us-east-1:111111111111:alarm:First","state":{"timestamp":"2023-08-04T12:54:46.000+0000","value":"ALARM"}}]}"#
-        );
-        let text = serde_json::to_string(&found[0].triggering).unwrap();
-        assert_eq!(serde_json::from_str::<Vec<TriggeringChild>>(&text).unwrap(), found[0].triggering);
     }
 
     #[test]
@@ -321,12 +244,12 @@ mod tests {
         let found = first_evaluation(&rule, AlarmState::InsufficientData, &children, at(0)).unwrap();
         assert_eq!((found.from, found.to, found.at), (AlarmState::InsufficientData, AlarmState::Alarm, at(0)));
         assert_eq!(found.triggering.iter().map(|child| &*child.arn).collect::<Vec<_>>(), [arn("a"), arn("c")]);
-        assert_eq!(found.triggering[0].state.timestamp, at(-9));
+        assert_eq!(found.triggering[0].at, at(-9));
         assert_eq!(first_evaluation(&rule, AlarmState::Alarm, &children, at(0)), None);
         let neither = parse("NOT (ALARM(c) OR ALARM(b) AND ALARM(a))").unwrap();
         let found = first_evaluation(&neither, AlarmState::Ok, &children, at(0)).unwrap();
         assert_eq!(found.triggering.iter().map(|child| &*child.arn).collect::<Vec<_>>(), [arn("c"), arn("b")]);
         let always = first_evaluation(&parse("TRUE").unwrap(), AlarmState::Ok, &children, at(0)).unwrap();
-        assert_eq!(always.reason(), "The alarm rule evaluated to TRUE");
+        assert!(always.triggering.is_empty());
     }
 }

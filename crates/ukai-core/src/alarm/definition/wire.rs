@@ -9,9 +9,9 @@ use super::{
     NAME_MAX, ObservedAlarm, QUERIES_MAX, SPAN_MAX_S, Source, Threshold, TreatMissingData, Watched,
 };
 use crate::alarm::composite::AlarmExpression;
+use crate::alarm::evaluate::validated;
 use crate::alarm::suppress::Suppressor;
 use crate::metric::identity::MetricId;
-use crate::metric::math::Expression;
 use crate::metric::statistic::Statistic;
 use crate::metric::{Dimensions, Namespace};
 
@@ -243,11 +243,7 @@ fn math(queries: &[WireQuery]) -> Result<Vec<MetricDataQuery>, DefinitionError> 
     if stats.windows(2).any(|pair| pair[0].period_s != pair[1].period_s) {
         return Err(DefinitionError::new("Metrics", "every metric must have the same Period"));
     }
-    for (place, query) in read.iter().enumerate() {
-        if read[..place].iter().any(|other| other.id == query.id) {
-            return Err(DefinitionError::new("Metrics", format!("the Id {:?} is given twice", query.id)));
-        }
-    }
+    validated(&read).map_err(|error| DefinitionError::new("Metrics", error.to_string()))?;
     Ok(read)
 }
 
@@ -270,10 +266,7 @@ fn query(wire: &WireQuery) -> Result<MetricDataQuery, DefinitionError> {
             period_s: period_s(stat.period)?,
             unit: stat.unit.as_ref().map(|unit| parsed("Unit", unit)).transpose()?,
         }),
-        (None, Some(expression)) => {
-            Expression::parse(expression).map_err(|error| named(&format!("Expression: {error}")))?;
-            Source::Expression(expression.clone())
-        }
+        (None, Some(expression)) => Source::Expression(expression.clone()),
         _ => return Err(named("give either MetricStat or Expression")),
     };
     Ok(MetricDataQuery {

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use super::order::{children_first, name_of, needs, references};
+use super::order::{children, children_first, name_of, needs};
 use super::{Remark, Runner, runner, template};
 use crate::alarm::counterpart::counterpart;
 use crate::alarm::definition::wire::Wire;
@@ -104,12 +104,12 @@ fn without_orphans(mut kept: Vec<Definition>, all: &[Definition], notes: &mut Ve
 
 fn retain(definition: &mut Definition, left_out: &dyn Fn(&str) -> bool, notes: &mut Vec<Remark>) -> bool {
     let Kind::Composite(composite) = &mut definition.kind else { return true };
-    if let Some(name) = references(&composite.rule).into_iter().find(|name| left_out(name)) {
+    if let Some(name) = children(composite).into_iter().find(|name| left_out(name)) {
         notes.push(Remark::new(&definition.name, format!("left out: its rule names {name:?}, which is left out")));
         return false;
     }
-    if let Some(suppressor) = composite.suppressor.take_if(|suppressor| left_out(name_of(&suppressor.alarm))) {
-        let what = format!("without its suppressor {:?}, which is left out", suppressor.alarm);
+    if let Some(suppressor) = composite.suppressor.take_if(|suppressor| left_out(&name_of(suppressor.alarm()))) {
+        let what = format!("without its suppressor {:?}, which is left out", suppressor.alarm());
         notes.push(Remark::new(&definition.name, what));
     }
     true

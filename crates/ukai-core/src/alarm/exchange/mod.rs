@@ -7,7 +7,7 @@
 
 pub mod export;
 pub mod import;
-mod order;
+pub mod order;
 mod template;
 
 use serde::Serialize;

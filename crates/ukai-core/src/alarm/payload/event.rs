@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::{StateChange, StateThen, Suppression, uuid_of};
 use crate::alarm::counterpart::counterpart;
 use crate::alarm::definition::{Definition, Kind, MetricAlarm, MetricDataQuery, MetricStat, Source, Watched};
+use crate::alarm::suppress::Suppressor;
 use crate::alarm::text::{date, date_of_event};
 
 /// What a Lambda function gets, as JSON.
@@ -172,9 +173,9 @@ fn configuration<'a>(definition: &'a Definition, arn: &str) -> Configuration<'a>
         description: definition.description.as_deref(),
         metrics,
         alarm_rule: composite.map(|composite| composite.rule.as_str()),
-        actions_suppressor: suppressor.map(|suppressor| suppressor.alarm.as_str()),
-        actions_suppressor_wait_period: suppressor.map(|suppressor| suppressor.wait_s),
-        actions_suppressor_extension_period: suppressor.map(|suppressor| suppressor.extension_s),
+        actions_suppressor: suppressor.map(Suppressor::alarm),
+        actions_suppressor_wait_period: suppressor.map(Suppressor::wait_period_s),
+        actions_suppressor_extension_period: suppressor.map(Suppressor::extension_period_s),
     }
 }
 

@@ -14,6 +14,7 @@ use super::AlarmState;
 use super::definition::Definition;
 use super::reason::TriggeringChild;
 use super::region::alarm_arn;
+use super::suppress::SuppressedBy;
 
 /// Everything that the payloads are made of.
 #[derive(Debug, Clone, Copy)]
@@ -46,23 +47,6 @@ pub struct StateThen<'a> {
 pub struct Suppression<'a> {
     pub by: SuppressedBy,
     pub reason: &'a str,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SuppressedBy {
-    WaitPeriod,
-    ExtensionPeriod,
-    Alarm,
-}
-
-impl SuppressedBy {
-    pub fn name(self) -> &'static str {
-        match self {
-            SuppressedBy::WaitPeriod => "WaitPeriod",
-            SuppressedBy::ExtensionPeriod => "ExtensionPeriod",
-            SuppressedBy::Alarm => "Alarm",
-        }
-    }
 }
 
 impl StateChange<'_> {
