@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::effect::Effect;
 use crate::event::{Event, Recorded};
 use crate::input::Input;
-use crate::metric::store::Metrics;
+use crate::metric::store::{DirtyChunk, Metrics};
 use crate::peer::Settings;
 use crate::state::State;
 use live::Live;
@@ -111,6 +111,13 @@ impl Engine {
     /// For the shell, which keeps the windows of metrics on disk.
     pub fn metrics_mut(&mut self) -> &mut Metrics {
         &mut self.metrics
+    }
+
+    /// Takes up the windows that were kept, before the first input; alarms' own needs are known from the log. Says how many
+    /// could not be taken.
+    pub fn restore_metrics(&mut self, now: Timestamp, chunks: Vec<DirtyChunk>) -> usize {
+        self.retain_windows();
+        chunks.into_iter().filter_map(|chunk| self.metrics.restore_chunk(now, chunk).err()).count()
     }
 
     /// Data taken in and refused since the start.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use ukai_core::alarm::AlarmState;
 use ukai_core::diagnose::evidence::{Evidence, Purpose};
 use ukai_core::diagnose::verdict::{Choice, Judgement, Verdict};
-use ukai_core::event::{Actor, Event, Recorded};
+use ukai_core::event::{ActionOutcome, Actor, Event, Origin, Recorded};
 use ukai_core::overrides::EndReason;
 use ukai_core::plan::{Plan, Refusal};
 
@@ -63,6 +63,15 @@ pub fn lines(event: &Event) -> Vec<Line> {
         Event::AddressSetChanged { peer, before, after, .. } => {
             one("ADDRESSES", Tone::Plain, format!("{peer}: {} (before: {})", list(after), list(before)))
         }
+        Event::AlarmPut { .. }
+        | Event::AlarmDeleted { .. }
+        | Event::AlarmActionsSet { .. }
+        | Event::AlarmActed { .. }
+        | Event::AlarmSuppressed { .. }
+        | Event::AlarmMuted { .. }
+        | Event::MuteRulePut { .. }
+        | Event::MuteRuleDeleted { .. }
+        | Event::MuteEnded { .. } => of_alarm(event),
         Event::AlarmChanged { alarm, before, after, reason, .. } => one(
             "ALARM",
             alarm_tone(*after),
@@ -75,6 +84,12 @@ pub fn lines(event: &Event) -> Vec<Line> {
                 Tone::Bad,
                 format!("{incident} opened: {peer} fails at {} ({}){paged}: {summary}", stage.name(), class.name()),
             )
+        }
+        Event::IncidentReopened { incident, summary, .. } => {
+            one("INCIDENT", Tone::Bad, format!("{incident} is open again: {summary}"))
+        }
+        Event::PageSuppressed { incident, by } => {
+            one("INCIDENT", Tone::Plain, format!("{incident} does not page: {by} is in ALARM and pages in its stead"))
         }
         Event::IncidentPaged { incident, reason } => one("INCIDENT", Tone::Bad, format!("{incident} paged: {reason}")),
         Event::EvidenceRequested { peer, purpose, .. } => {
@@ -103,6 +118,37 @@ pub fn lines(event: &Event) -> Vec<Line> {
             format!("{key} could not be delivered to {subscriber} after {attempts} attempts: {detail}"),
         ),
         _ => overridden(event),
+    }
+}
+
+/// What was done to alarms, and what became of their actions. Defaults that are put at a start are bookkeeping.
+fn of_alarm(event: &Event) -> Vec<Line> {
+    let one = |tone, text: String| vec![Line { label: "ALARM", tone, text }];
+    match event {
+        Event::AlarmPut { definition, origin: Origin::Operator, by } => {
+            one(Tone::Plain, format!("{} put by {}", definition.name, person(by)))
+        }
+        Event::AlarmDeleted { alarm, by } if by.uid.is_some() => {
+            one(Tone::Plain, format!("{alarm} deleted by {}", person(by)))
+        }
+        Event::AlarmActionsSet { alarm, enabled, by } => {
+            let word = if *enabled { "enabled" } else { "disabled" };
+            one(Tone::Warning, format!("{alarm}: actions {word} by {}", person(by)))
+        }
+        Event::AlarmActed { alarm, action, outcome: ActionOutcome::NotExecuted { why }, .. } => {
+            one(Tone::Warning, format!("{alarm}: {action} was not executed: {why}"))
+        }
+        Event::AlarmActed { alarm, action, outcome: ActionOutcome::Disabled, .. } => {
+            one(Tone::Plain, format!("{alarm}: {action} did not run, because its actions are disabled"))
+        }
+        Event::AlarmSuppressed { alarm, reason, .. } => one(Tone::Plain, format!("{alarm}: {reason}")),
+        Event::AlarmMuted { alarm, change } => {
+            one(Tone::Plain, format!("{alarm}: {} muted by {}", change.to.name(), change.muted_by))
+        }
+        Event::MuteRulePut { rule, by } => one(Tone::Plain, format!("mute rule {} put by {}", rule.name(), person(by))),
+        Event::MuteRuleDeleted { rule, by } => one(Tone::Plain, format!("mute rule {rule} deleted by {}", person(by))),
+        Event::MuteEnded { alarms } => one(Tone::Plain, format!("no longer muted: {}", list(alarms))),
+        _ => Vec::new(),
     }
 }
 

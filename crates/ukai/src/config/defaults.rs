@@ -17,6 +17,11 @@ pub const EVIDENCE_BOUND_RANGE: (Duration, Duration) = (Duration::from_secs(1), 
 pub const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
 /// A stub resolver's usual patience is 5 s; below that a retry to the next server still fits.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// There is one vantage until somebody names several.
+pub const VANTAGE: &str = "local";
+/// No Region and no account of AWS: what is not theirs does not look like it.
+pub const REGION: &str = "local";
+pub const ACCOUNT_ID: &str = "000000000000";
 pub const AUTHORITY_PORT: u16 = 53;
 pub const DNS_LISTEN: &str = "127.0.0.1:5300";
 pub const APPLICATION_LISTEN: &str = "127.0.0.1:7070";

@@ -63,6 +63,11 @@ pub struct Config {
     pub socket: Socket,
     pub application: Option<Application>,
     pub metrics: Settings,
+    /// Where this ukai looks from.
+    pub vantage: String,
+    /// Region and account in ARNs and alarm messages.
+    pub region: String,
+    pub account_id: String,
     pub report_dir: PathBuf,
     pub controls: Vec<Control>,
     pub peers: Vec<Peer>,
@@ -126,6 +131,7 @@ pub struct Peer {
     pub timeouts: Timeouts,
     /// Trusted for this peer, besides [`Config::ca`].
     pub ca: Vec<CertificateDer<'static>>,
+    pub default_alarms: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +142,8 @@ pub struct Subscriber {
     pub url: Secret,
     /// Empty: all peers.
     pub peers: BTreeSet<String>,
+    /// ARNs of alarm actions that it listens to.
+    pub topics: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,9 +181,13 @@ impl Config {
                 .map(|subscriber| ukai_core::peer::Subscriber {
                     name: subscriber.name.clone(),
                     peers: subscriber.peers.clone(),
+                    topics: subscriber.topics.clone(),
                 })
                 .collect(),
             application_reports: self.application.is_some(),
+            vantage: self.vantage.clone(),
+            region: self.region.clone(),
+            account_id: self.account_id.clone(),
         }
     }
 
@@ -222,6 +234,7 @@ impl Peer {
             networks: self.networks.clone(),
             verified_tls: self.verified_tls(),
             needs_secret: self.request.has_secrets(),
+            default_alarms: self.default_alarms,
         }
     }
 }

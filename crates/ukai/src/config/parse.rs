@@ -13,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 use toml::de::DeTable;
+use ukai_core::metric::Dimensions;
 use ukai_core::peer::Level;
 use ukai_dns::Upstream;
 use ukai_probe::Endpoint;
@@ -103,6 +104,11 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
         defaults::EVIDENCE_BOUND,
         defaults::EVIDENCE_BOUND_RANGE,
     );
+    let vantage = file.vantage.unwrap_or_else(|| defaults::VANTAGE.to_owned());
+    if let Err(error) = Dimensions::new([("Vantage", vantage.as_str())]) {
+        reader.problem(&at.key("vantage"), error.to_string());
+    }
+    let (region, account_id) = alarms(file.alarms.unwrap_or_default(), reader);
     let peers = peer::peers(file.peer.unwrap_or_default(), authority_port, reader);
     let subscribers = subscriber::subscribers(file.notify.unwrap_or_default(), &peers, reader);
     Config {
@@ -112,6 +118,9 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
         dns: file.dns.map(|dns| self::dns(&dns, &resolver, &peers, reader)),
         socket: socket(file.socket.unwrap_or_default(), &data_dir, reader),
         application: file.application.and_then(|application| self::application(application, reader)),
+        vantage,
+        region,
+        account_id,
         metrics: metrics::metrics(file.metrics.unwrap_or_default(), reader),
         report_dir: match file.report.and_then(|report| report.dir) {
             Some(dir) => reader.path(&dir),
@@ -127,6 +136,20 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
         subscribers,
         warnings: Vec::new(),
     }
+}
+
+fn alarms(written: v1::Alarms, reader: &mut Reader<'_>) -> (String, String) {
+    let at = At::default().key("alarms");
+    let region = written.region.unwrap_or_else(|| defaults::REGION.to_owned());
+    let account_id = written.account_id.unwrap_or_else(|| defaults::ACCOUNT_ID.to_owned());
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if region.is_empty() || !region.chars().all(is_word) {
+        reader.problem(&at.key("region"), "a Region is written as its code, such as \"eu-west-1\"");
+    }
+    if account_id.len() != 12 || !account_id.chars().all(|c| c.is_ascii_digit()) {
+        reader.problem(&at.key("account_id"), "an account is twelve digits");
+    }
+    (region, account_id)
 }
 
 fn dns(dns: &v1::Dns, resolver: &[Upstream], peers: &[Peer], reader: &mut Reader<'_>) -> Dns {
@@ -237,7 +260,7 @@ fn controls(word: Option<&str>, written: Option<Vec<v1::Control>>, reader: &mut 
             Vec::new()
         }
         (None | Some("default"), None) => {
-            reader.note("the built-in controls are probed whenever evidence is gathered: Cloudflare, Google and Wikimedia; list your own as [[control]], or set controls = \"none\"");
+            reader.note("the built-in controls are probed every minute and whenever evidence is gathered: Cloudflare, Google and Wikimedia; list your own as [[control]], or set controls = \"none\"");
             built_in_controls()
         }
         (None | Some("default"), Some(written)) => written_controls(written, reader),

@@ -65,6 +65,7 @@ fn peer(at: &At, written: v1::Peer, authority_port: u16, reader: &mut Reader<'_>
         resolve_timeout: defaults::RESOLVE_TIMEOUT,
         timeouts: Timeouts::default(),
         ca: written.ca.map(|ca| reader.certificates(&at.key("ca"), &ca)).unwrap_or_default(),
+        default_alarms: written.default_alarms.unwrap_or(true),
         host: endpoints.first()?.host(),
         name: written.name.unwrap_or_else(|| endpoints.first().map(Endpoint::host).unwrap_or_default()),
         endpoints,

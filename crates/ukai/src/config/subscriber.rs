@@ -50,8 +50,17 @@ fn subscriber(at: &At, notify: v1::Notify, peers: &[Peer], reader: &mut Reader<'
             );
         }
     }
+    for (index, topic) in notify.topics.iter().enumerate() {
+        if !topic.starts_with("arn:") {
+            reader.problem(
+                &at.key("topics").index(index),
+                "a topic is written as the ARN that alarms name as their action",
+            );
+        }
+    }
+    let topics = notify.topics.into_iter().collect();
     let kind = if is_slack? { SubscriberKind::Slack } else { SubscriberKind::Webhook { secret } };
-    Some(Subscriber { name: notify.name, kind, url: url?, peers: notify.peers.into_iter().collect() })
+    Some(Subscriber { name: notify.name, kind, url: url?, peers: notify.peers.into_iter().collect(), topics })
 }
 
 /// No message repeats the URL, which may hold a token.

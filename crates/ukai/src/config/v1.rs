@@ -38,6 +38,11 @@ pub struct File {
     pub controls: Option<String>,
     /// The embedded DNS server. Absent: it does not run, and overrides have nowhere to take effect.
     pub dns: Option<Dns>,
+    /// What this ukai is called where it looks from, the dimension `Vantage` of its metrics: ASCII, at most 255 characters.
+    /// Default: "local".
+    pub vantage: Option<String>,
+    /// How alarms name themselves in ARNs and messages.
+    pub alarms: Option<Alarms>,
     /// The control socket.
     pub socket: Option<Socket>,
     /// Where the application reports its own calls. Absent: *confirmed* cannot be reached.
@@ -47,13 +52,22 @@ pub struct File {
     pub metrics: Option<Metrics>,
     /// Where reports go.
     pub report: Option<Report>,
-    /// Unrelated names that tell our own fault from a peer's, probed whenever evidence is gathered. Default: three
-    /// built in, run by three organisations.
+    /// Unrelated names that tell our own fault from a peer's, probed every minute, when a peer fails, and whenever evidence
+    /// is gathered. Default: three built in, run by three organisations.
     pub control: Option<Vec<Control>>,
     /// The services that are watched.
     pub peer: Option<Vec<Peer>>,
     /// Who is told.
     pub notify: Option<Vec<Notify>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alarms {
+    /// The Region in ARNs; messages show its display name where AWS has one. Default: "local".
+    pub region: Option<String>,
+    /// Twelve digits. Default: "000000000000".
+    pub account_id: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -190,6 +204,9 @@ pub struct Peer {
     pub timeouts: Option<Timeouts>,
     /// A PEM bundle that is trusted for this peer as well. Default: none.
     pub ca: Option<String>,
+    /// Whether it gets the metric alarms that nobody has to write: errors, latency, certificate, addresses, resolver.
+    /// Reachability and outage are always watched. Default: true.
+    pub default_alarms: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -285,6 +302,10 @@ pub struct Notify {
     /// Names of peers. Default: all.
     #[serde(default)]
     pub peers: Vec<String>,
+    /// ARNs that alarms name as actions, such as `arn:aws:sns:eu-west-1:111122223333:ops`: it hears of those alarms too.
+    /// Default: none.
+    #[serde(default)]
+    pub topics: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -16,7 +16,7 @@ use ukai_core::state::State;
 use ukai_dns::server::ControlClient;
 
 use crate::config::Config;
-use crate::gather::{Anchor, Configured, Order, gather};
+use crate::gather::{Anchor, Configured, Order, controls, gather};
 use crate::report;
 
 use super::delivery::Subscribers;
@@ -89,6 +89,7 @@ impl Hands {
         while self.looks.try_join_next().is_some() {}
         match effect {
             Effect::Probe { id, peer, path } => self.probe(id, peer, path, now),
+            Effect::ProbeControls { id } => self.probe_controls(id),
             Effect::Gather { id, peer, purpose, also } => self.gather(id, &peer, Order { purpose, also, now }),
             // It ended between being asked for and now, as by a person while the daemon was down.
             Effect::Apply(served) if !is_wanted(&served, state) => {}
@@ -157,6 +158,14 @@ impl Hands {
             };
             journal.add_samples(observations.clone(), anchor.now());
             hand_back(&inputs, Input::Observed { id, peer, observations }).await;
+        });
+    }
+
+    fn probe_controls(&mut self, id: String) {
+        let (configured, inputs) = (Arc::clone(&self.configured), self.inputs.clone());
+        self.looks.spawn(async move {
+            let results = controls::probe(&configured.vantage).await;
+            hand_back(&inputs, Input::ControlsObserved { id, results }).await;
         });
     }
 

@@ -8,10 +8,11 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 use ukai_core::event::Recorded;
+use ukai_core::metric::store::{DirtyChunk, ForgottenChunk};
 use ukai_core::observe::{AddressResult, Failure, Observation, Resolution};
 use ukai_core::state::State;
 
-use crate::log::{AppendError, Log, LogError, Position, READ_LIMIT, Sample, Samples};
+use crate::log::{AppendError, Log, LogError, Position, READ_LIMIT, Sample, Samples, Windows};
 
 /// Jobs that may wait for the disk. The driver waits for each append, so what piles up here are samples.
 const QUEUE: usize = 256;
@@ -39,6 +40,7 @@ enum Job {
     Append { expected: Position, events: Vec<Recorded>, done: oneshot::Sender<Result<Position, AppendError>> },
     Read { after: Position, done: oneshot::Sender<Result<Vec<(Position, Recorded)>, LogError>> },
     AddSamples { observations: Vec<Observation>, now: Timestamp },
+    KeepMetrics { changed: Vec<DirtyChunk>, forgotten: Vec<ForgottenChunk> },
     Checkpoint { state: String, before: Timestamp },
     Close { done: oneshot::Sender<()> },
     ReadSamples { peer: String, from: Timestamp, to: Timestamp, done: oneshot::Sender<Vec<Sample>> },
@@ -55,6 +57,8 @@ pub struct Known {
     pub position: Position,
     /// When the last event happened.
     pub last_at: Option<Timestamp>,
+    /// Windows of metrics, as they were last kept.
+    pub windows: Vec<DirtyChunk>,
 }
 
 impl Journal {
@@ -65,11 +69,20 @@ impl Journal {
         if let Some(aside) = &samples.moved_aside {
             tracing::warn!(path = %aside.display(), "the samples were damaged and have been moved aside; charts start anew");
         }
-        let known = known(&log)?;
+        let windows = Windows::open(data_dir)?;
+        if let Some(aside) = &windows.moved_aside {
+            tracing::warn!(path = %aside.display(), "the windows of metrics were damaged and have been moved aside; alarms begin anew");
+        }
+        let mut known = known(&log)?;
+        let (chunks, unreadable) = windows.read()?;
+        if unreadable > 0 {
+            tracing::warn!(unreadable, "some windows of metrics could not be read and are left out");
+        }
+        known.windows = chunks;
         let (jobs, queue) = blocking::sync_channel(QUEUE);
         thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || work(log, samples, &queue))
+            .spawn(move || work(log, samples, windows, &queue))
             .context("the thread of the event log could not be started")?;
         Ok((Journal { jobs }, known))
     }
@@ -115,6 +128,13 @@ impl Journal {
         }
     }
 
+    /// Waits for room in the queue, not for the disk: a chunk that is closed is handed over only once.
+    pub async fn keep_metrics(&self, changed: Vec<DirtyChunk>, forgotten: Vec<ForgottenChunk>) {
+        if self.send(Job::KeepMetrics { changed, forgotten }).await.is_err() {
+            tracing::debug!("windows of metrics were not kept because the journal has ended");
+        }
+    }
+
     pub async fn samples(&self, peer: &str, from: Timestamp, to: Timestamp) -> Result<Vec<Observation>, JournalError> {
         let (done, result) = oneshot::channel();
         self.send(Job::ReadSamples { peer: peer.to_owned(), from, to, done }).await?;
@@ -152,7 +172,7 @@ pub fn state(data_dir: &Path) -> anyhow::Result<State> {
     Ok(state)
 }
 
-fn work(mut log: Log, mut samples: Samples, queue: &blocking::Receiver<Job>) {
+fn work(mut log: Log, mut samples: Samples, mut windows: Windows, queue: &blocking::Receiver<Job>) {
     let mut added = 0u32;
     // Whoever asked may have gone: what was written is written all the same.
     while let Ok(job) = queue.recv() {
@@ -173,12 +193,17 @@ fn work(mut log: Log, mut samples: Samples, queue: &blocking::Receiver<Job>) {
                     tracing::debug!(%error, "samples were not kept");
                 }
             }
+            Job::KeepMetrics { changed, forgotten } => {
+                if let Err(error) = windows.keep(&changed, &forgotten) {
+                    tracing::debug!(%error, "windows of metrics were not kept");
+                }
+            }
             Job::Checkpoint { state, before } => match log.checkpoint(&state).and_then(|()| log.prune(before)) {
                 Ok(removed) => tracing::debug!(removed, "a checkpoint was made"),
                 Err(error) => tracing::warn!(%error, "no checkpoint was made"),
             },
             Job::Close { done } => {
-                drop((log, samples));
+                drop((log, samples, windows));
                 let _ = done.send(());
                 return;
             }

@@ -72,6 +72,11 @@ const EVENTS_KEPT: SignedDuration = SignedDuration::from_hours(400 * 24);
 /// Results taken in after the last change of a zone has ended.
 const LAST_INPUTS: usize = INPUTS;
 
+/// How often changed windows of metrics go to disk: what a kill loses is less than one round.
+const KEEP_METRICS_EVERY: Duration = Duration::from_secs(5);
+/// Chunks that one turn writes: about 2 MB, a fraction of a second's work of the disk.
+const METRICS_KEPT_AT_ONCE: usize = 2_000;
+
 struct Driver {
     engine: Engine,
     clock: Clock,
@@ -96,7 +101,8 @@ struct Driver {
     /// None: they have ended.
     metrics: Option<Inputs>,
     /// Data since the start.
-    metrics_received: u64,
+    /// When windows of metrics last went to disk.
+    metrics_kept_at: tokio::time::Instant,
     narrate: bool,
     started_at: Timestamp,
     edges: Edges,
@@ -142,7 +148,7 @@ impl Driver {
             let stop = match next {
                 Next::Input(input) => self.take(*input).await?,
                 Next::Call(reported) => self.call(reported).await?,
-                Next::Put(put) => self.metrics_put(put),
+                Next::Put(put) => self.metrics_put(put).await?,
                 Next::Request(request) => self.request(request).await?,
                 Next::Reload => {
                     let (told, stop) = self.reload().await?;
@@ -218,6 +224,7 @@ impl Driver {
             let before = now.checked_sub(EVENTS_KEPT).unwrap_or(Timestamp::MIN);
             self.journal.checkpoint(self.engine.state(), before)?;
         }
+        self.keep_metrics(METRICS_KEPT_AT_ONCE).await;
         for effect in step.effects {
             match effect {
                 Effect::Reply { command, reply } => self.reply(command, reply),
@@ -310,27 +317,59 @@ impl Driver {
         self.take(Input::ApplicationCalled { peer, call }).await
     }
 
-    /// THE ONE PLACE where the application's metrics become an input of the engine: for now they are only counted.
-    fn metrics_put(&mut self, put: Put) -> Option<Stop> {
+    async fn metrics_put(&mut self, put: Put) -> anyhow::Result<Option<Stop>> {
         let Put { source, data } = put;
-        tracing::debug!(source, data = data.len(), "metrics came");
-        self.metrics_received += data.len() as u64;
-        None
+        self.take(Input::MetricsPut { source, data }).await
+    }
+
+    /// Windows of metrics that changed go to disk. Losing the last ones costs a few datapoints, so nobody waits for it.
+    async fn keep_metrics(&mut self, most: usize) {
+        let now = tokio::time::Instant::now();
+        if now < self.metrics_kept_at + KEEP_METRICS_EVERY && most != usize::MAX {
+            return;
+        }
+        self.metrics_kept_at = now;
+        let metrics = self.engine.metrics_mut();
+        if let Some(shortened) = metrics.take_shortened() {
+            tracing::warn!(
+                metrics = shortened.metrics,
+                first = %shortened.first,
+                "metrics take more memory than they may; the longest-silent ones lost their older half"
+            );
+        }
+        let (changed, forgotten) = (metrics.take_dirty(most), metrics.forgotten());
+        if !changed.is_empty() || !forgotten.is_empty() {
+            self.journal.keep_metrics(changed, forgotten).await;
+        }
     }
 
     /// What was read from files before the stop is taken in, so that the positions there are right.
-    async fn stop_metrics(&mut self) {
-        let Some(inputs) = self.metrics.take() else { return };
+    async fn stop_metrics(&mut self) -> anyhow::Result<()> {
+        let Some(inputs) = self.metrics.take() else { return Ok(()) };
         let mut stopping = std::pin::pin!(inputs.stop());
         loop {
             tokio::select! {
                 () = &mut stopping => break,
-                Some(put) = self.edges.puts.recv() => drop(self.metrics_put(put)),
+                Some(put) = self.edges.puts.recv() => self.last_put(put).await?,
             }
         }
         while let Ok(put) = self.edges.puts.try_recv() {
-            self.metrics_put(put);
+            self.last_put(put).await?;
         }
+        self.keep_metrics(usize::MAX).await;
+        Ok(())
+    }
+
+    /// The data are kept; what alarms would make of them is taken up at the next start. While the log cannot be written no
+    /// event follows from them either.
+    async fn last_put(&mut self, put: Put) -> anyhow::Result<()> {
+        let now = self.clock.now().now;
+        let metrics = self.engine.metrics_mut();
+        for datum in put.data {
+            // One that is refused was counted as the others are; the counts end here.
+            let _ = metrics.put(now, datum);
+        }
+        Ok(())
     }
 
     /// The file is taken whole or not at all.
@@ -376,7 +415,7 @@ impl Driver {
 
     async fn stop(mut self, stop: Stop) -> anyhow::Result<ExitCode> {
         self.hands.finish().await;
-        self.stop_metrics().await;
+        self.stop_metrics().await?;
         if self.trouble.is_none() {
             self.take_last_inputs().await?;
         }

@@ -104,7 +104,7 @@ impl Driver {
             name: name.clone(),
             host: peer.host.clone(),
             level: peer.level.name(),
-            alarms: peer.alarms.iter().map(|(alarm, now)| json!({ "alarm": alarm, "state": now.state, "since": now.since, "reason": now.reason })).collect(),
+            alarms: alarms_of(state, name),
             addresses: peer.normal_set.iter().map(ToString::to_string).collect(),
             incident: peer.incident.clone(),
             r#override: state.live_override(name).map(|over| over.id.clone()),
@@ -151,7 +151,10 @@ impl Driver {
 
     fn metrics(&self) -> MetricsStatus {
         let (refused, last_refusal) = self.metrics.as_ref().map(|inputs| inputs.intake.refused()).unwrap_or_default();
-        MetricsStatus { received: self.metrics_received, refused, last_refusal }
+        let (received, refused_by_store) = self.engine.data_counts();
+        let metrics = self.engine.metrics();
+        let (kept, bytes) = (metrics.len(), metrics.bytes());
+        MetricsStatus { received, refused: refused + refused_by_store, last_refusal, kept, bytes }
     }
 
     /// The engine's view beside the zone provider's own: what should stand, and what does.
@@ -235,6 +238,9 @@ struct MetricsStatus {
     /// Lines, points, series and requests.
     refused: u64,
     last_refusal: Option<String>,
+    /// Metrics that are kept, and the memory that they take.
+    kept: usize,
+    bytes: usize,
 }
 
 /// One that stands, is going, or waits for somebody.
@@ -262,6 +268,16 @@ struct PeerStatus {
     r#override: Option<String>,
     verdict: Option<Value>,
     history_since: Option<String>,
+}
+
+fn alarms_of(state: &State, peer: &str) -> Vec<Value> {
+    let prefix = format!("{peer}/");
+    let of_peer = state.alarms.records.iter().filter(|(name, record)| {
+        name.starts_with(&prefix) && matches!(record.origin, ukai_core::event::Origin::Default { .. })
+    });
+    of_peer
+        .map(|(alarm, now)| json!({ "alarm": alarm, "state": now.state, "since": now.since, "reason": now.reason }))
+        .collect()
 }
 
 /// An incident, and how its last override is.
@@ -296,6 +312,12 @@ fn addressed(state: &State, command: Command) -> Result<Command, Answer> {
         Command::ImportHistory { peer, history } => {
             Ok(Command::ImportHistory { peer: peer_named(state, peer)?, history: history.clone() })
         }
+        Command::PutAlarms { .. }
+        | Command::DeleteAlarms { .. }
+        | Command::SetAlarmState { .. }
+        | Command::SetAlarmActions { .. }
+        | Command::PutMuteRule { .. }
+        | Command::DeleteMuteRule { .. } => Ok(command),
         Command::RevertAll { .. } | Command::Freeze { .. } | Command::Thaw { .. } => Ok(command),
     }
 }

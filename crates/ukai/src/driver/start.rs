@@ -142,10 +142,14 @@ async fn assemble(
     signals: Signals,
 ) -> anyhow::Result<(Driver, mpsc::Sender<Input>)> {
     let (journal, known) = Journal::open(data_dir.path())?;
-    let Known { state, recorded, checkpoint, position, last_at } = known;
-    let engine = Engine::resume_from(state, recorded);
+    let Known { state, recorded, checkpoint, position, last_at, windows } = known;
+    let mut engine = Engine::resume_from(state, recorded);
     let mut clock = Clock::open(data_dir.path(), last_at).context("the stored time cannot be read")?;
     let started_at = clock.now().now;
+    let left_out = engine.restore_metrics(started_at, windows);
+    if left_out > 0 {
+        tracing::warn!(left_out, "some windows of metrics could not be taken up again");
+    }
 
     let mut configured = configure(&config)?;
     configured.vantage.embedded = embedded(control.as_ref()).await;
@@ -195,7 +199,7 @@ async fn assemble(
         hosts,
         trouble: None,
         metrics: Some(metrics),
-        metrics_received: 0,
+        metrics_kept_at: tokio::time::Instant::now(),
         narrate,
         started_at,
         edges: Edges {

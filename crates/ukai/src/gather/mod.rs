@@ -17,7 +17,7 @@ mod alias;
 mod authorities;
 mod candidates;
 mod configured;
-mod controls;
+pub mod controls;
 mod families;
 #[cfg(test)]
 pub mod name_server;

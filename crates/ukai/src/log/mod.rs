@@ -20,6 +20,7 @@ pub mod samples;
 #[cfg(test)]
 mod tests;
 mod wal;
+mod windows;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,6 +33,7 @@ use ukai_core::event::{EVENT_VERSION, Recorded};
 pub use append::AppendError;
 pub use export::{Exported, export};
 pub use samples::{Sample, Samples};
+pub use windows::Windows;
 
 pub const LOG_FILE: &str = "log.sqlite";
 /// The layout of the tables, kept in SQLite's `user_version`. The records have a version of their own.

@@ -73,20 +73,9 @@ pub struct Samples {
 impl Samples {
     pub fn open(dir: &Path) -> Result<Samples, SamplesError> {
         let path = dir.join(SAMPLES_FILE);
-        match connect(&path) {
-            Ok(db) => Ok(Samples { db, path, moved_aside: None }),
-            Err(error) if is_damage(&error) => {
-                let aside = path.with_extension("sqlite-damaged");
-                // Best effort: where moving fails too, opening the new file fails with the reason.
-                let _ = std::fs::rename(&path, &aside);
-                for log in ["sqlite-wal", "sqlite-shm"] {
-                    let _ = std::fs::remove_file(path.with_extension(log));
-                }
-                let db = connect(&path).map_err(|source| SamplesError { path: path.clone(), source })?;
-                Ok(Samples { db, path, moved_aside: Some(aside) })
-            }
-            Err(source) => Err(SamplesError { path, source }),
-        }
+        let opened = open_or_move_aside(&path, connect);
+        let (db, moved_aside) = opened.map_err(|source| SamplesError { path: path.clone(), source })?;
+        Ok(Samples { db, path, moved_aside })
     }
 
     pub fn add(&mut self, observations: &[Observation]) -> Result<(), SamplesError> {
@@ -127,6 +116,31 @@ impl Samples {
     }
 }
 
+/// Opens what may be lost; where it is damaged, a new file takes its place, and the second is where the old one went.
+pub(super) fn open_or_move_aside(
+    path: &Path,
+    connect: impl Fn(&Path) -> rusqlite::Result<Connection>,
+) -> rusqlite::Result<(Connection, Option<PathBuf>)> {
+    match connect(path) {
+        Ok(db) => Ok((db, None)),
+        Err(error) if is_damage(&error) => {
+            let aside = path.with_extension("sqlite-damaged");
+            // Best effort: where moving fails too, opening the new file fails with the reason.
+            let _ = std::fs::rename(path, &aside);
+            for log in ["sqlite-wal", "sqlite-shm"] {
+                let _ = std::fs::remove_file(path.with_extension(log));
+            }
+            Ok((connect(path)?, Some(aside)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn checked(db: Connection) -> rusqlite::Result<Connection> {
+    let quick: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if quick == "ok" { Ok(db) } else { Err(damage(quick)) }
+}
+
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open(path)?;
     db.execute_batch(
@@ -137,8 +151,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
          CREATE INDEX IF NOT EXISTS samples_by_peer ON samples (peer, at_us);
          CREATE INDEX IF NOT EXISTS samples_by_age ON samples (at_us);",
     )?;
-    let quick: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if quick == "ok" { Ok(db) } else { Err(damage(quick)) }
+    checked(db)
 }
 
 fn add(db: &mut Connection, observations: &[Observation]) -> rusqlite::Result<()> {

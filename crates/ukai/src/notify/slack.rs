@@ -95,6 +95,7 @@ mod tests {
             page: true,
             subject: subject.to_owned(),
             text: text.to_owned(),
+            alarm: None,
         };
         serde_json::from_slice(&compose(&notification, repeated)).unwrap()
     }

@@ -264,6 +264,7 @@ fn notification(key: &str) -> Notification {
         page: true,
         subject: "api: connect times out".to_owned(),
         text: "details".to_owned(),
+        alarm: None,
     }
 }
 
@@ -273,6 +274,7 @@ fn subscriber(url: &str, secret: Option<&str>) -> Subscriber {
         kind: SubscriberKind::Webhook { secret: secret.map(Secret::new) },
         url: Secret::new(url),
         peers: BTreeSet::new(),
+        topics: Default::default(),
     }
 }
 

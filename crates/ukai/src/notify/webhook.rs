@@ -9,6 +9,7 @@ use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use sha2::Sha256;
 use ukai_core::event::{Notification, NotificationKind};
 
@@ -23,7 +24,7 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 struct Message<'a> {
     /// The idempotency key: whoever has seen it has seen this message.
     key: &'a str,
-    /// `opened`, `diagnosed`, `proposed`, `refused`, `applied`, `confirmed`, `trouble`, `lease_warning`, `ended`,
+    /// `alarm`, `muted`, `opened`, `reopened`, `paged`, `diagnosed`, `proposed`, `refused`, `applied`, `confirmed`, `trouble`, `lease_warning`, `ended`,
     /// `closed`.
     kind: NotificationKind,
     /// Somebody must act now.
@@ -33,6 +34,9 @@ struct Message<'a> {
     peer: &'a str,
     subject: &'a str,
     text: &'a str,
+    /// Of an alarm's action: the message that Amazon SNS would carry, or the event that a Lambda function would get.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alarm: Option<&'a RawValue>,
     /// RFC 3339.
     sent_at: Timestamp,
     /// Sent before under the same key, perhaps in vain.
@@ -45,7 +49,8 @@ pub fn compose(
     sent_at: Timestamp,
     secret: Option<&Secret>,
 ) -> Result<(Headers, Bytes), NotifyError> {
-    let Notification { key, incident, peer, kind, page, subject, text } = notification;
+    let Notification { key, incident, peer, kind, page, subject, text, alarm } = notification;
+    let alarm = alarm.as_deref().map(serde_json::from_str::<&RawValue>).transpose();
     let message = Message {
         key,
         kind: *kind,
@@ -54,6 +59,7 @@ pub fn compose(
         peer,
         subject,
         text,
+        alarm: alarm.map_err(|error| permanent(error.to_string()))?,
         sent_at,
         repeated,
     };

@@ -137,6 +137,7 @@ fn stale_resolver(server: &str) -> Vec<Recorded> {
             page,
             subject: subject.into(),
             text: "…".into(),
+            alarm: None,
         },
         subscribers: vec!["drill".into()],
     };
@@ -151,6 +152,8 @@ fn stale_resolver(server: &str) -> Vec<Recorded> {
                 before: AlarmState::Ok,
                 after: AlarmState::Alarm,
                 reason: "3 of 3 probes failed".into(),
+                reason_data: None,
+                by: None,
             },
         ),
         (
@@ -162,6 +165,7 @@ fn stale_resolver(server: &str) -> Vec<Recorded> {
                 stage: Stage::Connect,
                 class: ErrorClass::Timeout,
                 summary: "connect to 192.0.2.1 timed out".into(),
+                worthy: true,
                 page: true,
                 rests_on: vec![],
                 failing_since: at(0),
