@@ -112,6 +112,7 @@ fn went_on() -> Seen {
         page: false,
         subject: "served".into(),
         text: "it is".into(),
+        alarm: None,
     };
     let (id, why) = (|| "ovr-1".to_owned(), String::new);
     let events = vec![

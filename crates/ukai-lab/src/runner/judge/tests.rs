@@ -296,6 +296,7 @@ fn opened() -> Event {
         stage: Stage::Connect,
         class: ErrorClass::Timeout,
         summary: "connect timed out".into(),
+        worthy: true,
         page: true,
         rests_on: Vec::new(),
         failing_since: Timestamp::UNIX_EPOCH,
