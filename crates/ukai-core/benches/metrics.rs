@@ -4,7 +4,10 @@
 use std::time::Instant;
 
 use jiff::Timestamp;
-use ukai_core::metric::{Datum, Dimensions, MetricId, Metrics, Namespace, Statistic, Unit};
+use ukai_core::alarm::AlarmState;
+use ukai_core::alarm::definition::{ComparisonOperator, EvaluationWindow, MetricAlarm, MetricStat, Threshold, Watched};
+use ukai_core::alarm::evaluate::Evaluator;
+use ukai_core::metric::{Datum, DatumValue, Dimensions, MetricId, Metrics, Namespace, Statistic, Unit};
 
 /// 2026-01-01.
 const START: i64 = 1_767_225_600;
@@ -34,7 +37,7 @@ fn ingest() {
             data.extend(ids.iter().map(|id| Datum {
                 metric: id.clone(),
                 at,
-                value: ukai_core::metric::DatumValue::Single(latency(&mut noise)),
+                value: DatumValue::Single(latency(&mut noise)),
                 unit: Unit::Milliseconds,
                 high_resolution: true,
             }));
@@ -82,25 +85,47 @@ fn day_of(mut value: impl FnMut() -> f64) -> usize {
     store.bytes()
 }
 
-/// Evaluation of alarms. Here is the place for the figure of 100,000 alarms; until then, the reads they need.
+/// Every alarm judged once: M = 3, N = 5, period 60 s, every period of the range full of six samples.
 fn alarms() {
-    println!("reads of 7 periods of 60 s (what an alarm of N = 5 fetches)");
-    let ids: Vec<MetricId> = (0..100_000).map(metric).collect();
-    let mut store = Metrics::default();
-    for minute in 0..10 {
-        for id in &ids {
-            let at = Timestamp::from_second(START + minute * 60).expect("in range");
-            let datum = Datum::single(&id.namespace, &id.metric_name, id.dimensions.clone(), at, 1.0, Unit::Count);
-            store.put(at, datum.expect("a datum that is right")).expect("a datum that is right");
+    println!("evaluation of metric alarms, one core (M = 3, N = 5, period 60 s, full windows)");
+    for count in [10_000, 100_000, 1_000_000] {
+        let mut store = Metrics::default();
+        let alarms: Vec<MetricAlarm> = (0..count).map(alarm).collect();
+        for step in 0..42 {
+            let at = Timestamp::from_second(START + step * 10).expect("in range");
+            for alarm in &alarms {
+                let metric = alarm.metrics().next().expect("one metric").metric.clone();
+                let value = DatumValue::Single(1.0);
+                let datum = Datum { metric, at, value, unit: Unit::Count, high_resolution: true };
+                store.put(at, datum).expect("a datum that is right");
+            }
         }
+        let now = Timestamp::from_second(START + 420).expect("in range");
+        let mut evaluator = Evaluator::default();
+        let (begin, busy) = (Instant::now(), processor_seconds());
+        let alarming =
+            alarms.iter().filter(|alarm| evaluator.judge(alarm, &store, now).state == Some(AlarmState::Alarm)).count();
+        let (seconds, busy) = (begin.elapsed().as_secs_f64(), processor_seconds() - busy);
+        println!("  {count:>9} alarms in {seconds:.3} s, {busy:.3} s of processor time ({alarming} in ALARM)");
     }
-    let (mut out, mut found) = (Vec::new(), 0);
-    let begin = Instant::now();
-    for id in &ids {
-        store.datapoints(id, None, &Statistic::Average, START + 600, 60, 7, &mut out);
-        found += out.iter().flatten().count();
+}
+
+fn alarm(number: usize) -> MetricAlarm {
+    MetricAlarm {
+        watched: Watched::Metric(MetricStat {
+            metric: metric(number),
+            statistic: Statistic::Average,
+            period_s: 60,
+            unit: None,
+        }),
+        evaluation_periods: 5,
+        datapoints_to_alarm: Some(3),
+        comparison_operator: ComparisonOperator::LessThanThreshold,
+        threshold: Threshold::Value(0.9),
+        treat_missing_data: None,
+        low_samples: None,
+        window: EvaluationWindow::default(),
     }
-    println!("  {} reads in {:.3} s ({found} datapoints)", ids.len(), begin.elapsed().as_secs_f64());
 }
 
 /// What this thread has had of a processor, so that a busy machine does not spoil the figure; 0 where Linux does not tell.

@@ -57,15 +57,15 @@ pub fn identity(peer: &str) -> String {
 }
 
 /// The alarm of the vantage: everything fails that has nothing to do with any peer.
-pub fn of_vantage() -> Definition {
+pub fn of_vantage(vantage: &str) -> Definition {
     let description = "Nothing gets out: unrelated names and addresses fail too. Peers do not page meanwhile.";
-    observed(CONTROLS.to_owned(), None, Signal::Controls, description, format!("{PAGE}*"))
+    observed(CONTROLS.to_owned(), None, vantage, Signal::Controls, description, format!("{PAGE}*"))
 }
 
 /// Every alarm of a peer. What cannot be a metric (a peer whose name is not ASCII) has only the observed ones.
 pub fn of_peer(peer: &str, vantage: &str) -> Vec<Definition> {
     let of = |name: String, signal, description: &str, action: &str| {
-        observed(name, Some(peer), signal, description, format!("{action}{peer}"))
+        observed(name, Some(peer), vantage, signal, description, format!("{action}{peer}"))
     };
     let mut all = vec![
         of(
@@ -177,13 +177,24 @@ fn slow(stat: MetricStat) -> MetricAlarm {
     }
 }
 
-fn observed(name: String, peer: Option<&str>, signal: Signal, description: &str, action: String) -> Definition {
+fn observed(
+    name: String,
+    peer: Option<&str>,
+    vantage: &str,
+    signal: Signal,
+    description: &str,
+    action: String,
+) -> Definition {
     Definition {
         name,
         description: Some(description.to_owned()),
         actions_enabled: true,
         actions: Actions { alarm: vec![action], ..Actions::default() },
-        kind: Kind::Observed(ObservedAlarm { signal, peer: peer.map(str::to_owned) }),
+        kind: Kind::Observed(ObservedAlarm {
+            signal,
+            peer: peer.map(str::to_owned),
+            vantage: Some(vantage.to_owned()),
+        }),
     }
 }
 
@@ -194,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_defaults_pass_every_documented_limit() {
-        let all: Vec<Definition> = of_peer("api", "here").into_iter().chain([of_vantage()]).collect();
+        let all: Vec<Definition> = of_peer("api", "here").into_iter().chain([of_vantage("here")]).collect();
         assert_eq!(all.len(), 11);
         for definition in all {
             let wire = Wire::from(definition.clone());

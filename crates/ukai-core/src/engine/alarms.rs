@@ -80,7 +80,7 @@ impl Engine {
             }
         }
         if !self.settings.peers.is_empty() {
-            wanted.insert(defaults::CONTROLS.to_owned(), (defaults::of_vantage(), None));
+            wanted.insert(defaults::CONTROLS.to_owned(), (defaults::of_vantage(&vantage), None));
         }
         self.delete_unwanted(turn, &wanted);
         for (name, (mut definition, peer)) in wanted {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use ukai_core::alarm::defaults;
 use ukai_core::alarm::definition::{Definition, Kind};
 use ukai_core::alarm::exchange::{Format, ImportError, Options, Remark, export, import};
 
@@ -153,8 +154,8 @@ fn observed_alarms_become_what_comes_nearest() {
         composite("near", "ALARM(down) AND NOT ALARM(controls)"),
         suppressed,
         composite("kept", "ALARM(down) OR ALARM(elsewhere)"),
-        observed("down", "outage"),
-        observed("controls", "controls"),
+        observed("down", "reachability"),
+        observed("controls", "application"),
     ];
     let exported = export(&all, Options { format: Format::CloudFormation, topic: None });
     let read: Value = serde_json::from_str(&exported.text).unwrap();
@@ -167,7 +168,7 @@ fn observed_alarms_become_what_comes_nearest() {
     );
     assert_eq!(read["Resources"]["Held"]["DependsOn"], json!(["Down"]));
     for (name, part) in [
-        ("controls", "no metric says"),
+        ("controls", "left out: no metric says"),
         ("near", "left out: its rule names \"controls\""),
         ("far", "left out: its rule names \"near\""),
         ("held", "without its suppressor \"controls\""),
@@ -176,6 +177,25 @@ fn observed_alarms_become_what_comes_nearest() {
     ] {
         assert!(says(&exported.notes, name, part), "{name}: {:?}", exported.notes);
     }
+}
+
+#[test]
+fn an_outage_is_held_back_by_the_controls_there_too() {
+    let all: Vec<Definition> =
+        defaults::of_peer("pay", "here").into_iter().chain([defaults::of_vantage("here")]).collect();
+    let exported = export(&all, Options { format: Format::Json, topic: Some("arn:aws:sns:eu-west-1:1:t") });
+    let read: Vec<Value> = serde_json::from_str(&exported.text).unwrap();
+    let named = |name: &str| read.iter().find(|alarm| alarm["AlarmName"] == name).unwrap();
+    let outage = named("pay/outage");
+    assert_eq!(outage["AlarmRule"], "ALARM(pay/reachability)");
+    assert_eq!(
+        (&outage["ActionsSuppressor"], &outage["ActionsSuppressorWaitPeriod"]),
+        (&json!("ukai/controls"), &json!(60))
+    );
+    assert_eq!(named("ukai/controls")["MetricName"], "ControlSuccess");
+    let dimensions = json!([{"Name": "Peer", "Value": "pay"}, {"Name": "Vantage", "Value": "here"}]);
+    assert_eq!(named("pay/reachability")["Dimensions"], dimensions);
+    assert!(says(&exported.notes, "pay/identity", "left out"));
 }
 
 const NAMES: [&str; 6] = ["a", "b c", "d-e", "f\"g", "東京", "h(i)"];

@@ -152,8 +152,8 @@ fn an_observed_alarm_shows_what_comes_nearest() {
     assert_eq!(message["Trigger"]["MetricName"], "ProbeSuccess");
     assert_eq!(message["Trigger"]["Dimensions"], json!([{"name": "Peer", "value": "pay"}]));
     let unknown = Definition {
-        name: "controls".to_owned(),
-        ..self::definition(json!({"AlarmName": "c", "Observed": {"Signal": "controls"}}))
+        name: "identity".to_owned(),
+        ..self::definition(json!({"AlarmName": "c", "Observed": {"Signal": "identity"}}))
     };
     let message: serde_json::Value = serde_json::from_str(&sns::message(&change(&unknown, &[]))).unwrap();
     assert!(message.get("Trigger").is_none());

@@ -47,6 +47,7 @@ impl<'a> Own<'a> {
                 Event::IncidentClosed { incident: of, reason } if of == incident => {
                     closed = Some(Closed { at: record.at, reason: reason.clone() });
                 }
+                Event::IncidentReopened { incident: of, .. } if of == incident => closed = None,
                 Event::IncidentPaged { incident: of, .. } if of == incident => opened.paged = true,
                 _ => {}
             }
@@ -268,6 +269,8 @@ fn belongs(
 ) -> bool {
     match event {
         Event::IncidentOpened { incident: of, .. }
+        | Event::IncidentReopened { incident: of, .. }
+        | Event::PageSuppressed { incident: of, .. }
         | Event::IncidentPaged { incident: of, .. }
         | Event::IncidentClosed { incident: of, .. }
         | Event::OverrideRefused { incident: of, .. }

@@ -90,6 +90,12 @@ fn incident_sentence(event: &Event) -> Option<(Kind, String)> {
             let paged = if *page { "somebody is paged" } else { "nobody is paged yet" };
             (Kind::Alarm, format!("Incident {incident} was opened, {paged}: {summary}."))
         }
+        Event::IncidentReopened { summary, .. } => {
+            (Kind::Alarm, format!("It failed again, and the incident went on: {summary}."))
+        }
+        Event::PageSuppressed { by, .. } => {
+            (Kind::Told, format!("Nobody was paged for this peer, because {by} was in ALARM and paged in its stead."))
+        }
         Event::IncidentPaged { reason, .. } => (Kind::Told, format!("Somebody is paged: {reason}.")),
         Event::EvidenceGathered { evidence, .. } if evidence.purpose == Purpose::Diagnose => {
             let silent = evidence.asked.iter().filter(|asked| asked.answer().is_none()).count();

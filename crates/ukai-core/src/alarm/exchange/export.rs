@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use super::order::{children, children_first, name_of, needs};
 use super::{Remark, Runner, runner, template};
-use crate::alarm::counterpart::counterpart;
+use crate::alarm::counterpart;
 use crate::alarm::definition::wire::Wire;
 use crate::alarm::definition::{Definition, Kind};
 
@@ -65,13 +65,20 @@ fn json(definitions: Vec<Definition>) -> String {
 /// None where CloudWatch has nothing that comes near.
 fn translated(definition: &Definition, notes: &mut Vec<Remark>) -> Option<Definition> {
     let Kind::Observed(observed) = &definition.kind else { return Some(definition.clone()) };
-    match counterpart(observed) {
-        Some(metric) => {
-            let what = "it is judged at each observation here; there it becomes a metric alarm on Ukai/Peer ProbeSuccess \
-                        with the dimension Peer alone (3 of 3 periods of 10 s), slower, and only as good as what is \
-                        published there";
+    match counterpart::kind(observed) {
+        Some(kind) => {
+            let what = match &kind {
+                Kind::Composite(_) => {
+                    "it is judged at each observation here; there it becomes a composite alarm over the peer's \
+                     reachability, whose actions the controls suppress"
+                }
+                Kind::Metric(_) | Kind::Observed(_) => {
+                    "it is judged at each observation here; there it becomes a metric alarm on what ukai publishes under \
+                     Ukai/Peer, slower, and only as good as what is published there"
+                }
+            };
             notes.push(Remark::new(&definition.name, what));
-            Some(Definition { kind: Kind::Metric(metric), ..definition.clone() })
+            Some(Definition { kind, ..definition.clone() })
         }
         None => {
             notes.push(Remark::new(&definition.name, "left out: no metric says what this alarm observes"));
