@@ -187,7 +187,7 @@ fn an_outage_is_held_back_by_the_controls_there_too() {
     let read: Vec<Value> = serde_json::from_str(&exported.text).unwrap();
     let named = |name: &str| read.iter().find(|alarm| alarm["AlarmName"] == name).unwrap();
     let outage = named("pay/outage");
-    assert_eq!(outage["AlarmRule"], "ALARM(pay/reachability)");
+    assert_eq!(outage["AlarmRule"], "ALARM(\"pay/reachability\")");
     assert_eq!(
         (&outage["ActionsSuppressor"], &outage["ActionsSuppressorWaitPeriod"]),
         (&json!("ukai/controls"), &json!(60))
