@@ -10,6 +10,7 @@ mod bad_days;
 mod crash;
 mod diagnosis;
 mod guards;
+mod noise;
 mod path;
 mod tidy;
 mod world;
