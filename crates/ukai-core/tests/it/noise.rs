@@ -222,3 +222,14 @@ fn thirty_days_of_noise_wake_nobody() {
     assert!(outcome.opened > 30, "the noise is loud enough to be looked into: {outcome:?}");
     assert!(outcome.told > 60 && !outcome.ended_open, "{outcome:?}");
 }
+
+#[test]
+fn an_outage_in_the_noise_pages_within_three_rounds() {
+    let mut noise = Noise::new(7, 1);
+    let at = start() + SignedDuration::from_secs(DAY_S / 2);
+    noise.troubles.retain(|trouble, _| *trouble < at);
+    noise.troubles.insert(at, (Trouble::Outage, 60_000));
+    let outcome = Month::new(noise).run(DAY_S);
+    let [first, ..] = outcome.pages[..] else { panic!("nobody was woken: {outcome:?}") };
+    assert!(first > at && first.duration_since(at).as_secs() <= 30 + TIME_OUT_S, "{first}");
+}

@@ -63,6 +63,8 @@ pub struct World {
     pub served: Option<BTreeSet<IpAddr>>,
     pub history: History,
     pub rotates: bool,
+    /// How wrong our clock is, as the controls' `Date` says.
+    pub clock_offset_s: i64,
     /// Other peers that are watched, and what their hosts do.
     pub others: BTreeMap<String, Host>,
 }
@@ -84,6 +86,7 @@ impl World {
             served: None,
             history: history(),
             rotates: false,
+            clock_offset_s: 0,
             others: BTreeMap::new(),
         }
     }
@@ -210,6 +213,10 @@ impl World {
             _ => self.resolver.clone(),
         };
         let (addresses, failure) = match answered {
+            Ok(addresses) if addresses.is_empty() => {
+                let detail = "as staged".to_owned();
+                (addresses, Some(Failure { stage: Stage::Resolve, class: ErrorClass::Nodata, detail }))
+            }
             Ok(addresses) => (addresses, None),
             Err(rcode) => {
                 let class = match rcode {
@@ -315,7 +322,7 @@ impl World {
             address_failure: (!self.controls_reached).then(|| "timed out".into()),
             issuer: self.controls_reached.then(|| "CN=Web CA".into()),
             dates_failure: false,
-            clock_offset_s: self.controls_reached.then_some(0),
+            clock_offset_s: self.controls_reached.then_some(self.clock_offset_s),
             tls_verified: self.controls_reached,
         }
     }
