@@ -127,8 +127,11 @@ impl Desk {
         self.run_until(self.now + SignedDuration::from_secs(seconds));
     }
 
+    /// The windows of metrics are on disk, and are taken back before anything is judged.
     pub fn crash(&mut self) {
+        let metrics = self.engine.metrics().clone();
         self.engine = Engine::replay(self.log.clone());
+        *self.engine.metrics_mut() = metrics;
         self.start();
     }
 
