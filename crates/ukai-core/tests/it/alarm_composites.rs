@@ -67,6 +67,14 @@ fn composites_of_composites_follow_in_one_step() {
 }
 
 #[test]
+fn a_child_that_starts_anew_as_another_kind_is_followed() {
+    let mut desk = desk_with(vec![composite("top", "ALARM(middle)"), composite("middle", "TRUE")]);
+    assert_eq!((desk.state("middle"), desk.state("top")), (Alarm, Alarm));
+    desk.put(kept("middle")).unwrap();
+    assert_eq!((desk.state("middle"), desk.state("top")), (InsufficientData, Fine));
+}
+
+#[test]
 fn what_is_watched_cannot_be_deleted_alone() {
     let mut alarms = vec![composite("top", "ALARM(leaf)"), kept("leaf"), kept("calm")];
     alarms[0]["ActionsSuppressor"] = json!("calm");
@@ -194,9 +202,7 @@ fn a_muted_alarm_changes_and_is_told_afterwards_and_acts_if_it_still_fails() {
     let [message] = &messages(&desk, "mail")[..] else { panic!("{:?}", desk.messages) };
     assert_eq!(message["ActionExecutedAfterMuteWindow"], true);
     assert_eq!((&message["NewStateValue"], &message["OldStateValue"]), (&json!("ALARM"), &json!("OK")));
-    let told = |event: &Event| {
-        matches!(event, Event::NotificationQueued { notification, .. } if notification.kind == NotificationKind::Muted)
-    };
+    let told = |event: &Event| matches!(event, Event::NotificationQueued { notification, .. } if notification.kind == NotificationKind::Muted);
     assert_eq!(desk.count(told), 1);
 }
 
@@ -260,8 +266,7 @@ fn an_action_reaches_exactly_those_that_list_its_topic_in_its_own_form() {
     assert_eq!(event["alarmData"]["previousState"]["value"], "OK");
     assert_eq!(event["alarmData"]["configuration"]["description"], "orders fail");
     assert_eq!(desk.record("a").configured_at, put_at);
-    let unheard =
-        |event: &Event| matches!(event, Event::AlarmActed { outcome: ActionOutcome::NotExecuted { .. }, .. });
+    let unheard = |event: &Event| matches!(event, Event::AlarmActed { outcome: ActionOutcome::NotExecuted { .. }, .. });
     assert_eq!(desk.count(unheard), 1, "and the log says that nobody listens to the third");
     assert_eq!(desk.state("a"), Alarm);
     assert_ne!(desk.record("a").previous.as_ref().unwrap().state, InsufficientData);

@@ -57,13 +57,13 @@ fn play_row(desk: &mut Desk, row: &str) {
 fn every_cell_of_the_documented_tables_played_as_datapoints_from_every_state() {
     let mut cells = 0;
     for (m, row, treatment, wanted) in TABLES.iter().flat_map(|(m, rows)| {
-        rows.iter().flat_map(move |(row, wanted)| TREATMENTS.iter().zip(wanted).map(move |(treat, is)| (m, row, treat, is)))
+        rows.iter()
+            .flat_map(move |(row, wanted)| TREATMENTS.iter().zip(wanted).map(move |(treat, is)| (m, row, treat, is)))
     }) {
         for before in [Fine, Alarm, InsufficientData] {
             let mut desk = Desk::new();
             desk.now = after_noon(-20);
-            let members =
-                json!({ "EvaluationPeriods": 3, "DatapointsToAlarm": m, "TreatMissingData": treatment });
+            let members = json!({ "EvaluationPeriods": 3, "DatapointsToAlarm": m, "TreatMissingData": treatment });
             desk.put(metric("a", members)).unwrap();
             play_row(&mut desk, row);
             desk.set("a", before);
@@ -178,7 +178,11 @@ fn a_metric_that_never_comes_is_what_its_treatment_says() {
 fn a_late_datum_changes_only_the_period_it_belongs_to() {
     let mut desk = Desk::new();
     desk.now = after_noon(10);
-    desk.put(metric("three", json!({ "EvaluationPeriods": 3, "DatapointsToAlarm": 3, "TreatMissingData": "notBreaching" }))).unwrap();
+    desk.put(metric(
+        "three",
+        json!({ "EvaluationPeriods": 3, "DatapointsToAlarm": 3, "TreatMissingData": "notBreaching" }),
+    ))
+    .unwrap();
     desk.put(metric("newest", json!({ "TreatMissingData": "ignore", "AlarmActions": [] }))).unwrap();
     desk.data(&[(after_noon(-150), 1.0), (after_noon(-90), 0.0), (after_noon(-30), 1.0)]);
     desk.run_until(after_noon(40));

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use ukai_core::alarm::AlarmState;
+use ukai_core::alarm::composite::AlarmExpression;
 use ukai_core::alarm::mute::MuteRule;
 use ukai_core::engine::Engine;
 use ukai_core::event::{Event, Recorded};
@@ -10,6 +11,7 @@ use ukai_core::input::Command;
 
 use crate::desk::*;
 
+const BY_HAND: &str = "by hand";
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 #[derive(Debug, Clone)]
@@ -88,7 +90,7 @@ fn play(desk: &mut Desk, step: Move) {
         }
         Move::Delete(name) => _ = desk.delete(&[NAMES[name]]),
         Move::Set(name, state) => {
-            let reason = "by hand".to_owned();
+            let reason = BY_HAND.to_owned();
             _ = desk.command(Command::SetAlarmState { alarm: alarm(name), state, reason, reason_data: None });
         }
         Move::Enable(name, enabled) => {
@@ -109,6 +111,20 @@ fn play(desk: &mut Desk, step: Move) {
     }
 }
 
+/// A composite is what its rule says, unless a person set it.
+fn check_composites(desk: &Desk) {
+    let records = &desk.engine.state().alarms.records;
+    for (name, record) in records {
+        let Some(composite) = record.definition.composite() else { continue };
+        if record.reason == BY_HAND {
+            continue;
+        }
+        let rule = AlarmExpression::parse(&composite.rule).unwrap();
+        let wanted = rule.eval(&|child| records.get(child).map(|record| record.state)).state();
+        assert_eq!(record.state, wanted, "{name}: {}", composite.rule);
+    }
+}
+
 /// Every change leads somewhere else, and its actions ran, or what held them back is in the log.
 fn check_log(desk: &Desk) {
     assert!(desk.log.windows(2).all(|pair| pair[0].at <= pair[1].at));
@@ -123,11 +139,12 @@ fn check_log(desk: &Desk) {
         if definition.composite().is_some() || definition.actions_for(*after).is_empty() {
             continue;
         }
-        let acted = desk.log[place..].iter().take_while(|later| later.at == record.at).any(|later| match &later.event {
-            Event::AlarmActed { alarm: of, state, .. } => of == alarm && state == after,
-            Event::AlarmMuted { alarm: of, change } => of == alarm && change.to == *after,
-            _ => false,
-        });
+        let acted =
+            desk.log[place..].iter().take_while(|later| later.at == record.at).any(|later| match &later.event {
+                Event::AlarmActed { alarm: of, state, .. } => of == alarm && state == after,
+                Event::AlarmMuted { alarm: of, change } => of == alarm && change.to == *after,
+                _ => false,
+            });
         assert!(acted, "{alarm} changed to {after:?}, and nothing ran nor was held back");
     }
 }
@@ -147,6 +164,7 @@ proptest! {
             play(&mut desk, step);
             let replayed = Engine::replay(desk.log.clone());
             prop_assert_eq!(replayed.state(), desk.engine.state());
+            check_composites(&desk);
         }
         check_log(&desk);
         let json = serde_json::to_string(&desk.log).unwrap();

@@ -39,8 +39,7 @@ pub struct Desk {
 impl Desk {
     pub fn new() -> Desk {
         let now = after_noon(-3600);
-        let mut desk =
-            Desk { engine: Engine::default(), now, log: Vec::new(), messages: Vec::new(), reply: None };
+        let mut desk = Desk { engine: Engine::default(), now, log: Vec::new(), messages: Vec::new(), reply: None };
         desk.start();
         desk
     }
@@ -52,7 +51,11 @@ impl Desk {
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
         };
         let settings = Settings {
-            subscribers: vec![subscriber("mail", &[TOPIC]), subscriber("hook", &[TOPIC, FUNCTION]), subscriber("deaf", &[])],
+            subscribers: vec![
+                subscriber("mail", &[TOPIC]),
+                subscriber("hook", &[TOPIC, FUNCTION]),
+                subscriber("deaf", &[]),
+            ],
             vantage: "here".into(),
             region: "ap-northeast-1".into(),
             account_id: "111122223333".into(),

@@ -190,8 +190,7 @@ impl Month {
                 self.comes(TIME_OUT_S * 1000, Input::EvidenceGathered { id, evidence });
             }
             Effect::Notify { notification, subscriber } => {
-                let sent =
-                    Input::NotificationSent { key: notification.key, subscriber, attempts: 1, result: Ok(()) };
+                let sent = Input::NotificationSent { key: notification.key, subscriber, attempts: 1, result: Ok(()) };
                 self.comes(0, sent);
             }
             Effect::WriteReport { incident } => {

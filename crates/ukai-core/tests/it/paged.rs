@@ -77,9 +77,18 @@ fn whatever_stops_connections_pages() {
 #[test]
 fn whatever_stops_the_handshake_pages() {
     use ErrorClass::*;
-    for class in
-        [UntrustedIssuer, SelfSigned, NameMismatch, Expired, NotYetValid, TlsVersion, TlsAlert, Reset, Timeout, Protocol]
-    {
+    for class in [
+        UntrustedIssuer,
+        SelfSigned,
+        NameMismatch,
+        Expired,
+        NotYetValid,
+        TlsVersion,
+        TlsAlert,
+        Reset,
+        Timeout,
+        Protocol,
+    ] {
         pages_once(class.name(), fails(Stage::Tls, class));
     }
     pages_once("expired, with the known key", is(Host::Expired));

@@ -188,11 +188,9 @@ impl World {
             Host::Foreign => (Some(identity("evil", false)), failed(Stage::Tls, ErrorClass::SelfSigned), None),
             Host::Expired => (Some(identity("key-1", false)), failed(Stage::Tls, ErrorClass::Expired), None),
             Host::Parked => (Some(identity("parking", true)), failed(Stage::Transfer, ErrorClass::Parked), Some(200)),
-            Host::Fails(stage, class) => {
-                (stage > Stage::Tls).then(|| identity("key-1", true)).map_or((None, failed(stage, class), None), |known| {
-                    (Some(known), failed(stage, class), Some(200))
-                })
-            }
+            Host::Fails(stage, class) => (stage > Stage::Tls)
+                .then(|| identity("key-1", true))
+                .map_or((None, failed(stage, class), None), |known| (Some(known), failed(stage, class), Some(200))),
             Host::Status(code) => {
                 (Some(identity("key-1", true)), failed(Stage::Processing, ErrorClass::HttpStatus), Some(code))
             }
