@@ -23,15 +23,15 @@ fn pages(play: &Play) -> usize {
 }
 
 /// Down and up in turn, each for so long, for two hours.
-fn toggles(every_s: i64, host: Host) -> Play {
+fn toggles(down_s: i64, up_s: i64, host: Host) -> Play {
     let mut play = Play::new(World::healthy());
     play.run_for(120);
     let end = play.world.now + SignedDuration::from_hours(2);
     while play.world.now < end {
         play.world.hosts.insert(ip(OLD), host);
-        play.run_for(every_s);
+        play.run_for(down_s);
         play.world.hosts.insert(ip(OLD), Host::Serves);
-        play.run_for(every_s);
+        play.run_for(up_s);
     }
     play
 }
@@ -39,7 +39,7 @@ fn toggles(every_s: i64, host: Host) -> Play {
 #[test]
 fn an_alarm_that_toggles_is_one_incident_and_ends_after_quiet() {
     for every_s in [20, 60, 180] {
-        let mut play = toggles(every_s, Host::Silent);
+        let mut play = toggles(every_s, every_s, Host::Silent);
         assert_eq!(opened(&play), 1, "every {every_s} s");
         assert_eq!(pages(&play), 1, "every {every_s} s");
         let reopened = count(&play, |event| matches!(event, Event::IncidentReopened { .. }));
@@ -52,16 +52,26 @@ fn an_alarm_that_toggles_is_one_incident_and_ends_after_quiet() {
 }
 
 #[test]
+fn what_closes_in_between_is_reopened_and_then_stays_open() {
+    let mut play = toggles(30, 270, Host::Silent);
+    let reopened = count(&play, |event| matches!(event, Event::IncidentReopened { .. }));
+    assert_eq!((opened(&play), reopened, pages(&play)), (1, 1, 1));
+    play.run_for(HOUR_S);
+    assert!(play.engine.state().open_incident("api").is_none());
+    assert_eq!((opened(&play), pages(&play)), (1, 1));
+}
+
+#[test]
 fn what_is_not_worth_a_page_does_not_become_so_by_toggling() {
     for every_s in [60, 180] {
-        let play = toggles(every_s, Host::Status(429));
+        let play = toggles(every_s, every_s, Host::Status(429));
         assert_eq!((opened(&play), pages(&play)), (1, 0), "every {every_s} s");
     }
 }
 
 #[test]
 fn after_real_quiet_it_is_another_incident_and_another_page() {
-    let mut play = toggles(60, Host::Silent);
+    let mut play = toggles(60, 60, Host::Silent);
     play.run_for(2 * HOUR_S);
     play.world.hosts.insert(ip(OLD), Host::Silent);
     play.run_for(60);
