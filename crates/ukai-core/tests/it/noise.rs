@@ -216,7 +216,16 @@ impl Month {
 
 #[test]
 fn thirty_days_of_noise_wake_nobody() {
-    let outcome = Month::new(Noise::new(0x9e37_79b9_7f4a_7c15, 30)).run(30 * DAY_S);
+    wakes_nobody(0x9e37_79b9_7f4a_7c15);
+}
+
+#[test]
+fn thirty_other_days_of_noise_wake_nobody_either() {
+    wakes_nobody(42);
+}
+
+fn wakes_nobody(seed: u64) {
+    let outcome = Month::new(Noise::new(seed, 30)).run(30 * DAY_S);
     assert_eq!(outcome.pages, [], "{outcome:?}");
     assert!(outcome.opened > 30, "the noise is loud enough to be looked into: {outcome:?}");
     assert!(outcome.told > 60 && !outcome.ended_open, "{outcome:?}");
