@@ -20,8 +20,10 @@ use crate::metric::store::Metrics;
 /// What a band is learned from: a day shows the hours that differ, and is what is kept of every metric.
 const BAND_HISTORY_S: i64 = 86_400;
 const BAND_PERIODS_MAX: usize = 10_000;
-/// A band moves slowly: half of a day's points must move before it does. It is learned again after ten minutes.
-const BAND_AGAIN_S: i64 = 600;
+/// A band moves slowly: half of a day's points must move before it does. It is learned again after an hour …
+const BAND_AGAIN_S: i64 = 3600;
+/// … and looked for again after ten minutes while there is none.
+const NO_BAND_AGAIN_S: i64 = 600;
 /// Bands that are remembered; past it all are learned anew.
 const BANDS_MAX: usize = 10_000;
 
@@ -168,10 +170,11 @@ impl Evaluator {
         let (end_s, periods) = (*boundaries.last()?, boundaries.len().saturating_sub(1));
         let period_s = i64::from(stat.period_s);
         let key = (stat.metric.clone(), stat.statistic.to_string(), stat.period_s);
-        if let Some((learned_s, band)) = self.bands.get(&key)
-            && (0..BAND_AGAIN_S).contains(&(end_s - learned_s))
-        {
-            return band.clone();
+        if let Some((learned_s, band)) = self.bands.get(&key) {
+            let again_s = if band.is_some() { BAND_AGAIN_S } else { NO_BAND_AGAIN_S };
+            if (0..again_s).contains(&(end_s - learned_s)) {
+                return band.clone();
+            }
         }
         let history = usize::try_from(BAND_HISTORY_S / period_s).ok()?.saturating_add(periods).min(BAND_PERIODS_MAX);
         let mut read = Vec::with_capacity(history);

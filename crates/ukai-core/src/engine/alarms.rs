@@ -108,16 +108,22 @@ impl Engine {
             .map(|(name, _)| name.clone())
             .collect();
         for alarm in gone {
-            self.record(turn, Event::AlarmDeleted { alarm, by: super::change::policy() });
+            let before = self.state.alarms.state(&alarm);
+            self.record(turn, Event::AlarmDeleted { alarm: alarm.clone(), by: super::change::policy() });
+            // A child that is gone counts as one without data.
+            self.follow(turn, &alarm, before, AlarmState::InsufficientData);
         }
     }
 
     /// One that passed every check.
     pub(super) fn put_alarm(&mut self, turn: &mut Turn, definition: Definition, origin: Origin, by: Actor) {
         let name = definition.name.clone();
+        let before = self.state.alarms.state(&name);
         self.record(turn, Event::AlarmPut { definition: Box::new(definition), origin, by });
         self.regraph();
         self.retain_windows();
+        // Another kind of alarm under the same name starts anew, without a change of its own.
+        self.follow(turn, &name, before, self.state.alarms.state(&name));
         let Some(record) = self.state.alarms.records.get(&name) else { return };
         match &record.definition.kind {
             Kind::Metric(_) => self.judge_one(turn, &name, true),
@@ -195,12 +201,20 @@ impl Engine {
                 self.take_suppression(turn, &alarm, suppression, decision);
             }
         }
-        self.suppressor_changed(turn, &alarm, after);
-        let change = Change { alarm_name: alarm.clone(), arn: self.arn(&alarm), to: after, at: turn.now };
-        for parent in self.live.graph.parents.get(&alarm).cloned().unwrap_or_default() {
+        self.follow(turn, &alarm, before, after);
+        true
+    }
+
+    /// Whoever watches an alarm learns that it has another state.
+    fn follow(&mut self, turn: &mut Turn, alarm: &str, before: AlarmState, after: AlarmState) {
+        if before == after {
+            return;
+        }
+        self.suppressor_changed(turn, alarm, after);
+        let change = Change { alarm_name: alarm.to_owned(), arn: self.arn(alarm), to: after, at: turn.now };
+        for parent in self.live.graph.parents.get(alarm).cloned().unwrap_or_default() {
             self.child_changed(turn, &parent, &change, before);
         }
-        true
     }
 
     fn child_changed(&mut self, turn: &mut Turn, parent: &str, change: &Change, child_before: AlarmState) {

@@ -8,6 +8,7 @@ use crate::alarm::{AlarmState, defaults};
 use crate::diagnose::evidence::{ApplicationCall, Purpose};
 use crate::effect::Effect;
 use crate::event::{Event, NotificationKind};
+use crate::metric::of_probe::PROBE_SUCCESS;
 use crate::observe::{ErrorClass, Failure, Observation, Stage};
 
 /// Whole rounds in a row before an incident closes, or a proposal is dropped as needless.
@@ -48,8 +49,8 @@ impl Opening {
     }
 
     /// By a metric alarm, whose periods have gone by already.
-    pub fn by_metric(alarm: &str, seen: Vec<Observation>, failure: Failure) -> Opening {
-        Opening { alarm: alarm.to_owned(), seen, failing_since: None, failure, page: true, lasting: true }
+    pub fn by_metric(alarm: &str, seen: Vec<Observation>, failure: Failure, page: bool) -> Opening {
+        Opening { alarm: alarm.to_owned(), seen, failing_since: None, failure, page, lasting: true }
     }
 
     /// The layer is what our probe says, where it fails too.
@@ -71,12 +72,14 @@ impl Opening {
 
 /// Nothing gets through, and waiting for the rate limit to pass is not what is asked for.
 fn is_page_worthy(seen: &[Observation]) -> bool {
-    let limited = seen
-        .iter()
+    seen.iter().any(Observation::all_failed) && !is_limited(seen)
+}
+
+pub(super) fn is_limited(seen: &[Observation]) -> bool {
+    seen.iter()
         .flat_map(|observation| &observation.results)
         .filter_map(|result| result.http.as_ref())
-        .any(|http| http.status == TOO_MANY_REQUESTS);
-    seen.iter().any(Observation::all_failed) && !limited
+        .any(|http| http.status == TOO_MANY_REQUESTS)
 }
 
 impl Engine {
@@ -186,7 +189,13 @@ impl Engine {
             class: ErrorClass::MetricAlarm,
             detail: format!("{alarm}: {reason}"),
         });
-        Opening::by_metric(alarm, last, failure)
+        // The metric says how often probes fail, not that they fail because we call too much.
+        let counts_probes = self.state.alarms.records.get(alarm).and_then(|record| record.definition.metric());
+        let counts_probes =
+            counts_probes.is_some_and(|metric| metric.metrics().any(|stat| &*stat.metric.metric_name == PROBE_SUCCESS));
+        let limited = self.live.peers.get(peer).is_some_and(|live| live.limited);
+        let page = !(counts_probes && limited);
+        Opening::by_metric(alarm, last, failure, page)
     }
 
     /// Alarms that keep the peer's incident open.

@@ -115,6 +115,8 @@ pub struct LivePeer {
     pub healthy: u32,
     pub failing: u32,
     pub whole_since: Option<Timestamp>,
+    /// The last round that failed did so because we call too much.
+    pub limited: bool,
     pub last: Vec<Observation>,
     /// Rounds past our override in a row that were whole.
     pub bypass_healthy: u32,
@@ -154,6 +156,7 @@ impl LivePeer {
             healthy: 0,
             failing: 0,
             whole_since: None,
+            limited: false,
             last: Vec::new(),
             bypass_healthy: 0,
             bad_until: now,

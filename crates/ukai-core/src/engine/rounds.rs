@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 
 use super::alarms::Changed;
-use super::incident::Opening;
+use super::incident::{Opening, is_limited};
 use super::live::{APPLICATION_CALLS_KEPT, LivePeer, PROBE_LOST, Waiting};
 use super::{Engine, Turn, later};
 use crate::alarm::AlarmState;
@@ -135,6 +135,7 @@ impl Engine {
         if failed {
             live.healthy = 0;
             live.whole_since = None;
+            live.limited = is_limited(&observations);
             live.failing += 1;
         } else {
             live.healthy += 1;

@@ -2,14 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
+mod alarm_composites;
+mod alarm_engine;
 mod alarm_exchange;
 mod alarm_payload;
 mod alarm_reason;
 mod alarm_recordings;
+mod alarm_replay;
 mod bad_days;
 mod crash;
+mod desk;
 mod diagnosis;
+mod flapping;
 mod guards;
+mod noise;
+mod paged;
 mod path;
 mod tidy;
 mod world;

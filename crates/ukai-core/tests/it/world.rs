@@ -43,6 +43,7 @@ pub enum Host {
     Expired,
     Parked,
     Status(u16),
+    Fails(Stage, ErrorClass),
 }
 
 /// The world outside, as it is now.
@@ -62,6 +63,10 @@ pub struct World {
     pub served: Option<BTreeSet<IpAddr>>,
     pub history: History,
     pub rotates: bool,
+    /// How wrong our clock is, as the controls' `Date` says.
+    pub clock_offset_s: i64,
+    /// Other peers that are watched, and what their hosts do.
+    pub others: BTreeMap<String, Host>,
 }
 
 impl World {
@@ -81,6 +86,8 @@ impl World {
             served: None,
             history: history(),
             rotates: false,
+            clock_offset_s: 0,
+            others: BTreeMap::new(),
         }
     }
 
@@ -121,9 +128,44 @@ impl World {
         }
     }
 
+    fn peers(&self) -> BTreeMap<String, Peer> {
+        let others = self.others.keys().map(|name| {
+            let (host, endpoints) = (format!("{name}.peer.example"), vec![format!("https://{name}.peer.example/")]);
+            (name.clone(), Peer { name: name.clone(), host, endpoints, ..self.peer() })
+        });
+        others.chain([("api".to_owned(), self.peer())]).collect()
+    }
+
+    /// The world as another peer has it: the same addresses, with what its own host does.
+    fn of_peer(&self, peer: &str) -> World {
+        let host = self.others.get(peer).copied();
+        let mut world = self.clone();
+        world.hosts.extend(host.map(|host| (ip(OLD), host)));
+        world
+    }
+
+    pub fn observation_of(&self, peer: &str, path: Path) -> Observation {
+        let endpoint = self.peers()[peer].endpoints[0].clone();
+        Observation { peer: peer.to_owned(), endpoint, ..self.of_peer(peer).observation(path) }
+    }
+
+    pub fn evidence_of(&self, peer: &str, purpose: Purpose, also: &BTreeSet<IpAddr>) -> Evidence {
+        let known = &self.peers()[peer];
+        let (host, endpoints) = (known.host.clone(), known.endpoints.clone());
+        let mut evidence =
+            Evidence { peer: peer.to_owned(), host, endpoints, ..self.of_peer(peer).evidence(purpose, also) };
+        for observation in &mut evidence.observations {
+            *observation = self.observation_of(peer, observation.path);
+        }
+        for proof in evidence.candidates.iter_mut().flat_map(|candidate| &mut candidate.proofs) {
+            proof.endpoint.clone_from(&evidence.endpoints[0]);
+        }
+        evidence
+    }
+
     pub fn settings(&self) -> Settings {
         Settings {
-            peers: BTreeMap::from([("api".to_owned(), self.peer())]),
+            peers: self.peers(),
             controls: controls(),
             allow_addresses: Vec::new(),
             serves_dns: true,
@@ -146,6 +188,9 @@ impl World {
             Host::Foreign => (Some(identity("evil", false)), failed(Stage::Tls, ErrorClass::SelfSigned), None),
             Host::Expired => (Some(identity("key-1", false)), failed(Stage::Tls, ErrorClass::Expired), None),
             Host::Parked => (Some(identity("parking", true)), failed(Stage::Transfer, ErrorClass::Parked), Some(200)),
+            Host::Fails(stage, class) => (stage > Stage::Tls)
+                .then(|| identity("key-1", true))
+                .map_or((None, failed(stage, class), None), |known| (Some(known), failed(stage, class), Some(200))),
             Host::Status(code) => {
                 (Some(identity("key-1", true)), failed(Stage::Processing, ErrorClass::HttpStatus), Some(code))
             }
@@ -166,6 +211,10 @@ impl World {
             _ => self.resolver.clone(),
         };
         let (addresses, failure) = match answered {
+            Ok(addresses) if addresses.is_empty() => {
+                let detail = "as staged".to_owned();
+                (addresses, Some(Failure { stage: Stage::Resolve, class: ErrorClass::Nodata, detail }))
+            }
             Ok(addresses) => (addresses, None),
             Err(rcode) => {
                 let class = match rcode {
@@ -271,7 +320,7 @@ impl World {
             address_failure: (!self.controls_reached).then(|| "timed out".into()),
             issuer: self.controls_reached.then(|| "CN=Web CA".into()),
             dates_failure: false,
-            clock_offset_s: self.controls_reached.then_some(0),
+            clock_offset_s: self.controls_reached.then_some(self.clock_offset_s),
             tls_verified: self.controls_reached,
         }
     }
@@ -434,14 +483,19 @@ impl Play {
     fn outcome(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Probe { id, peer, path } => {
-                Some(Input::Observed { id, peer, observations: vec![self.world.observation(path)] })
+                let observations = vec![if peer == "api" {
+                    self.world.observation(path)
+                } else {
+                    self.world.observation_of(&peer, path)
+                }];
+                Some(Input::Observed { id, peer, observations })
             }
             Effect::ProbeControls { id } => {
                 let results = self.world.evidence(Purpose::Baseline, &BTreeSet::new()).controls;
                 Some(Input::ControlsObserved { id, results })
             }
-            Effect::Gather { id, purpose, also, .. } => {
-                let evidence = Box::new(self.world.evidence(purpose, &also));
+            Effect::Gather { id, peer, purpose, also, .. } => {
+                let evidence = Box::new(self.world.evidence_of(&peer, purpose, &also));
                 Some(Input::EvidenceGathered { id, evidence })
             }
             Effect::Apply(served) => {

@@ -48,12 +48,17 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn varint(&mut self) -> Result<u64, Corrupt> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
+        let (mut number, mut shift, mut rest) = (0, 0, self.0);
+        while let [byte, after @ ..] = rest {
+            rest = after;
+            number |= u64::from(*byte & 0x7f) << shift;
+            if *byte < 0x80 {
+                self.0 = rest;
                 return Ok(number);
+            }
+            shift += 7;
+            if shift >= 64 {
+                break;
             }
         }
         Err(Corrupt)
