@@ -18,6 +18,10 @@ const NORMAL_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// What could not be put is said in the log at most this often; the counts go on.
 const REFUSED_TOLD_EVERY: SignedDuration = SignedDuration::from_mins(15);
 
+/// Our own sources: what comes from outside is counted apart.
+const PROBES: &str = "probes";
+pub(super) const CONTROLS: &str = "controls";
+
 impl Engine {
     /// Before the round is taken in: what it changes is measured against what was known until now.
     pub(super) fn measure(&mut self, turn: &mut Turn, peer: &str, observations: &[Observation]) {
@@ -35,7 +39,7 @@ impl Engine {
             observations,
             known: (!overridden).then_some(known),
         };
-        self.put_all(turn, "probes", of_round(&round));
+        self.put_all(turn, PROBES, of_round(&round));
     }
 
     /// Every datum that can be taken is; the rest is counted, and said now and then.
@@ -43,6 +47,7 @@ impl Engine {
         let mut refused = None;
         for datum in data {
             match self.metrics.put(turn.now, datum) {
+                Ok(()) if source == PROBES || source == CONTROLS => {}
                 Ok(()) => self.live.data_received += 1,
                 Err(error) => {
                     self.live.data_refused += 1;

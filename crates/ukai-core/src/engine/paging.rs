@@ -108,7 +108,7 @@ impl Engine {
         let (count, failing) = (live.len(), live.len() >= CONTROLS_NEEDED && passed == 0);
         let datum = of_controls(&self.settings.vantage, turn.now, passed, count);
         let failures: Vec<String> = live.iter().filter_map(|result| failure(result)).collect();
-        self.put_all(turn, "controls", datum.into_iter().collect());
+        self.put_all(turn, super::measure::CONTROLS, datum.into_iter().collect());
         self.judge_controls(turn, failing, count, &failures);
     }
 
