@@ -85,7 +85,8 @@ impl Engine {
         self.delete_unwanted(turn, &wanted);
         for (name, (mut definition, peer)) in wanted {
             let known = self.state.alarms.records.get(&name);
-            if known.is_some_and(|known| known.origin == Origin::Operator) {
+            // An observed alarm is what pages: an operator's alarm that had the name first gives way to it.
+            if known.is_some_and(|known| known.origin == Origin::Operator) && !definition.is_observed() {
                 continue;
             }
             if let Some(known) = known {

@@ -42,7 +42,8 @@ impl Engine {
     }
 
     fn who_hears_of(&self, peer: &String) -> Vec<String> {
-        let hears = |peers: &BTreeSet<String>| peers.is_empty() || peers.contains(peer);
+        // What is about no one peer concerns everybody: the controls page in the place of each.
+        let hears = |peers: &BTreeSet<String>| peer.is_empty() || peers.is_empty() || peers.contains(peer);
         let subscribers = self.settings.subscribers.iter();
         subscribers.filter(|subscriber| hears(&subscriber.peers)).map(|subscriber| subscriber.name.clone()).collect()
     }

@@ -39,6 +39,8 @@ const CONTROLS_CONFIRM: SignedDuration = SignedDuration::from_secs(1);
 const CONTROLS_TO_ALARM: u32 = 2;
 /// A page waits for the controls at most this long: they answer, or time out, well before.
 const CONTROLS_WAIT: SignedDuration = SignedDuration::from_secs(12);
+/// A failure of the controls that was not seen again for so long says nothing any more.
+const CONTROLS_STALE: SignedDuration = SignedDuration::from_mins(3);
 /// With fewer live ones nothing can be said of us.
 const CONTROLS_NEEDED: usize = 2;
 
@@ -123,8 +125,12 @@ impl Engine {
         if failing {
             let reason = format!("none of {count} controls passes: {}", list(failures));
             self.set_alarm(turn, CONTROLS, AlarmState::Alarm, &reason);
-        } else if count >= CONTROLS_NEEDED {
-            self.set_alarm(turn, CONTROLS, AlarmState::Ok, "controls pass");
+        } else {
+            let (after, reason) = match count {
+                CONTROLS_NEEDED.. => (AlarmState::Ok, "controls pass"),
+                _ => (AlarmState::InsufficientData, "fewer than two controls have ever passed"),
+            };
+            self.set_alarm(turn, CONTROLS, after, reason);
             if before == AlarmState::Alarm {
                 self.drop_suppressed();
             }
@@ -255,7 +261,7 @@ impl Engine {
             return;
         };
         let (id, since) = (incident.id.clone(), incident.failing_since);
-        if self.state.alarms.state(CONTROLS) == AlarmState::Alarm {
+        if self.controls_page_instead(turn) {
             if !pending.suppressed {
                 self.live_mut(peer, |live| live.page = Some(PendingPage { suppressed: true, ..pending }));
                 self.record(turn, Event::PageSuppressed { incident: id, by: CONTROLS.to_owned() });
@@ -268,6 +274,17 @@ impl Engine {
         }
         self.live_mut(peer, |live| live.page = None);
         self.page(turn, peer, &id);
+    }
+
+    /// They were seen to fail just now, and their own page went out. A state from before a restart, from controls that are
+    /// no longer configured, or of an alarm that is muted or disabled holds nothing back.
+    fn controls_page_instead(&self, turn: &Turn) -> bool {
+        let controls = &self.live.controls;
+        self.state.alarms.state(CONTROLS) == AlarmState::Alarm
+            && self.settings.controls.len() >= CONTROLS_NEEDED
+            && controls.failed > 0
+            && controls.known_of.is_some_and(|at| turn.now.duration_since(at) < CONTROLS_STALE)
+            && self.is_free_to_act(turn, CONTROLS)
     }
 
     /// They passed in a try that began after this, or there are none to ask.
