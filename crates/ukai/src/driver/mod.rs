@@ -16,6 +16,8 @@
 //! serves its own overrides from its own disk, whatever has become of the log), the log read, and only then does
 //! anything else begin.
 
+mod alarm_history;
+pub mod alarms;
 mod delivery;
 mod hands;
 mod journal;
