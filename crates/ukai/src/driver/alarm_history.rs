@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use ukai_core::alarm::definition::Definition;
-use ukai_core::alarm::history::{
-    self, ActionOutcome as Became, ConfigurationChange, Configured, HistoryItem,
-};
+use ukai_core::alarm::history::{self, ActionOutcome as Became, ConfigurationChange, Configured, HistoryItem};
 use ukai_core::alarm::payload::{StateChange, StateThen, Suppression as Held};
 use ukai_core::alarm::reason::UNCHECKED;
 use ukai_core::alarm::{AlarmState, suppress::Suppression};
@@ -19,7 +17,7 @@ use ukai_core::state::{AlarmRecord, State};
 
 use crate::socket::LINE_BYTES;
 
-/// How far back; CloudWatch keeps 30 days and tells two weeks of them by default.
+/// How far back, as CloudWatch (User Guide, "Alarm history").
 const BACK: SignedDuration = SignedDuration::from_hours(14 * 24);
 /// As `MaxRecords` of the API.
 const ITEMS_MAX: usize = 100;
