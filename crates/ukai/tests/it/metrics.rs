@@ -94,6 +94,7 @@ fn an_opentelemetry_sdk() {
     // 4 and 4; then the histogram has nothing new.
     let metrics = wait_for(&place, 11);
     assert_eq!((&metrics["received"], &metrics["refused"]), (&json!(11), &json!(0)), "{metrics}");
+    println!("OTEL {}", String::from_utf8(place.ask(&["metrics"]).stdout).unwrap());
 }
 
 #[test]
@@ -146,6 +147,7 @@ fn a_prometheus_exporter() {
     assert!(place.ask(&["reload"]).status.success());
     let metrics = wait_for(&place, before + 500);
     assert_eq!(&metrics["refused"], &json!(0), "all of a real exporter: {metrics}");
+    println!("PROM {}", String::from_utf8(place.ask(&["metrics"]).stdout).unwrap());
     drop(exporter);
     for _ in 0..TRIES {
         if place.said().iter().any(|line| line.contains(&format!("scrape of {listen} failed"))) {
@@ -221,6 +223,7 @@ fn a_file_that_awss_library_writes() {
     // The next look would bring what is told twice.
     write(&log);
     let metrics = wait_for(&place, 24);
+    println!("EMF {}", String::from_utf8(place.ask(&["metrics", "--over", "15m"]).stdout).unwrap());
     assert_eq!((&metrics["received"], &metrics["refused"]), (&json!(24), &json!(0)), "{metrics}");
 }
 

@@ -139,7 +139,7 @@ fn try_on(name: &str, alarm: &MetricAlarm, data: &str, all: bool) -> Result<Trie
 
 fn slots(alarm: &MetricAlarm, written: &[&str]) -> Result<Vec<Slot>, String> {
     let is_mark = |cell: &&str| matches!(*cell, "X" | "x" | "0" | "-");
-    if written.iter().all(|cell| is_mark(cell)) {
+    if written.iter().all(is_mark) {
         let slot = |cell: &&str| match *cell {
             "X" | "x" => Slot::Breaching,
             "0" => Slot::Fine,
