@@ -167,7 +167,7 @@ impl Driver {
 
     fn metrics(&self) -> MetricsStatus {
         let (refused, last_refusal) = self.metrics.as_ref().map(|inputs| inputs.intake.refused()).unwrap_or_default();
-        let (received, refused_by_store) = self.engine.data_counts();
+        let (received, refused_by_store) = self.data_put;
         let metrics = self.engine.metrics();
         let (kept, bytes) = (metrics.len(), metrics.bytes());
         MetricsStatus { received, refused: refused + refused_by_store, last_refusal, kept, bytes }
