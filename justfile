@@ -15,6 +15,6 @@ check:
 fmt:
     cargo fmt --all
 
-# Exported alarms against cfn-lint, the AWS CLI and two emulators (installs them from PyPI, about 600 MB under target/).
+# Exported alarms against cfn-lint, the AWS CLI and two emulators (about 600 MB under target/, from PyPI); `./test` does it with one.
 check-export:
     python3 crates/ukai/tests/aws/check_export.py

@@ -4,13 +4,13 @@
 //! Real points come first, reaching back over the whole evaluation range; only what is missing from N is filled in by the
 //! treatment. Where the documentation is silent (a young breach alone, treated as *missing*) the state is OK.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::AlarmState;
 use super::definition::TreatMissingData;
 
 /// One period of the evaluation range, oldest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Slot {
     Breaching,
@@ -19,7 +19,7 @@ pub enum Slot {
 }
 
 /// What decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// Nothing real in the range: the treatment alone decides.
@@ -41,7 +41,7 @@ pub enum Rule {
 }
 
 /// The state that a range asks for. None: keep the present one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judgement {
     pub state: Option<AlarmState>,
     pub rule: Rule,
@@ -50,7 +50,7 @@ pub struct Judgement {
 }
 
 /// What became of one period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cell {
     /// A real point that was judged.

@@ -1,10 +1,11 @@
 //! The command line. Every command says what it did or what is wrong, on the terminal or as JSON.
 //!
-//! Exit codes: 0 done, or observed healthy; 1 the peer is broken, or it was not done, or there is no such incident or
-//! override; 2 usage or configuration; 3 no daemon; 4 refused, by the daemon or because its socket is not for you.
+//! Exit codes: 0 done, or observed healthy; 1 the peer is broken, or it was not done, or there is no such incident,
+//! override or alarm; 2 usage or configuration; 3 no daemon; 4 refused, by the daemon or because its socket is not for you.
 //!
 //! Everything is printed with `anstream`, which takes a reader who has had enough (`| head`) as no error.
 
+mod alarms;
 mod ask;
 mod check;
 mod configuration;
@@ -17,6 +18,7 @@ mod history;
 mod journal;
 mod lab_app;
 mod matrix;
+mod metrics;
 pub mod narrate;
 mod offline;
 mod overrides;
@@ -61,7 +63,7 @@ impl Failed {
     propagate_version = true,
     max_term_width = 110,
     after_help = "Exit codes: 0 done, or observed healthy; 1 the peer is broken, or it was not done, or there is no such \
-                  incident or override; 2 usage or configuration; 3 no daemon; 4 refused, by the daemon or because \
+                  incident, override or alarm; 2 usage or configuration; 3 no daemon; 4 refused, by the daemon or because \
                   its socket is not for you."
 )]
 struct Cli {
@@ -98,6 +100,14 @@ enum Command {
     /// What is watched, how it is, and what stands.
     #[command(after_help = "Example:\n  ukai status\n  ukai status --json")]
     Status(control::ShowArgs),
+    /// Alarms: list, show, try on data, move to and from CloudWatch, mute.
+    #[command(
+        after_help = "Example:\n  ukai alarms\n  ukai alarms --state ALARM --peer api\n  ukai alarms show api/errors"
+    )]
+    Alarms(alarms::Args),
+    /// Metrics that are kept, with their newest values.
+    #[command(after_help = "Example:\n  ukai metrics\n  ukai metrics --namespace Shop --over 15m")]
+    Metrics(metrics::Args),
     /// Incidents, or one of them in full.
     #[command(after_help = "Example:\n  ukai incidents\n  ukai incidents inc-1")]
     Incidents(control::IncidentsArgs),
@@ -192,6 +202,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Config(command) => configuration::run(command),
         Command::History(command) => history::run(command).await,
         Command::Status(args) => control::status(args).await,
+        Command::Alarms(args) => alarms::run(args).await,
+        Command::Metrics(args) => metrics::run(args).await,
         Command::Incidents(args) => control::incidents(args).await,
         Command::Overrides(args) => control::overrides(args).await,
         Command::Plan(args) => control::plan(args).await,

@@ -16,6 +16,8 @@
 //! serves its own overrides from its own disk, whatever has become of the log), the log read, and only then does
 //! anything else begin.
 
+mod alarm_history;
+pub mod alarms;
 mod delivery;
 mod hands;
 mod journal;
@@ -103,6 +105,8 @@ struct Driver {
     /// Data since the start.
     /// When windows of metrics last went to disk.
     metrics_kept_at: tokio::time::Instant,
+    /// Data of the application's own metrics that were taken, and that were refused.
+    data_put: (u64, u64),
     narrate: bool,
     started_at: Timestamp,
     edges: Edges,
@@ -319,7 +323,13 @@ impl Driver {
 
     async fn metrics_put(&mut self, put: Put) -> anyhow::Result<Option<Stop>> {
         let Put { source, data } = put;
-        self.take(Input::MetricsPut { source, data }).await
+        let before = self.engine.data_counts();
+        let stop = self.take(Input::MetricsPut { source, data }).await?;
+        // The engine counts what probes measured, too.
+        let after = self.engine.data_counts();
+        self.data_put.0 += after.0 - before.0;
+        self.data_put.1 += after.1 - before.1;
+        Ok(stop)
     }
 
     /// Windows of metrics that changed go to disk. Losing the last ones costs a few datapoints, so nobody waits for it.

@@ -12,8 +12,9 @@ use crate::report::{Report, render_markdown};
 use crate::socket::Op;
 use crate::socket::server::{Answer, Request};
 
+use super::alarm_history::Past;
 use super::journal::Journal;
-use super::{Driver, Stop, provider};
+use super::{Driver, Stop, alarms, provider};
 
 /// The key of an answer that says that there is no such thing: a sentence.
 pub const NOT_FOUND: &str = "not_found";
@@ -77,7 +78,8 @@ impl Driver {
         }
     }
 
-    fn read(&self, op: Op, answers: mpsc::Sender<Answer>) {
+    fn read(&mut self, op: Op, answers: mpsc::Sender<Answer>) {
+        let now = self.clock.now().now;
         let state = self.engine.state();
         match op {
             Op::Ping => answer(&answers, Answer::Value(json!({ "process": std::process::id() }))),
@@ -95,6 +97,20 @@ impl Driver {
                 tokio::spawn(stream(self.journal.clone(), self.positions.subscribe(), from, follow, answers));
             }
             Op::Report { incident } => self.report(state, incident, answers),
+            Op::Alarms { after } => answer(&answers, value(&alarms::page(state, now, after.as_deref()))),
+            Op::Alarm { name } => answer(
+                &answers,
+                match alarms::in_full(&self.engine, now, &name) {
+                    Some(alarm) => value(&alarm),
+                    None => no_alarm(&name),
+                },
+            ),
+            Op::AlarmHistory { name } => self.alarm_history(state, now, name, answers),
+            Op::MuteRules => answer(&answers, value(&alarms::mute_rules(state, now))),
+            Op::Metrics { namespace, over_s } => {
+                let over_s = over_s.unwrap_or(alarms::OVER_S);
+                answer(&answers, Answer::Value(alarms::metrics(&self.engine, namespace.as_deref(), over_s)));
+            }
             Op::Command { .. } | Op::Reload => {}
         }
     }
@@ -151,7 +167,7 @@ impl Driver {
 
     fn metrics(&self) -> MetricsStatus {
         let (refused, last_refusal) = self.metrics.as_ref().map(|inputs| inputs.intake.refused()).unwrap_or_default();
-        let (received, refused_by_store) = self.engine.data_counts();
+        let (received, refused_by_store) = self.data_put;
         let metrics = self.engine.metrics();
         let (kept, bytes) = (metrics.len(), metrics.bytes());
         MetricsStatus { received, refused: refused + refused_by_store, last_refusal, kept, bytes }
@@ -176,6 +192,24 @@ impl Driver {
                 match known {
                     Ok(known) => Answer::Value(json!({ "overrides": known, "serving": serving, "trouble": trouble })),
                     Err(error) => Answer::Refused(format!("the overrides cannot be shown: {error}")),
+                },
+            );
+        });
+    }
+
+    fn alarm_history(&self, state: &State, now: jiff::Timestamp, name: String, answers: mpsc::Sender<Answer>) {
+        let journal = self.journal.clone();
+        let known = state.alarms.records.get(&name).map(|record| record.definition.clone());
+        let settings = self.engine.settings();
+        let past = Past::of(&name, known, &settings.region, &settings.account_id);
+        tokio::spawn(async move {
+            let told = recall(&journal, past).await;
+            answer(
+                &answers,
+                match told {
+                    Ok(past) if past.is_known => Answer::Value(past.answer(now)),
+                    Ok(_) => no_alarm(&name),
+                    Err(error) => Answer::Refused(format!("the history cannot be read: {error:#}")),
                 },
             );
         });
@@ -211,6 +245,17 @@ async fn tell(journal: &Journal, incident: &str, span: Option<Span>) -> anyhow::
         None => Vec::new(),
     };
     Ok(Report::fold(&records, &samples, incident).map(|report| render_markdown(&report)))
+}
+
+/// Page by page, so that a long log takes no memory.
+async fn recall(journal: &Journal, mut past: Past) -> anyhow::Result<Past> {
+    let mut after = 0;
+    loop {
+        let page = journal.read(after).await?;
+        let Some((last, _)) = page.last() else { return Ok(past) };
+        after = *last;
+        page.iter().for_each(|(_, recorded)| past.take(recorded));
+    }
 }
 
 #[derive(Serialize)]
@@ -312,10 +357,18 @@ fn addressed(state: &State, command: Command) -> Result<Command, Answer> {
         Command::ImportHistory { peer, history } => {
             Ok(Command::ImportHistory { peer: peer_named(state, peer)?, history: history.clone() })
         }
+        Command::DeleteAlarms { alarms } | Command::SetAlarmActions { alarms, .. } => {
+            match alarms.iter().find(|alarm| !state.alarms.records.contains_key(*alarm)) {
+                None => Ok(command),
+                Some(alarm) => Err(no_alarm(alarm)),
+            }
+        }
+        Command::SetAlarmState { alarm, .. } if !state.alarms.records.contains_key(alarm) => Err(no_alarm(alarm)),
+        Command::DeleteMuteRule { rule } if !state.alarms.mute_rules.contains_key(rule) => {
+            Err(not_found(format!("there is no mute rule {rule}; `ukai alarms mute` lists them")))
+        }
         Command::PutAlarms { .. }
-        | Command::DeleteAlarms { .. }
         | Command::SetAlarmState { .. }
-        | Command::SetAlarmActions { .. }
         | Command::PutMuteRule { .. }
         | Command::DeleteMuteRule { .. } => Ok(command),
         Command::RevertAll { .. } | Command::Freeze { .. } | Command::Thaw { .. } => Ok(command),
@@ -343,6 +396,10 @@ fn peer_named(state: &State, written: &str) -> Result<String, Answer> {
 
 fn no_override(id: &str) -> Answer {
     not_found(format!("there is no override {id}; `ukai overrides` lists them"))
+}
+
+fn no_alarm(name: &str) -> Answer {
+    not_found(format!("there is no alarm {name}; `ukai alarms` lists them"))
 }
 
 fn not_found(sentence: String) -> Answer {

@@ -200,6 +200,7 @@ async fn assemble(
         trouble: None,
         metrics: Some(metrics),
         metrics_kept_at: tokio::time::Instant::now(),
+        data_put: (0, 0),
         narrate,
         started_at,
         edges: Edges {

@@ -59,6 +59,27 @@ pub enum Op {
     Report {
         incident: String,
     },
+    /// Alarms by name, a page at a time: those after this name.
+    Alarms {
+        #[serde(default)]
+        after: Option<String>,
+    },
+    /// One alarm in full, with the periods that it judges now.
+    Alarm {
+        name: String,
+    },
+    /// As `DescribeAlarmHistory` has it, newest first.
+    AlarmHistory {
+        name: String,
+    },
+    MuteRules,
+    /// Metrics that are kept, summed up over so many seconds.
+    Metrics {
+        #[serde(default)]
+        namespace: Option<String>,
+        #[serde(default)]
+        over_s: Option<u32>,
+    },
     /// Read the configuration again.
     Reload,
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Holds exported alarms against tools that are not ours.
 
-cfn-lint reads the template; the AWS CLI puts every alarm into MiniStack and into LocalStack and reads it back, field by
+The alarms are a representative dozen (the example `exchange`) and the defaults of a peer, as `ukai alarms export` prints
+them. cfn-lint reads the template; the AWS CLI puts every alarm into MiniStack and into LocalStack and reads it back, field by
 field; what `describe-alarms` prints there is imported again. Emulators run in a network namespace with nothing but a
 loopback interface, so that nothing can leave this machine, whatever they listen on. Tools are installed from PyPI into
 `target/aws`. An emulator that cannot run here is skipped with a line that says why.
@@ -20,6 +21,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -68,12 +70,75 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     tools = installed(work / "tools", sys.executable, TOOLS)
     exchange = exchange_command(arguments)
-    inputs, template = exported(arguments, exchange, work)
+    inputs, template = with_defaults(*exported(arguments, exchange, work), arguments, work)
     failures = lint(tools, template)
-    localstack = install_localstack(work)
+    localstack = None if arguments.without_localstack else install_localstack(work)
     files = ["--json", str(inputs), "--template", str(template), "--target", str(arguments.target)]
     again = [sys.executable, __file__, "--inside", *files, "--exchange", *exchange]
     return max(failures, in_namespace(again, localstack is not None))
+
+
+# No peer and no server is asked for anything that could be reached.
+DAEMON = """
+data_dir = "data"
+resolver = ["127.0.0.1:9"]
+independent = ["127.0.0.1:9"]
+root_hints = ["127.0.0.1"]
+authority_port = 9
+controls = "none"
+
+[[peer]]
+name = "api"
+urls = ["https://api.peer.test/health"]
+"""
+
+
+def defaults(ukai: str) -> tuple[list[dict], dict]:
+    """The default alarms of a peer, as a running daemon exports them: the list, and the template."""
+    with tempfile.TemporaryDirectory() as place:
+        config = Path(place) / "ukai.toml"
+        config.write_text(DAEMON)
+        where = ["--data-dir", str(Path(place) / "data")]
+        process = subprocess.Popen([ukai, "run", "--config", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + START_MAX_S
+            while subprocess.run([ukai, "status", *where], capture_output=True).returncode != 0:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise OSError("the daemon does not answer")
+                time.sleep(0.1)
+            export = [ukai, "alarms", "export", *where]
+
+            def text(*words: str) -> str:
+                return subprocess.run([*export, *words], check=True, capture_output=True, text=True).stdout
+
+            return json.loads(text("--topic", TOPIC)), json.loads(text("--format", "cloudformation"))
+        finally:
+            process.terminate()
+            process.wait(timeout=START_MAX_S)
+
+
+def with_defaults(inputs: Path, template: Path, arguments: argparse.Namespace, work: Path) -> tuple[Path, Path]:
+    """Both in one list and in one template."""
+    alarms, document = defaults(ukai_command(arguments))
+    print(f"ukai alarms export: {len(alarms)} default alarms", flush=True)
+    whole = json.loads(template.read_text())
+    twice = whole["Resources"].keys() & document["Resources"].keys()
+    if twice or not alarms or len(alarms) != len(document["Resources"]):
+        raise OSError(f"the two lists do not fit together: {sorted(twice)}, {len(alarms)} alarms")
+    whole["Resources"] |= document["Resources"]
+    both = work / "both.json", work / "both.template.json"
+    both[0].write_text(json.dumps(json.loads(inputs.read_text()) + alarms))
+    both[1].write_text(json.dumps(whole))
+    return both
+
+
+def ukai_command(arguments: argparse.Namespace) -> str:
+    if arguments.ukai:
+        return str(arguments.ukai)
+    build = ["cargo", "build", "--quiet", "--locked", "-p", "ukai"]
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(arguments.target)}
+    subprocess.run(build, cwd=ROOT, env=environment, check=True, timeout=BUILD_MAX_S)
+    return str(arguments.target / "debug/ukai")
 
 
 def parsed() -> argparse.Namespace:
@@ -82,6 +147,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--template", type=Path, help="exported template (default: that of the example `exchange`)")
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     parser.add_argument("--target", type=Path, default=target, help="where tools and results go")
+    parser.add_argument("--ukai", type=Path, help="the program whose default alarms are exported (default: it is built)")
+    parser.add_argument("--without-localstack", action="store_true", help="only what installs within a minute")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--exchange", nargs="+", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -144,7 +211,7 @@ def in_namespace(command: list[str], has_localstack: bool) -> int:
     unshare = ["unshare", "--user", "--map-root-user", "--net"]
     possible = shutil.which("unshare") and subprocess.run([*unshare, "true"], capture_output=True).returncode == 0
     environment = {**os.environ, "WITH_LOCALSTACK": "1" if has_localstack and possible else ""}
-    if not possible:
+    if has_localstack and not possible:
         print("skipped: LocalStack listens on every interface, and there is no network namespace to keep it in")
     return subprocess.run([*(unshare if possible else []), *command], env=environment).returncode
 

@@ -16,7 +16,7 @@ use crate::place::{PAUSE, TRIES, free, json, ukai};
 /// A drill mostly waits.
 const SIDE_BY_SIDE: usize = 8;
 /// Far more than the outage has events: the drills end with the first event that never came.
-const EVENTS_MAX: u32 = 80;
+const EVENTS_MAX: u32 = 110;
 /// Fewer, and the drills did not go through the outage.
 const EVENTS_MIN: usize = 30;
 /// The drill that is killed after every event.

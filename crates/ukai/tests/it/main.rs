@@ -5,6 +5,7 @@
     reason = "a test that cannot go on says so by panicking, in its stages and questions as well"
 )]
 
+mod alarms;
 mod bad_input;
 mod crash;
 mod drills;

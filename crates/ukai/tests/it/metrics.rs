@@ -10,6 +10,8 @@ use std::thread;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::alarms;
+use crate::outage::Outage;
 use crate::place::{PAUSE, Place, TRIES, free};
 
 const TOKEN: &str = "t0ken";
@@ -38,6 +40,20 @@ fn wait_for(place: &Place, count: u64) -> Value {
         thread::sleep(PAUSE);
     }
     panic!("{count} data never came: {}; {:?}", place.status()["metrics"], place.said());
+}
+
+/// Count, sum, minimum and maximum of one metric within the last quarter of an hour.
+fn statistics(place: &Place, namespace: &str, metric: &str, dimensions: &[(&str, &str)], unit: &str) -> [f64; 4] {
+    let output = place.ask(&["metrics", "--namespace", namespace, "--over", "15m", "--json"]);
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let dimensions: Vec<Value> = dimensions.iter().map(|(name, value)| json!({"Name": name, "Value": value})).collect();
+    let all = listed["metrics"].as_array().unwrap();
+    let is_it = |one: &&Value| one["MetricName"] == metric && one["Dimensions"] == json!(dimensions);
+    let found = all.iter().find(is_it).unwrap_or_else(|| panic!("no {metric} of {dimensions:?}: {listed}"));
+    assert_eq!(found["Namespace"], namespace);
+    let units = found["Units"].as_array().unwrap();
+    assert_eq!((units.len(), &units[0]["Unit"]), (1, &json!(unit)), "{found}");
+    ["SampleCount", "Sum", "Minimum", "Maximum"].map(|figure| units[0][figure].as_f64().unwrap())
 }
 
 /// The Python that has the clients.
@@ -94,6 +110,15 @@ fn an_opentelemetry_sdk() {
     // 4 and 4; then the histogram has nothing new.
     let metrics = wait_for(&place, 11);
     assert_eq!((&metrics["received"], &metrics["refused"]), (&json!(11), &json!(0)), "{metrics}");
+    let shop = |route: &[(&str, &str)], metric: &str, unit: &str| {
+        let dimensions = [route, &[("service.name", "shop")]].concat();
+        statistics(&place, "OTel", metric, &dimensions, unit)
+    };
+    let pay = [("route", "/pay")];
+    assert_eq!(shop(&pay, "calls", "Count"), [3.0, 6.0, 0.0, 3.0], "what came since the last export");
+    assert_eq!(shop(&[], "depth", "None"), [3.0, 21.0, 7.0, 7.0]);
+    assert_eq!(shop(&[], "open", "None"), [3.0, -5.0, -2.0, -1.0], "it stands at -1, -2 and -2");
+    assert_eq!(shop(&pay, "took", "Seconds"), [2.0, 0.5, 0.25, 0.25]);
 }
 
 #[test]
@@ -146,6 +171,15 @@ fn a_prometheus_exporter() {
     assert!(place.ask(&["reload"]).status.success());
     let metrics = wait_for(&place, before + 500);
     assert_eq!(&metrics["refused"], &json!(0), "all of a real exporter: {metrics}");
+    let instance = listen.to_string();
+    let of = |metric: &str| statistics(&place, "Prometheus", metric, &[("instance", &instance)], "None");
+    let [count, sum, least, most] = of("up");
+    assert_eq!((count, least, most), (sum, 1.0, 1.0));
+    let [count, sum, least, most] = of("node_load1");
+    assert!(
+        count >= 4.0 && least >= 0.0 && least <= most && sum <= most * count + 1e-9,
+        "{count} {sum} {least} {most}"
+    );
     drop(exporter);
     for _ in 0..TRIES {
         if place.said().iter().any(|line| line.contains(&format!("scrape of {listen} failed"))) {
@@ -221,6 +255,15 @@ fn a_file_that_awss_library_writes() {
     // The next look would bring what is told twice.
     write(&log);
     let metrics = wait_for(&place, 24);
+    let dimensions: [&[_]; 2] = [&[("Peer", "pay")], &[("Peer", "pay"), ("Route", "/pay")]];
+    for dimensions in dimensions {
+        // Of two events, one failed; each took 1.5 and 2.5. The run that wrote while nobody looked counts, too.
+        let shop = |metric: &str, unit: &str| statistics(&place, "Shop", metric, dimensions, unit);
+        let runs = shop("Failed", "Count")[1];
+        assert_eq!(shop("Failed", "Count"), [2.0 * runs, runs, 0.0, 1.0]);
+        assert_eq!(shop("Took", "Milliseconds"), [4.0 * runs, 8.0 * runs, 1.5, 2.5]);
+        assert_eq!(runs, 4.0);
+    }
     assert_eq!((&metrics["received"], &metrics["refused"]), (&json!(24), &json!(0)), "{metrics}");
 }
 
@@ -298,4 +341,30 @@ fn a_reload_takes_over_which_files_are_followed() {
     wait_until_followed(&place, "b.log");
     append(&b).write_all(event().as_bytes()).unwrap();
     assert_eq!(&wait_for(&place, 2)["received"], &json!(2));
+}
+
+/// From a file that AWS' library writes to an incident of a peer that is well, by an alarm that was made for CloudWatch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_metric_of_the_application_opens_an_incident() {
+    let outage = Outage::stage_with("[[metrics.emf]]\nfile = \"app.log\"\n").await;
+    let place = &outage.place;
+    let log = place.dir.path().join("app.log");
+    fs::write(&log, "").unwrap();
+    let peer = place.status()["peers"][0]["name"].as_str().unwrap().to_owned();
+    let alarm = json!({
+        "AlarmName": "shop-failed", "Namespace": "Shop", "MetricName": "Failed",
+        "Dimensions": [{"Name": "Peer", "Value": "pay"}], "Statistic": "Sum", "Period": 10, "EvaluationPeriods": 1,
+        "Threshold": 0.0, "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "notBreaching",
+        "AlarmActions": [format!("ukai:incident:{peer}")],
+    });
+    let imported = alarms::import(place, &[alarm]);
+    assert!(imported.status.success(), "{}", alarms::said(&imported));
+    alarms::wait_for_state(place, "shop-failed", "OK");
+    wait_until_followed(place, "app.log");
+    assert!(place.events("incident_opened").is_empty());
+    ran(python(EMF).stdout(append(&log)));
+    let opened = place.wait_for("incident_opened");
+    assert_eq!((&opened["alarm"], &opened["peer"]), (&json!("shop-failed"), &json!(peer)), "{opened}");
+    let shown = alarms::wait_for_state(place, "shop-failed", "ALARM");
+    assert!(shown["reason"].as_str().unwrap().starts_with("Threshold Crossed: 1 datapoint [1.0 ("), "{shown}");
 }

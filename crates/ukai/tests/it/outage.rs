@@ -29,11 +29,17 @@ pub struct Outage {
 impl Outage {
     /// All is well, and the daemon knows it.
     pub async fn stage() -> Outage {
+        Outage::stage_with("").await
+    }
+
+    /// With more at the end of the configuration.
+    pub async fn stage_with(more: &str) -> Outage {
         let scenario = catalogue::find("S01").first().unwrap().parse().unwrap();
         let world = World::start(&scenario, Slot::claim().unwrap()).await.unwrap();
         let mut place = Place::new();
         place.environment.push((SECRET_VARIABLE.to_owned(), world.secret().to_owned()));
-        fs::write(place.config(), world.daemon_config(&place.data())).unwrap();
+        let config = world.daemon_config(&place.data());
+        fs::write(place.config(), format!("{config}\n{more}")).unwrap();
         let history = place.dir.path().join("history.json");
         fs::write(&history, world.history().to_string()).unwrap();
         let imported = place.ask(&["history", "import", &history.display().to_string()]);

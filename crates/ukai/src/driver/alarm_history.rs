@@ -1,0 +1,224 @@
+//! An alarm's history, folded from the event log into the items of `DescribeAlarmHistory`.
+//!
+//! Our choices: actions that are disabled leave no item; a message for a subscriber is an action that succeeded when it is
+//! durable, and one item more says so where it could not be delivered; only the newest items of two weeks are told.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use ukai_core::alarm::definition::Definition;
+use ukai_core::alarm::history::{self, ActionOutcome as Became, ConfigurationChange, Configured, HistoryItem};
+use ukai_core::alarm::payload::{StateChange, StateThen, Suppression as Held};
+use ukai_core::alarm::reason::UNCHECKED;
+use ukai_core::alarm::{AlarmState, suppress::Suppression};
+use ukai_core::event::{ActionOutcome, Actor, Event, Origin, Recorded};
+use ukai_core::state::{AlarmRecord, State};
+
+use crate::socket::LINE_BYTES;
+
+/// How far back, as CloudWatch (User Guide, "Alarm history").
+const BACK: SignedDuration = SignedDuration::from_hours(14 * 24);
+/// As `MaxRecords` of the API.
+const ITEMS_MAX: usize = 100;
+/// Of the answer's room; JSON within JSON takes up to twice its length.
+const ITEMS_BYTES: usize = LINE_BYTES * 3 / 4;
+
+/// What is known of one alarm while its log is read.
+pub struct Past {
+    name: String,
+    region: String,
+    account_id: String,
+    /// The definition as it is now: the log may have forgotten how the alarm began.
+    known: Option<Box<Definition>>,
+    state: State,
+    /// The message that was queued last, for the action that is told of next.
+    queued: Option<(String, String)>,
+    /// Actions by the key of their message.
+    sent: BTreeMap<String, String>,
+    suppressed: Option<&'static str>,
+    items: VecDeque<HistoryItem>,
+    pub is_known: bool,
+}
+
+impl Past {
+    pub fn of(name: &str, known: Option<Box<Definition>>, region: &str, account_id: &str) -> Past {
+        Past {
+            name: name.to_owned(),
+            region: region.to_owned(),
+            account_id: account_id.to_owned(),
+            is_known: known.is_some(),
+            known,
+            state: State::default(),
+            queued: None,
+            sent: BTreeMap::new(),
+            suppressed: None,
+            items: VecDeque::new(),
+        }
+    }
+
+    /// The next event of the log.
+    pub fn take(&mut self, recorded: &Recorded) {
+        match &recorded.event {
+            Event::MuteRulePut { .. } | Event::MuteRuleDeleted { .. } => self.state.apply(recorded),
+            Event::NotificationQueued { notification, .. } => {
+                let key = &notification.key;
+                let message = notification.alarm.as_ref().filter(|_| key.starts_with(&format!("{}-n", self.name)));
+                self.queued = message.map(|message| (key.clone(), message.clone()));
+            }
+            Event::NotificationFailed { key, detail, .. } => {
+                if let Some(action) = self.sent.get(key).cloned() {
+                    self.action(&action, Became::Failed { error: detail }, recorded.at);
+                }
+            }
+            event if alarm_of(event) == Some(&self.name) => self.own(recorded),
+            _ => {}
+        }
+    }
+
+    /// Newest first.
+    pub fn answer(self, now: Timestamp) -> Value {
+        let since = now.checked_sub(BACK).unwrap_or(Timestamp::MIN);
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        for item in self.items.into_iter().rev().take_while(|item| item.timestamp >= since) {
+            let Ok(item) = serde_json::to_value(item) else { continue };
+            bytes += item.to_string().len();
+            if bytes > ITEMS_BYTES {
+                break;
+            }
+            items.push(item);
+        }
+        json!({ "AlarmHistoryItems": items })
+    }
+
+    fn own(&mut self, recorded: &Recorded) {
+        self.is_known = true;
+        if !matches!(recorded.event, Event::AlarmPut { .. }) && self.record().is_none() {
+            let Some(definition) = self.known.clone() else { return };
+            let by = Actor { uid: None, name: String::new(), via: String::new() };
+            let event = Event::AlarmPut { definition, origin: Origin::Operator, by };
+            self.state.apply(&Recorded { at: recorded.at, event });
+        }
+        let before = self.record().cloned();
+        self.state.apply(recorded);
+        let at = recorded.at;
+        match &recorded.event {
+            Event::AlarmPut { .. } | Event::AlarmActionsSet { .. } | Event::AlarmDeleted { .. } => {
+                self.configured(before.as_ref(), at);
+            }
+            Event::AlarmChanged { .. } => {
+                let item = self.record().map(|record| history::state_update(&self.change(record)));
+                self.items.extend(item);
+            }
+            Event::AlarmActed { action, outcome, .. } => {
+                let queued = self.queued.take();
+                match outcome {
+                    ActionOutcome::Executed => {
+                        let message = queued.as_ref().map(|(_, message)| message.as_str());
+                        self.action(action, Became::Succeeded { message }, at);
+                        self.sent.extend(queued.map(|(key, _)| (key, action.clone())));
+                    }
+                    ActionOutcome::NotExecuted { why } => self.action(action, Became::Failed { error: why }, at),
+                    ActionOutcome::Disabled => {}
+                }
+            }
+            Event::AlarmMuted { change, .. } => {
+                let rule = self.state.alarms.mute_rules.get(&change.muted_by);
+                let until = rule.and_then(|rule| rule.is_muting(change.at)).map_or(at, |window| window.end);
+                for action in &change.actions {
+                    self.action(action, Became::Muted { rule: &change.muted_by, until }, at);
+                }
+            }
+            Event::AlarmSuppressed { suppression, .. } => self.suppressed(suppression, at),
+            _ => {}
+        }
+        while self.items.len() > ITEMS_MAX {
+            self.items.pop_front();
+        }
+    }
+
+    fn record(&self) -> Option<&AlarmRecord> {
+        self.state.alarms.records.get(&self.name)
+    }
+
+    fn configured(&mut self, before: Option<&AlarmRecord>, at: Timestamp) {
+        let after = self.record();
+        let Some(record) = after.or(before) else { return };
+        let change = match (before, after) {
+            (_, None) => ConfigurationChange::Deleted,
+            (Some(before), Some(_)) => ConfigurationChange::Updated { previous: &before.definition },
+            (None, Some(_)) => ConfigurationChange::Created,
+        };
+        let configured = Configured {
+            definition: &record.definition,
+            account_id: &self.account_id,
+            region: &self.region,
+            at,
+            state: record.state,
+            state_at: record.since,
+        };
+        let item = history::configuration_update(&configured, change);
+        self.items.push_back(item);
+    }
+
+    /// Told once for each reason that it waits for.
+    fn suppressed(&mut self, suppression: &Suppression, at: Timestamp) {
+        let reason = suppression.suppressed_reason().filter(|_| suppression.is_pending());
+        let is_new = reason.is_some() && reason != self.suppressed;
+        self.suppressed = reason;
+        let (Some(reason), Some(by), true) = (reason, suppression.suppressed_by(), is_new) else { return };
+        let actions = self.record().map(|record| record.definition.actions_for(record.state).to_vec());
+        for action in actions.unwrap_or_default() {
+            self.action(&action, Became::Suppressed(Held { by, reason }), at);
+        }
+    }
+
+    fn action(&mut self, action: &str, outcome: Became<'_>, at: Timestamp) {
+        let item = self.record().map(|record| history::action(&self.change(record), action, outcome, at));
+        self.items.extend(item);
+    }
+
+    /// The change that left the alarm in its present state.
+    fn change<'a>(&'a self, record: &'a AlarmRecord) -> StateChange<'a> {
+        let old = match &record.previous {
+            Some(previous) => {
+                StateThen { state: previous.state, reason: &previous.reason, reason_data: None, at: previous.since }
+            }
+            None => StateThen {
+                state: AlarmState::InsufficientData,
+                reason: UNCHECKED,
+                reason_data: None,
+                at: record.configured_at,
+            },
+        };
+        StateChange {
+            definition: &record.definition,
+            account_id: &self.account_id,
+            region: &self.region,
+            configuration_updated_at: record.configured_at,
+            old,
+            new: StateThen {
+                state: record.state,
+                reason: &record.reason,
+                reason_data: record.reason_data.as_deref(),
+                at: record.since,
+            },
+            triggering_children: &[],
+            suppression: None,
+            after_mute_window: None,
+        }
+    }
+}
+
+fn alarm_of(event: &Event) -> Option<&String> {
+    match event {
+        Event::AlarmPut { definition, .. } => Some(&definition.name),
+        Event::AlarmDeleted { alarm, .. }
+        | Event::AlarmActionsSet { alarm, .. }
+        | Event::AlarmChanged { alarm, .. }
+        | Event::AlarmActed { alarm, .. }
+        | Event::AlarmMuted { alarm, .. }
+        | Event::AlarmSuppressed { alarm, .. } => Some(alarm),
+        _ => None,
+    }
+}
