@@ -15,6 +15,7 @@ use ukai_core::alarm::{AlarmState, suppress::Suppression};
 use ukai_core::event::{ActionOutcome, Actor, Event, Origin, Recorded};
 use ukai_core::state::{AlarmRecord, State};
 
+use super::journal::{Journal, JournalError};
 use crate::socket::LINE_BYTES;
 
 /// How far back, as CloudWatch (User Guide, "Alarm history").
@@ -23,6 +24,17 @@ const BACK: SignedDuration = SignedDuration::from_hours(14 * 24);
 const ITEMS_MAX: usize = 100;
 /// Of the answer's room; JSON within JSON takes up to twice its length.
 const ITEMS_BYTES: usize = LINE_BYTES * 3 / 4;
+
+/// Page by page, so that a long log takes no memory.
+pub async fn recall(journal: &Journal, mut past: Past) -> Result<Past, JournalError> {
+    let mut after = 0;
+    loop {
+        let page = journal.read(after).await?;
+        let Some((last, _)) = page.last() else { return Ok(past) };
+        after = *last;
+        page.iter().for_each(|(_, recorded)| past.take(recorded));
+    }
+}
 
 /// What is known of one alarm while its log is read.
 pub struct Past {
@@ -63,7 +75,7 @@ impl Past {
             Event::MuteRulePut { .. } | Event::MuteRuleDeleted { .. } => self.state.apply(recorded),
             Event::NotificationQueued { notification, .. } => {
                 let key = &notification.key;
-                let message = notification.alarm.as_ref().filter(|_| key.starts_with(&format!("{}-n", self.name)));
+                let message = notification.alarm.as_ref().filter(|_| is_of(key, &self.name));
                 self.queued = message.map(|message| (key.clone(), message.clone()));
             }
             Event::NotificationFailed { key, detail, .. } => {
@@ -210,6 +222,12 @@ impl Past {
     }
 }
 
+/// Keys of an alarm's messages are `NAME-nNUMBER`.
+fn is_of(key: &str, alarm: &str) -> bool {
+    let number = key.strip_prefix(alarm).and_then(|rest| rest.strip_prefix("-n"));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 fn alarm_of(event: &Event) -> Option<&String> {
     match event {
         Event::AlarmPut { definition, .. } => Some(&definition.name),
@@ -220,5 +238,85 @@ fn alarm_of(event: &Event) -> Option<&String> {
         | Event::AlarmMuted { alarm, .. }
         | Event::AlarmSuppressed { alarm, .. } => Some(alarm),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ukai_core::event::{Notification, NotificationKind};
+
+    use super::*;
+
+    const TOPIC: &str = "arn:aws:sns:us-east-1:111122223333:ops";
+
+    fn definition() -> Box<Definition> {
+        let wire = json!({
+            "AlarmName": "a", "Namespace": "N", "MetricName": "m", "Statistic": "Sum", "Period": 60,
+            "EvaluationPeriods": 1, "Threshold": 1.0, "ComparisonOperator": "GreaterThanThreshold",
+            "AlarmActions": [TOPIC],
+        });
+        Box::new(serde_json::from_value(wire).unwrap())
+    }
+
+    fn changed(before: AlarmState, after: AlarmState) -> Event {
+        let (alarm, reason) = ("a".to_owned(), "because".to_owned());
+        Event::AlarmChanged { alarm, peer: String::new(), before, after, reason, reason_data: None, by: None }
+    }
+
+    fn queued(key: &str) -> Event {
+        let notification = Notification {
+            key: key.to_owned(),
+            incident: None,
+            peer: String::new(),
+            kind: NotificationKind::Alarm,
+            page: false,
+            subject: String::new(),
+            text: String::new(),
+            alarm: Some(format!("{{\"of\":\"{key}\"}}")),
+        };
+        Event::NotificationQueued { notification, subscribers: vec!["ops".to_owned()] }
+    }
+
+    fn acted() -> Event {
+        let (alarm, action) = ("a".to_owned(), TOPIC.to_owned());
+        Event::AlarmActed { alarm, state: AlarmState::Alarm, action, outcome: ActionOutcome::Executed }
+    }
+
+    fn told(events: impl IntoIterator<Item = Event>) -> Vec<HistoryItem> {
+        let mut past = Past::of("a", Some(definition()), "us-east-1", "111122223333");
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        events.into_iter().for_each(|event| past.take(&Recorded { at: now, event }));
+        serde_json::from_value(past.answer(now)["AlarmHistoryItems"].take()).unwrap()
+    }
+
+    #[test]
+    fn a_message_that_never_arrived_is_told_after_the_action() {
+        let (key, subscriber, detail) = ("a-n7".to_owned(), "ops".to_owned(), "it is gone".to_owned());
+        let failed = Event::NotificationFailed { key, subscriber, attempts: 9, detail };
+        // The log has forgotten how the alarm was put.
+        let items = told([changed(AlarmState::Ok, AlarmState::Alarm), queued("a-n7"), acted(), failed]);
+        let summaries: Vec<&str> = items.iter().map(|item| item.history_summary.as_str()).collect();
+        assert!(summaries[0].contains("it is gone"), "{summaries:?}");
+        assert_eq!(summaries[1], format!("Successfully executed action {TOPIC}"));
+        assert!(items[1].history_data.contains("a-n7"), "{}", items[1].history_data);
+        assert_eq!(summaries.len(), 3);
+    }
+
+    #[test]
+    fn the_message_of_another_alarm_is_not_taken() {
+        assert!(is_of("a-n7", "a") && !is_of("a-n-n7", "a") && !is_of("ab-n7", "a") && !is_of("a-n", "a"));
+        let items = told([changed(AlarmState::Ok, AlarmState::Alarm), queued("a-n-n7"), acted()]);
+        assert!(!items[0].history_data.contains("n7"), "{}", items[0].history_data);
+    }
+
+    #[test]
+    fn the_newest_are_told_and_fit_into_an_answer() {
+        let flapping = (0..300).map(|turn| match turn % 2 {
+            0 => changed(AlarmState::Ok, AlarmState::Alarm),
+            _ => changed(AlarmState::Alarm, AlarmState::Ok),
+        });
+        let items = told(flapping);
+        assert_eq!(items.len(), ITEMS_MAX);
+        assert!(items[0].history_summary.ends_with("to OK"));
     }
 }

@@ -303,3 +303,37 @@ fn shown_metric(engine: &Engine, id: &MetricId, over_s: u32) -> ShownMetric {
     let units = units.collect();
     ShownMetric { metric: id.clone(), latest, units }
 }
+
+#[cfg(test)]
+mod tests {
+    use ukai_core::event::{Actor, Event, Recorded};
+
+    use super::*;
+
+    #[test]
+    fn pages_fit_into_a_line_and_leave_nothing_out() {
+        let mut state = State::default();
+        for number in 0..2_000 {
+            let wire = json!({
+                "AlarmName": format!("alarm-{number}"), "AlarmDescription": "d".repeat(1000), "AlarmRule": "TRUE",
+            });
+            let definition = serde_json::from_value(wire).unwrap();
+            let by = Actor { uid: None, name: "mika".into(), via: "cli".into() };
+            let event = Event::AlarmPut { definition: Box::new(definition), origin: Origin::Operator, by };
+            state.apply(&Recorded { at: Timestamp::UNIX_EPOCH, event });
+        }
+        let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = page(&state, Timestamp::UNIX_EPOCH, after.as_deref());
+            assert!(serde_json::to_string(&page).unwrap().len() < LINE_BYTES);
+            seen.extend(page.alarms.into_iter().map(|alarm| alarm.name));
+            pages += 1;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert!(pages > 1);
+        assert_eq!(seen, state.alarms.records.keys().cloned().collect::<Vec<_>>());
+    }
+}

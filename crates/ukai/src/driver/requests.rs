@@ -12,7 +12,7 @@ use crate::report::{Report, render_markdown};
 use crate::socket::Op;
 use crate::socket::server::{Answer, Request};
 
-use super::alarm_history::Past;
+use super::alarm_history::{Past, recall};
 use super::journal::Journal;
 use super::{Driver, Stop, alarms, provider};
 
@@ -245,17 +245,6 @@ async fn tell(journal: &Journal, incident: &str, span: Option<Span>) -> anyhow::
         None => Vec::new(),
     };
     Ok(Report::fold(&records, &samples, incident).map(|report| render_markdown(&report)))
-}
-
-/// Page by page, so that a long log takes no memory.
-async fn recall(journal: &Journal, mut past: Past) -> anyhow::Result<Past> {
-    let mut after = 0;
-    loop {
-        let page = journal.read(after).await?;
-        let Some((last, _)) = page.last() else { return Ok(past) };
-        after = *last;
-        page.iter().for_each(|(_, recorded)| past.take(recorded));
-    }
 }
 
 #[derive(Serialize)]
