@@ -19,7 +19,7 @@ use crate::peer::Level;
 use crate::plan::{Plan, Refusal};
 
 /// The version of the event records in the log. A reader refuses a newer one.
-pub const EVENT_VERSION: u32 = 1;
+pub const EVENT_VERSION: u32 = 2;
 
 /// An event with the time that was passed in when it happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

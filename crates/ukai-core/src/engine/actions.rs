@@ -70,7 +70,7 @@ impl Engine {
         opening: Option<Opening>,
         after_mute: bool,
     ) -> ActionOutcome {
-        if action == format!("{}*", defaults::PAGE) {
+        if action == format!("{}*", defaults::PAGE) && record.definition.name == defaults::CONTROLS {
             self.page_controls(turn);
             return ActionOutcome::Executed;
         }
@@ -86,6 +86,9 @@ impl Engine {
                 let opening =
                     opening.unwrap_or_else(|| self.opening_by_metric(&record.definition.name, peer, &record.reason));
                 self.open_incident(turn, peer, opening);
+            }
+            defaults::PAGE if self.state.open_incident(peer).is_none() => {
+                return ActionOutcome::NotExecuted { why: format!("{peer} has no open incident to page for") };
             }
             defaults::PAGE => self.want_page(turn, peer, false),
             _ => self.inform(turn, record, peer),

@@ -269,7 +269,8 @@ impl Engine {
             return;
         }
         let waited = turn.now.duration_since(pending.since) >= CONTROLS_WAIT;
-        if !waited && !self.controls_pass(since) {
+        // Controls whose page would go nowhere have no say.
+        if self.is_free_to_act(turn, CONTROLS) && !waited && !self.controls_pass(since) {
             return;
         }
         self.live_mut(peer, |live| live.page = None);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use ukai_core::diagnose::evidence::Rcode;
 use ukai_core::event::{Event, NotificationKind};
+use ukai_core::input::Command;
 use ukai_core::observe::{ErrorClass, Stage};
 
 use crate::world::*;
@@ -260,4 +261,27 @@ fn one_peer_of_three_pages_alone() {
     play.run_for(THREE_ROUNDS_S);
     assert_eq!(peers_paged(&play), ["bill"]);
     assert_eq!(pages(&play, ""), []);
+}
+
+#[test]
+fn controls_whose_own_page_is_held_back_hold_no_peer_back() {
+    let mut play = three_peers();
+    let disable = Command::SetAlarmActions { alarms: vec!["ukai/controls".into()], enabled: false };
+    play.command(disable, 1000);
+    cut_off(&mut play.world);
+    play.run_for(THREE_ROUNDS_S);
+    assert_eq!(pages(&play, "").len(), 0);
+    assert_eq!(peers_paged(&play), ["api", "bill", "mail"]);
+}
+
+#[test]
+fn a_state_of_the_controls_from_before_a_restart_holds_no_peer_back() {
+    let mut play = three_peers();
+    cut_off(&mut play.world);
+    play.run_for(THREE_ROUNDS_S);
+    play.world.controls_reached = true;
+    play.world.hosts.insert(ip(OLD), Host::Serves);
+    play.crash();
+    play.run_for(HOUR_S);
+    assert_eq!(peers_paged(&play), ["bill", "mail"], "what still fails by itself pages, and what is whole does not");
 }
