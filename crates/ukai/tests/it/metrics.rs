@@ -196,6 +196,7 @@ fn a_prometheus_exporter() {
 const EMF: &str = r#"
 from aws_embedded_metrics import metric_scope
 from aws_embedded_metrics.config import get_config
+from aws_embedded_metrics.storage_resolution import StorageResolution
 
 config = get_config()
 config.environment = "local"
@@ -205,7 +206,7 @@ config.service_name = "shop"
 def handle(failed, metrics):
     metrics.set_namespace("Shop")
     metrics.set_dimensions({"Peer": "pay"}, {"Peer": "pay", "Route": "/pay"})
-    metrics.put_metric("Failed", failed, "Count", 1)
+    metrics.put_metric("Failed", failed, "Count", StorageResolution.HIGH)
     for took in (1.5, 2.5):
         metrics.put_metric("Took", took, "Milliseconds")
     metrics.set_property("RequestId", "r-1")
