@@ -174,6 +174,16 @@ impl Engine {
         }
     }
 
+    /// After a restart: a fault that had been seen to last needs one more failed probe to page, not a whole watch.
+    pub(super) fn watch_on(&mut self, turn: &Turn, peer: &str) {
+        let lasting = self.state.alarms.state(&outage(peer)) == AlarmState::Alarm;
+        let unpaged = self.state.open_incident(peer).filter(|incident| !incident.paged && lasting);
+        let Some(since) = unpaged.map(|incident| incident.failing_since) else { return };
+        self.live_mut(peer, |live| {
+            live.watch = Some(Watch { since, next_at: turn.now, asked: 0, probes: BTreeSet::new() });
+        });
+    }
+
     /// They are tried anew, unless they were since then.
     fn ask_controls(&mut self, turn: &Turn, since: Timestamp) {
         let controls = &mut self.live.controls;

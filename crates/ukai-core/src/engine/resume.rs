@@ -164,6 +164,7 @@ impl Engine {
                     None => self.begin_verification(turn, peer, id),
                 }
             }
+            self.watch_on(turn, peer);
             let waits = self.state.gatherings.values().any(|gathering| &gathering.peer == peer);
             let is_open = self.state.open_incident(peer).is_some();
             let ttl = self.state.peers.get(peer).map_or(0, longest_ttl);
