@@ -224,6 +224,15 @@ pub enum Event {
         page_again: bool,
         worthy: bool,
     },
+    /// A failure that nobody is paged for yet is being watched: if no probe is whole for a round, it is a page.
+    FailureWatched {
+        incident: String,
+        since: Timestamp,
+    },
+    /// A probe was whole meanwhile.
+    FailureBroke {
+        incident: String,
+    },
     IncidentPaged {
         incident: String,
         reason: String,

@@ -84,6 +84,9 @@ pub struct Incident {
     #[serde(default)]
     pub worthy: bool,
     pub paged: bool,
+    /// Since when no probe was whole, while that is being watched and nobody is paged yet.
+    #[serde(default)]
+    pub watched_since: Option<Timestamp>,
     /// How often it failed again soon after it was closed.
     #[serde(default)]
     pub reopened: u32,
@@ -226,6 +229,7 @@ impl State {
                     opened_at: at,
                     worthy: *worthy,
                     paged: *page,
+                    watched_since: None,
                     reopened: 0,
                     verdict: None,
                     diagnosed_at: None,
@@ -252,8 +256,17 @@ impl State {
                 }
                 self.reports_due.remove(incident);
             }
+            Event::FailureWatched { incident, since } => {
+                self.incident_mut(incident, |known| known.watched_since = Some(*since));
+            }
+            Event::FailureBroke { incident } => {
+                self.incident_mut(incident, |known| known.watched_since = None);
+            }
             Event::IncidentPaged { incident, .. } => {
-                self.incident_mut(incident, |known| known.paged = true);
+                self.incident_mut(incident, |known| {
+                    known.paged = true;
+                    known.watched_since = None;
+                });
             }
             Event::EvidenceRequested { gathering, peer, incident, purpose } => {
                 self.numbers.gathering += 1;
@@ -296,6 +309,7 @@ impl State {
             Event::IncidentClosed { incident, reason } => {
                 if let Some(known) = self.incidents.get_mut(incident) {
                     known.closed_at = Some(at);
+                    known.watched_since = None;
                     known.close_reason = Some(reason.clone());
                     if let Some(peer) = self.peers.get_mut(&known.peer) {
                         peer.incident = None;

@@ -41,6 +41,8 @@ const CONTROLS_TO_ALARM: u32 = 2;
 const CONTROLS_WAIT: SignedDuration = SignedDuration::from_secs(12);
 /// A failure of the controls that was not seen again for so long says nothing any more.
 const CONTROLS_STALE: SignedDuration = SignedDuration::from_mins(3);
+/// A watch is not taken up again after a restart if nothing was seen for so long before it.
+const UNSEEN_MAX: SignedDuration = SignedDuration::from_secs(60);
 /// With fewer live ones nothing can be said of us.
 const CONTROLS_NEEDED: usize = 2;
 
@@ -167,20 +169,31 @@ impl Engine {
             return;
         }
         self.ask_controls(turn, since);
-        let Some(live) = self.live.peers.get_mut(peer) else { return };
-        if live.watch.is_none() {
-            live.watch =
-                Some(Watch { since, next_at: later(turn.now, WATCH_EVERY), asked: 0, probes: BTreeSet::new() });
+        if self.live.peers.get(peer).is_none_or(|live| live.watch.is_some()) {
+            return;
         }
+        let unnoted = self.state.open_incident(peer).filter(|incident| incident.watched_since.is_none());
+        if let Some(incident) = unnoted.map(|incident| incident.id.clone()) {
+            self.record(turn, Event::FailureWatched { incident, since });
+        }
+        let next_at = later(turn.now, WATCH_EVERY);
+        self.live_mut(peer, |live| live.watch = Some(Watch { since, next_at, asked: 0, probes: BTreeSet::new() }));
     }
 
-    /// After a restart: a fault that had been seen to last needs one more failed probe to page, not a whole watch.
-    pub(super) fn watch_on(&mut self, turn: &Turn, peer: &str) {
+    /// After a restart: the watch goes on from when it began, with a probe at once. If nothing ran for long, nobody knows
+    /// what was in between, and it begins anew. A fault that had been seen to last needs one more failed probe to page.
+    pub(super) fn watch_on(&mut self, turn: &Turn, peer: &str, ran_until: Timestamp) {
+        let Some(incident) = self.state.open_incident(peer).filter(|incident| !incident.paged) else { return };
         let lasting = self.state.alarms.state(&outage(peer)) == AlarmState::Alarm;
-        let unpaged = self.state.open_incident(peer).filter(|incident| !incident.paged && lasting);
-        let Some(since) = unpaged.map(|incident| incident.failing_since) else { return };
+        let known = turn.now.duration_since(ran_until) < UNSEEN_MAX;
+        let since = match incident.watched_since {
+            _ if lasting => incident.failing_since,
+            Some(since) if known => since,
+            Some(_) => turn.now,
+            None => return,
+        };
         self.live_mut(peer, |live| {
-            live.watch = Some(Watch { since, next_at: turn.now, asked: 0, probes: BTreeSet::new() });
+            live.watch.get_or_insert(Watch { since, next_at: turn.now, asked: 0, probes: BTreeSet::new() });
         });
     }
 
@@ -222,12 +235,12 @@ impl Engine {
     /// Any probe by the normal path, of a round, a burst or a watch: one that is whole ends the watch.
     pub(super) fn watched(&mut self, turn: &mut Turn, peer: &str, observations: &[Observation]) {
         let Some(interval) = self.settings.peers.get(peer).map(|peer| peer.interval) else { return };
-        let Some(live) = self.live.peers.get_mut(peer) else { return };
-        let Some(watch) = &live.watch else { return };
         if !observations.iter().any(Observation::any_failed) {
-            live.watch = None;
+            self.watch_broke(turn, peer);
             return;
         }
+        let Some(live) = self.live.peers.get_mut(peer) else { return };
+        let Some(watch) = &live.watch else { return };
         let lasts = SignedDuration::try_from(interval).unwrap_or(LASTS_MAX).min(LASTS_MAX);
         let started = observations.iter().map(|observation| observation.started_at).min().unwrap_or(turn.now);
         if started.duration_since(watch.since) < lasts {
@@ -245,6 +258,14 @@ impl Engine {
         // It had been suppressed: the state is no news, but nobody was told.
         if !changed && self.is_free_to_act(turn, &alarm) {
             self.want_page(turn, peer, false);
+        }
+    }
+
+    fn watch_broke(&mut self, turn: &mut Turn, peer: &str) {
+        self.live_mut(peer, |live| live.watch = None);
+        let watched = self.state.open_incident(peer).filter(|incident| incident.watched_since.is_some());
+        if let Some(incident) = watched.map(|incident| incident.id.clone()) {
+            self.record(turn, Event::FailureBroke { incident });
         }
     }
 

@@ -18,11 +18,12 @@ const DIAGNOSE_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 
 impl Engine {
     pub(super) fn start(&mut self, turn: &mut Turn, version: String, settings: Settings) {
+        let ran_until = self.state.last_at.unwrap_or(turn.now);
         self.record(turn, Event::Started { version });
         let renewed = self.take_settings(turn, settings);
         self.take_up_overrides(turn);
         self.take_up_gatherings(turn);
-        self.look_again(turn, &renewed);
+        self.look_again(turn, &renewed, ran_until);
         for waiting in self.state.undelivered.values() {
             for subscriber in &waiting.subscribers {
                 turn.effect(Effect::Notify {
@@ -38,7 +39,7 @@ impl Engine {
 
     pub(super) fn configure(&mut self, turn: &mut Turn, settings: Settings) {
         let renewed = self.take_settings(turn, settings);
-        self.look_again(turn, &renewed);
+        self.look_again(turn, &renewed, turn.now);
     }
 
     /// Returns the peers whose settings are new or changed. What is volatile of a known peer stays: a verification or a
@@ -155,7 +156,7 @@ impl Engine {
 
     /// What was under way for these peers and is not in the log is begun anew: a verification, the look at what stands,
     /// the search for a cause. The last bad answer may still be in somebody's cache.
-    fn look_again(&mut self, turn: &mut Turn, peers: &[String]) {
+    fn look_again(&mut self, turn: &mut Turn, peers: &[String], ran_until: Timestamp) {
         for peer in peers {
             let over = self.state.live_override(peer).map(|over| (over.id.clone(), over.phase));
             if let Some((id, Phase::Applied)) = &over {
@@ -164,7 +165,7 @@ impl Engine {
                     None => self.begin_verification(turn, peer, id),
                 }
             }
-            self.watch_on(turn, peer);
+            self.watch_on(turn, peer, ran_until);
             let waits = self.state.gatherings.values().any(|gathering| &gathering.peer == peer);
             let is_open = self.state.open_incident(peer).is_some();
             let ttl = self.state.peers.get(peer).map_or(0, longest_ttl);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-use ukai_core::diagnose::evidence::Rcode;
+use jiff::{SignedDuration, Timestamp};
+use ukai_core::diagnose::evidence::{Canary, Rcode};
 use ukai_core::event::{Event, NotificationKind};
 use ukai_core::input::Command;
 use ukai_core::observe::{ErrorClass, Stage};
@@ -133,7 +133,7 @@ fn a_stale_answer_pages() {
 
 #[test]
 fn somebody_whom_nobody_knows_pages() {
-    let mut play = after(180, |world| {
+    let mut play = after(THREE_ROUNDS_S, |world| {
         world.hosts.insert(ip(NEW), Host::ThirdKey);
         world.resolver = Ok(set(&[NEW]));
         world.authority = servers(&[NEW]);
@@ -153,6 +153,37 @@ fn a_clock_that_is_wrong_pages_though_the_controls_fail_too() {
     assert_eq!(pages(&play, "api").len() + pages(&play, "").len(), 1, "{:?}", play.verdicts());
     play.run_for(HOUR_S);
     assert_eq!(pages(&play, "api").len() + pages(&play, "").len(), 1, "{:?}", play.verdicts());
+}
+
+#[test]
+fn a_dangling_alias_pages() {
+    pages_once("its target does not exist (S29)", resolver(Rcode::Nxdomain));
+    pages_once("its target was released, and is somebody else's now (S29)", |world| {
+        world.hosts.insert(ip(NEW), Host::Fails(Stage::Tls, ErrorClass::NameMismatch));
+        world.resolver = Ok(set(&[NEW]));
+        world.authority = servers(&[NEW]);
+        world.independents = set(&[NEW]);
+    });
+}
+
+#[test]
+fn an_intercepting_proxy_is_one_page() {
+    let mut play = after(THREE_ROUNDS_S, |world| {
+        world.controls_intercepted = true;
+        world.hosts.insert(ip(OLD), Host::Fails(Stage::Tls, ErrorClass::UntrustedIssuer));
+    });
+    assert_eq!(pages(&play, "api").len() + pages(&play, "").len(), 1, "S30: {:?}", play.verdicts());
+    play.run_for(HOUR_S);
+    assert_eq!(pages(&play, "api").len() + pages(&play, "").len(), 1, "S30: {:?}", play.verdicts());
+}
+
+#[test]
+fn an_intercepted_port_53_pages() {
+    pages_once("S39", |world| {
+        world.canary = Canary::Intercepted("answered with 203.1.2.3".into());
+        world.resolver = Ok(set(&[EVIL]));
+        world.authority = servers(&[EVIL]);
+    });
 }
 
 #[test]
@@ -284,4 +315,32 @@ fn a_state_of_the_controls_from_before_a_restart_holds_no_peer_back() {
     play.crash();
     play.run_for(HOUR_S);
     assert_eq!(peers_paged(&play), ["bill", "mail"], "what still fails by itself pages, and what is whole does not");
+}
+
+#[test]
+fn a_daemon_that_is_killed_every_two_seconds_pages_once_all_the_same() {
+    let mut play = after(2, is(Host::Silent));
+    for _ in 0..20 {
+        play.crash();
+        play.run_for(2);
+    }
+    assert_eq!(pages(&play, "api").len(), 1, "{:?}", play.verdicts());
+}
+
+#[test]
+fn a_blip_that_ends_while_the_daemon_is_down_pages_nobody() {
+    let mut play = after(12, is(Host::Silent));
+    assert!(play.saw(|event| matches!(event, Event::FailureWatched { .. })));
+    play.world.hosts.insert(ip(OLD), Host::Serves);
+    play.crash();
+    play.run_for(60);
+    // Down for an hour, and the next failure is another one: it must last by itself.
+    play.world.hosts.insert(ip(OLD), Host::Silent);
+    play.run_for(11);
+    play.world.now += SignedDuration::from_hours(1);
+    play.crash();
+    play.run_for(2);
+    play.world.hosts.insert(ip(OLD), Host::Serves);
+    play.run_for(600);
+    assert_eq!(pages(&play, "api"), [], "{:?}", play.verdicts());
 }

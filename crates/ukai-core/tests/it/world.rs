@@ -58,6 +58,8 @@ pub struct World {
     pub hosts: BTreeMap<IpAddr, Host>,
     pub controls_reached: bool,
     pub control_names: bool,
+    /// A proxy of ours answers TLS for every control, with an issuer that nobody here trusts.
+    pub controls_intercepted: bool,
     pub canary: Canary,
     pub parent_ns: BTreeSet<String>,
     pub served: Option<BTreeSet<IpAddr>>,
@@ -81,6 +83,7 @@ impl World {
             hosts: BTreeMap::from([(ip(OLD), Host::Serves), (ip(NEW), Host::Serves), (ip(EVIL), Host::Foreign)]),
             controls_reached: true,
             control_names: true,
+            controls_intercepted: false,
             canary: Canary::Clean,
             parent_ns: names(),
             served: None,
@@ -317,11 +320,17 @@ impl World {
             control,
             name_failure: (!self.control_names).then(|| "SERVFAIL".into()),
             address_tried: true,
-            address_failure: (!self.controls_reached).then(|| "timed out".into()),
-            issuer: self.controls_reached.then(|| "CN=Web CA".into()),
+            address_failure: match (self.controls_reached, self.controls_intercepted) {
+                (false, _) => Some("timed out".into()),
+                (true, true) => Some("tls: untrusted issuer".into()),
+                (true, false) => None,
+            },
+            issuer: self
+                .controls_reached
+                .then(|| if self.controls_intercepted { "CN=Proxy" } else { "CN=Web CA" }.into()),
             dates_failure: false,
             clock_offset_s: self.controls_reached.then_some(self.clock_offset_s),
-            tls_verified: self.controls_reached,
+            tls_verified: self.controls_reached && !self.controls_intercepted,
         }
     }
 }

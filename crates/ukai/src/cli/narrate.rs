@@ -91,6 +91,12 @@ pub fn lines(event: &Event) -> Vec<Line> {
         Event::PageSuppressed { incident, by } => {
             one("INCIDENT", Tone::Plain, format!("{incident} does not page: {by} is in ALARM and pages in its stead"))
         }
+        Event::FailureWatched { incident, since } => {
+            one("INCIDENT", Tone::Plain, format!("{incident} is watched: no probe was whole since {}", since.strftime("%H:%M:%S")))
+        }
+        Event::FailureBroke { incident } => {
+            one("INCIDENT", Tone::Plain, format!("{incident}: a probe was whole, nobody is paged"))
+        }
         Event::IncidentPaged { incident, reason } => one("INCIDENT", Tone::Bad, format!("{incident} paged: {reason}")),
         Event::EvidenceRequested { peer, purpose, .. } => {
             one("EVIDENCE", Tone::Faint, format!("{peer}: asking everybody ({})", purpose_name(*purpose)))

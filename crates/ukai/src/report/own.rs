@@ -271,6 +271,8 @@ fn belongs(
         Event::IncidentOpened { incident: of, .. }
         | Event::IncidentReopened { incident: of, .. }
         | Event::PageSuppressed { incident: of, .. }
+        | Event::FailureWatched { incident: of, .. }
+        | Event::FailureBroke { incident: of }
         | Event::IncidentPaged { incident: of, .. }
         | Event::IncidentClosed { incident: of, .. }
         | Event::OverrideRefused { incident: of, .. }

@@ -96,6 +96,7 @@ fn incident_sentence(event: &Event) -> Option<(Kind, String)> {
         Event::PageSuppressed { by, .. } => {
             (Kind::Told, format!("Nobody was paged for this peer, because {by} was in ALARM and paged in its stead."))
         }
+        Event::FailureBroke { .. } => (Kind::Note, "A probe was whole: nobody is paged unless it fails again.".to_owned()),
         Event::IncidentPaged { reason, .. } => (Kind::Told, format!("Somebody is paged: {reason}.")),
         Event::EvidenceGathered { evidence, .. } if evidence.purpose == Purpose::Diagnose => {
             let silent = evidence.asked.iter().filter(|asked| asked.answer().is_none()).count();
