@@ -206,12 +206,29 @@ pub struct AddressResult {
     pub identity: Option<Identity>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpFacts>,
+    /// Bytes that had come from the far side when a stage timed out: a peer that is silent has sent none, and one whose
+    /// large packets are lost has sent some (S31).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled_after: Option<u64>,
     /// None: every stage met what the endpoint expects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
 }
 
 impl AddressResult {
+    /// Nothing tried yet, and nothing failed.
+    pub fn untried(address: IpAddr, port: u16) -> AddressResult {
+        AddressResult {
+            address,
+            port,
+            timings: Timings::default(),
+            identity: None,
+            http: None,
+            stalled_after: None,
+            failure: None,
+        }
+    }
+
     pub fn is_success(&self) -> bool {
         self.failure.is_none()
     }

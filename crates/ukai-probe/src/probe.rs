@@ -114,14 +114,8 @@ impl Prober {
         request: &Request,
         timeouts: &Timeouts,
     ) -> AddressResult {
-        let mut result = AddressResult {
-            address,
-            port: endpoint.port(),
-            timings: Timings::default(),
-            identity: None,
-            http: None,
-            failure: self.refusal(address, expectation),
-        };
+        let failure = self.refusal(address, expectation);
+        let mut result = AddressResult { failure, ..AddressResult::untried(address, endpoint.port()) };
         if result.failure.is_none() {
             // The semaphore is never closed, and the time spent waiting for it is not the peer's.
             let _permit = self.shared.permits.acquire().await;

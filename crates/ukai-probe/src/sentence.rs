@@ -173,6 +173,7 @@ mod tests {
             timings: Timings { connect_us: Some(12_000), ..Timings::default() },
             identity: None,
             http: status.map(|status| HttpFacts { status, ..HttpFacts::default() }),
+            stalled_after: None,
             failure,
         }
     }

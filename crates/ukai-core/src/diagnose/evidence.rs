@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::observe::{AddressResult, Observation};
+use crate::observe::{AddressResult, Observation, Stage};
 
 /// Whose answer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -104,9 +105,18 @@ pub struct Asked {
     /// `A`, `AAAA`, `HTTPS`, `SOA`.
     pub record_type: String,
     pub checking_disabled: bool,
+    /// The client subnet that the question carried (RFC 7871).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<IpNet>,
     pub at: Timestamp,
     pub outcome: Outcome,
+    /// The answer as it came, in base64, where it has at most `WIRE_MAX` bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<String>,
 }
+
+/// A whole answer over UDP; what is larger is evidence by its parts.
+pub const WIRE_MAX: usize = 4096;
 
 impl Asked {
     pub fn answer(&self) -> Option<&Answer> {
@@ -116,7 +126,12 @@ impl Asked {
         }
     }
 
+    /// A question for addresses, as a client here asks it: one with a client subnet of elsewhere is another matter.
     pub fn is_address_question(&self) -> bool {
+        self.asks_for_addresses() && self.subnet.is_none()
+    }
+
+    pub fn asks_for_addresses(&self) -> bool {
         self.record_type == "A" || self.record_type == "AAAA"
     }
 }
@@ -190,6 +205,12 @@ pub struct ControlResult {
     /// Issuer of the certificate it showed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
+    /// The stage that the connection to that address failed in. Past *connect*, something was reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Stage>,
+    /// What became of a connection over IPv6, for a control that is known to have such an address. None: not tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v6: Option<Reached>,
     /// The handshake failed on dates.
     pub dates_failure: bool,
     /// Its `Date` header minus our clock, in seconds.
@@ -199,7 +220,48 @@ pub struct ControlResult {
     pub tls_verified: bool,
 }
 
+impl Evidence {
+    /// Nothing asked yet.
+    pub fn about(peer: &str, host: &str, purpose: Purpose, at: Timestamp) -> Evidence {
+        Evidence {
+            peer: peer.to_owned(),
+            host: host.to_owned(),
+            purpose,
+            started_at: at,
+            finished_at: at,
+            endpoints: Vec::new(),
+            asked: Vec::new(),
+            delegation: None,
+            canary: Canary::NoAnswer,
+            candidates: Vec::new(),
+            controls: Vec::new(),
+            observations: Vec::new(),
+            vantages: Vec::new(),
+            reuse: Vec::new(),
+            default_sites: Vec::new(),
+            connections: Vec::new(),
+            own: OwnNetwork::default(),
+        }
+    }
+}
+
 impl ControlResult {
+    /// Nothing tried yet.
+    pub fn of(control: String) -> ControlResult {
+        ControlResult {
+            control,
+            name_failure: None,
+            address_tried: false,
+            address_failure: None,
+            issuer: None,
+            failed_at: None,
+            v6: None,
+            dates_failure: false,
+            clock_offset_s: None,
+            tls_verified: false,
+        }
+    }
+
     pub fn passed_by_address(&self) -> bool {
         self.address_tried && self.address_failure.is_none()
     }
@@ -207,6 +269,74 @@ impl ControlResult {
     pub fn passed(&self) -> bool {
         self.name_failure.is_none() && self.passed_by_address()
     }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reached {
+    Yes,
+    No(String),
+}
+
+/// The peer from another network, as another ukai saw it when it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VantageView {
+    /// Its name, as it is configured here.
+    pub vantage: String,
+    /// Why nothing came from it. None: it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence: Option<String>,
+    /// What its own resolver leads to.
+    pub resolved: BTreeSet<IpAddr>,
+    /// One probe of each address and endpoint, without secrets: of what it resolved, and of what it was asked about.
+    pub results: Vec<Proof>,
+}
+
+/// A second request on a connection that the first one had left open (S35).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reuse {
+    pub endpoint: String,
+    pub address: IpAddr,
+    pub first: Reached,
+    /// None: the far side closed in order after the first, as HTTP allows.
+    pub second: Option<Reached>,
+}
+
+/// What an address shows to a client that sends no server name: the certificate of its default site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultSite {
+    pub address: IpAddr,
+    pub certificate_sha256: String,
+    pub names: Vec<String>,
+    /// It names the watched host.
+    pub is_for_host: bool,
+}
+
+/// A connection of this machine to an address that the peer has or had, as the system lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveConnection {
+    pub address: IpAddr,
+    pub established: usize,
+    /// A SYN that nobody has answered yet.
+    pub waiting: usize,
+}
+
+/// How this machine itself resolves and leaves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnNetwork {
+    /// `nameserver` lines of resolv.conf.
+    pub name_servers: Vec<String>,
+    pub search: Vec<String>,
+    /// The `hosts` line of nsswitch.conf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nsswitch: Option<String>,
+    /// What the hosts file says of the watched name: it wins over any DNS.
+    pub hosts_file: BTreeSet<IpAddr>,
+    pub ipv4_route: bool,
+    pub ipv6_route: bool,
+    /// A time server's clock minus ours, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_server_offset_ms: Option<i64>,
 }
 
 /// A call that the application itself reported.
@@ -251,4 +381,14 @@ pub struct Evidence {
     pub controls: Vec<ControlResult>,
     /// A probe of each endpoint by the normal path, past our override, made during the gathering.
     pub observations: Vec<Observation>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vantages: Vec<VantageView>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reuse: Vec<Reuse>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub default_sites: Vec<DefaultSite>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<LiveConnection>,
+    #[serde(default)]
+    pub own: OwnNetwork,
 }

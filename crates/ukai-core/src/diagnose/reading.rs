@@ -11,7 +11,7 @@ use super::evidence::{ApplicationCall, Candidate, ControlResult, Evidence, Sourc
 use super::history::{History, network};
 use crate::address::{is_global, is_within};
 use crate::observe::{ErrorClass, Failure, Identity, Observation, Stage};
-use crate::peer::Peer;
+use crate::peer::{Mode, Peer};
 
 /// Consecutive proofs of a candidate before it may be used.
 pub const CANDIDATE_PROOFS: usize = 3;
@@ -55,8 +55,16 @@ pub struct Case<'a> {
     /// Since when an authority was seen to give another set than in peace.
     pub moved_seen_at: Option<Timestamp>,
     pub allow_addresses: &'a [IpNet],
-    /// When an override of ours began to be served, if one stands.
-    pub override_since: Option<Timestamp>,
+    /// The override of ours that stands, if one does.
+    pub overridden: Option<&'a Overridden>,
+}
+
+/// An override of ours, as far as a diagnosis must know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overridden {
+    pub since: Timestamp,
+    pub mode: Mode,
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// Passed and failed, counted over live controls.

@@ -13,7 +13,7 @@ use crate::alarm::defaults::{outage, reachability};
 use crate::diagnose::diagnose;
 use crate::diagnose::evidence::{ApplicationCall, Evidence, Purpose};
 use crate::diagnose::history::History;
-use crate::diagnose::reading::{Case, Reading, list};
+use crate::diagnose::reading::{Case, Overridden, Reading, list};
 use crate::diagnose::verdict::{Action, Code, Verdict};
 use crate::effect::Effect;
 use crate::event::{Event, NotificationKind};
@@ -35,7 +35,7 @@ pub(super) struct Brief {
     pub history: History,
     pub application: Vec<ApplicationCall>,
     pub moved_seen_at: Option<Timestamp>,
-    pub override_since: Option<Timestamp>,
+    pub overridden: Option<Overridden>,
     pub allow_addresses: Vec<ipnet::IpNet>,
     pub standing: Standing,
 }
@@ -49,7 +49,7 @@ impl Brief {
             application: &self.application,
             moved_seen_at: self.moved_seen_at,
             allow_addresses: &self.allow_addresses,
-            override_since: self.override_since,
+            overridden: self.overridden.as_ref(),
         }
     }
 }
@@ -191,7 +191,10 @@ impl Engine {
             history: known.history.clone(),
             application: live.application.iter().cloned().collect(),
             moved_seen_at: self.state.open_incident(peer).and_then(|known| known.moved_seen_at),
-            override_since: over.and_then(|over| over.applied_at),
+            overridden: over.and_then(|over| {
+                let (mode, addresses) = (over.plan.mode, over.addresses.clone());
+                over.applied_at.map(|since| Overridden { since, mode, addresses })
+            }),
             allow_addresses: self.settings.allow_addresses.clone(),
             standing,
         })

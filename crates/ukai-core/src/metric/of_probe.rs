@@ -200,6 +200,7 @@ mod tests {
             timings: Timings { connect_us: Some(1_500), tls_us: Some(2_000), ..Timings::default() },
             identity: None,
             http: None,
+            stalled_after: None,
             failure: (!whole).then(|| Failure {
                 stage: Stage::Tls,
                 class: ErrorClass::Timeout,

@@ -291,7 +291,7 @@ fn a_truncated_answer_is_not_no_address() {
         application: &[],
         moved_seen_at: None,
         allow_addresses: &[],
-        override_since: None,
+        overridden: None,
     };
     let v = diagnose(&case);
     assert_eq!(v.code.name(), "partial_address");
@@ -330,7 +330,7 @@ fn an_address_that_proved_itself_is_not_failing() {
         application: &[],
         moved_seen_at: None,
         allow_addresses: &[],
-        override_since: None,
+        overridden: None,
     };
     let v = diagnose(&case);
 
@@ -369,7 +369,7 @@ fn an_endpoint_that_works_keeps_its_address() {
         application: &[],
         moved_seen_at: None,
         allow_addresses: &[],
-        override_since: None,
+        overridden: None,
     };
     let v = diagnose(&case);
     let reading = ukai_core::diagnose::reading::Reading::of(&case);
@@ -420,7 +420,7 @@ fn ttls_of_two_resolvers_are_not_compared() {
         application: &[],
         moved_seen_at: None,
         allow_addresses: &[],
-        override_since: None,
+        overridden: None,
     };
     let v = diagnose(&case);
 
@@ -443,7 +443,7 @@ fn authorities_heard_over_udp_only_are_not_silent() {
         application: &[],
         moved_seen_at: None,
         allow_addresses: &[],
-        override_since: None,
+        overridden: None,
     };
     let reading = ukai_core::diagnose::reading::Reading::of(&case);
     let sel = ukai_core::plan::select(&reading);
@@ -628,7 +628,7 @@ fn an_unread_delegation_proves_nothing() {
         application: &[],
         moved_seen_at: None,
         allow_addresses: &[],
-        override_since: None,
+        overridden: None,
     };
     let v = diagnose(&case);
 
@@ -650,7 +650,7 @@ fn one_family_is_no_agreement() {
         application: &[],
         moved_seen_at: None,
         allow_addresses: &[],
-        override_since: None,
+        overridden: None,
     };
     let v = diagnose(&case);
 
@@ -732,7 +732,7 @@ fn a_second_resolver_does_not_make_a_ttl_rise() {
         application: &[],
         moved_seen_at: None,
         allow_addresses: &[],
-        override_since: None,
+        overridden: None,
     };
     let v = diagnose(&case);
 
@@ -765,7 +765,7 @@ fn the_first_resolver_is_the_one_that_counts() {
         application: &[],
         moved_seen_at: None,
         allow_addresses: &[],
-        override_since: None,
+        overridden: None,
     };
     let v = diagnose(&case);
 

@@ -17,7 +17,7 @@ fn verdict(world: &World) -> Verdict {
         application: &[],
         moved_seen_at: None,
         allow_addresses: &[],
-        override_since: None,
+        overridden: None,
     })
 }
 

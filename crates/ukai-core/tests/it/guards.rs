@@ -19,7 +19,7 @@ fn findings_of(world: &World, peer: &Peer, evidence: &Evidence, standing: Standi
         application: &[],
         moved_seen_at: None,
         allow_addresses: &[],
-        override_since: None,
+        overridden: None,
     };
     let reading = Reading::of(&case);
     let verdict = diagnose(&case);

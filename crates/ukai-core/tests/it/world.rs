@@ -204,6 +204,7 @@ impl World {
             timings: Timings::default(),
             identity,
             http: status.map(|status| HttpFacts { status, ..HttpFacts::default() }),
+            stalled_after: None,
             failure,
         }
     }
@@ -306,6 +307,7 @@ impl World {
                 .collect(),
             controls: controls().into_iter().map(|control| self.control(control)).collect(),
             observations: vec![self.observation(Path::Bypass)],
+            ..Evidence::about("api", HOST, purpose, self.now)
         }
     }
 
@@ -331,6 +333,12 @@ impl World {
             dates_failure: false,
             clock_offset_s: self.controls_reached.then_some(self.clock_offset_s),
             tls_verified: self.controls_reached && !self.controls_intercepted,
+            failed_at: match (self.controls_reached, self.controls_intercepted) {
+                (false, _) => Some(Stage::Connect),
+                (true, true) => Some(Stage::Tls),
+                (true, false) => None,
+            },
+            v6: None,
         }
     }
 }
@@ -395,8 +403,10 @@ fn question(source: Source, server: &str, transport: &str, at: Timestamp, answer
         transport: transport.to_owned(),
         record_type: "A".into(),
         checking_disabled: false,
+        subnet: None,
         at,
         outcome: Outcome::Answered(answer),
+        wire: None,
     }
 }
 

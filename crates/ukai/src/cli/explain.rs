@@ -119,7 +119,7 @@ fn judge(saved: &Saved) -> Verdict {
         application: &[],
         moved_seen_at: None,
         allow_addresses: &saved.allow_addresses,
-        override_since: None,
+        overridden: None,
     })
 }
 

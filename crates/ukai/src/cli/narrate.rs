@@ -91,9 +91,11 @@ pub fn lines(event: &Event) -> Vec<Line> {
         Event::PageSuppressed { incident, by } => {
             one("INCIDENT", Tone::Plain, format!("{incident} does not page: {by} is in ALARM and pages in its stead"))
         }
-        Event::FailureWatched { incident, since } => {
-            one("INCIDENT", Tone::Plain, format!("{incident} is watched: no probe was whole since {}", since.strftime("%H:%M:%S")))
-        }
+        Event::FailureWatched { incident, since } => one(
+            "INCIDENT",
+            Tone::Plain,
+            format!("{incident} is watched: no probe was whole since {}", since.strftime("%H:%M:%S")),
+        ),
         Event::FailureBroke { incident } => {
             one("INCIDENT", Tone::Plain, format!("{incident}: a probe was whole, nobody is paged"))
         }

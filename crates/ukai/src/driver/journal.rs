@@ -273,6 +273,7 @@ fn observation(peer: &str, sample: Sample) -> Observation {
                 timings: sample.timings,
                 identity: None,
                 http: None,
+                stalled_after: None,
                 failure,
             });
         }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use ukai_core::diagnose::evidence::{Asked, Candidate, Proof, Source};
-use ukai_core::observe::{AddressResult, ErrorClass, Failure, Stage, Timings};
+use ukai_core::observe::{AddressResult, ErrorClass, Failure, Stage};
 use ukai_probe::{Prober, Timeouts};
 
 use super::subject::{Subject, Vantage, Watched, join_all};
@@ -152,5 +152,5 @@ fn within(timeouts: &Timeouts, left: Duration) -> Timeouts {
 fn cut(address: IpAddr, port: u16) -> AddressResult {
     let detail = "the bound of the gathering was reached before this proof ended".to_owned();
     let failure = Some(Failure { stage: Stage::Connect, class: ErrorClass::Timeout, detail });
-    AddressResult { address, port, timings: Timings::default(), identity: None, http: None, failure }
+    AddressResult { failure, ..AddressResult::untried(address, port) }
 }

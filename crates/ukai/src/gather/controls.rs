@@ -83,6 +83,8 @@ fn judge(
         issuer: identity.map(|identity| identity.issuer.clone()),
         dates_failure: failure
             .is_some_and(|failure| matches!(failure.class, ErrorClass::Expired | ErrorClass::NotYetValid)),
+        failed_at: failure.map(|failure| failure.stage),
+        v6: None,
         clock_offset_s: date.zip(answered_at).map(|(date, at)| date.duration_since(at).as_secs()),
         tls_verified: identity.is_some_and(|identity| identity.verified),
     }

@@ -75,10 +75,6 @@ pub async fn gather(vantage: &Vantage, subject: &Subject, order: &Order) -> Evid
         candidates::collect(vantage, subject, &also, deadline, finds)
     );
     Evidence {
-        peer: subject.peer.clone(),
-        host: subject.host.clone(),
-        purpose: order.purpose,
-        started_at: order.now,
         finished_at: anchor.now(),
         endpoints: subject.endpoints(),
         asked: seen.asked,
@@ -87,6 +83,7 @@ pub async fn gather(vantage: &Vantage, subject: &Subject, order: &Order) -> Evid
         candidates,
         controls: seen.controls,
         observations: seen.observations,
+        ..Evidence::about(&subject.peer, &subject.host, order.purpose, order.now)
     }
 }
 

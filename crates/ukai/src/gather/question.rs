@@ -107,8 +107,10 @@ impl Asker {
             transport: transport(whom.upstream.transport()).to_owned(),
             record_type: record_type.to_string(),
             checking_disabled,
+            subnet: None,
             at,
             outcome,
+            wire: None,
         }
     }
 }

@@ -84,18 +84,9 @@ async fn authorities(minds: [Mind; 4]) -> (Authorities, Authority) {
     let (found, _finds) = Found::channel();
     let told = authorities::ask(&vantage, &subject, &asker, &found).await;
     let evidence = Evidence {
-        peer: "api".into(),
-        host: subject.host,
-        purpose: Purpose::Diagnose,
-        started_at: Timestamp::UNIX_EPOCH,
-        finished_at: Timestamp::UNIX_EPOCH,
-        endpoints: Vec::new(),
         asked: told.asked.clone(),
         delegation: told.delegation.clone(),
-        canary: Canary::NoAnswer,
-        candidates: Vec::new(),
-        controls: Vec::new(),
-        observations: Vec::new(),
+        ..Evidence::about("api", &subject.host, Purpose::Diagnose, Timestamp::UNIX_EPOCH)
     };
     let read = authority(&evidence);
     (told, read)

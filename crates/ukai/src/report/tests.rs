@@ -257,8 +257,10 @@ fn evidence(server: &str) -> Evidence {
         transport: transport.into(),
         record_type: "A".into(),
         checking_disabled: false,
+        subnet: None,
         at: at(1_500),
         outcome,
+        wire: None,
     };
     let answered = |last, ttl, text: &str| {
         Outcome::Answered(Answer {
@@ -313,8 +315,10 @@ fn evidence(server: &str) -> Evidence {
             dates_failure: false,
             clock_offset_s: Some(0),
             tls_verified: true,
+            failed_at: None,
+            v6: None,
         }],
-        observations: vec![],
+        ..Evidence::about("api", "api.peer.test", Purpose::Diagnose, at(1_300))
     }
 }
 
@@ -325,6 +329,7 @@ fn candidate(last: u8, source: Source, failure: Option<Failure>) -> Candidate {
         timings: Timings::default(),
         identity: None,
         http: failure.is_none().then(|| HttpFacts { status: 200, ..HttpFacts::default() }),
+        stalled_after: None,
         failure,
     };
     let proof = Proof { endpoint: "https://api.peer.test/health".into(), result };
@@ -406,6 +411,7 @@ fn samples() -> Vec<Observation> {
                 },
                 identity: None,
                 http: None,
+                stalled_after: None,
                 failure: broken.then(|| failure("connect timed out")),
             };
             Observation {
