@@ -31,6 +31,9 @@ pub enum Effect {
         purpose: Purpose,
         /// Addresses to prove besides those that the sources name: an operator's pin, a standing override's set.
         also: BTreeSet<IpAddr>,
+        /// Addresses where the peer was proven before, to be tried beside them: what becomes of them tells a peer that
+        /// moved from one that is down. Nobody's word stands behind them.
+        known: BTreeSet<IpAddr>,
     },
     /// Make the zone provider serve exactly this. Idempotent by id and generation. Answer: `Applied`.
     Apply(ServedOverride),

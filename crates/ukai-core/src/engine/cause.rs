@@ -26,6 +26,8 @@ use crate::plan::{Plan, Refusal, Selection, draw_up, is_overridable, select};
 const GATHER_AGAIN_S: [i64; 5] = [10, 30, 60, 120, 300];
 /// Calls of the application that go with the evidence.
 const CALLS_WITH_EVIDENCE: usize = 10;
+/// Addresses of before that are tried in an incident: enough to see whether the peer left them.
+const KNOWN_TRIED_MAX: usize = 8;
 /// Before evidence that was of another configuration is asked for again.
 const STALE_EVIDENCE_AGAIN_S: i64 = 2;
 
@@ -109,8 +111,8 @@ impl Engine {
             .map(|(id, gathering)| (id.clone(), gathering.purpose))
             .collect();
         for (id, purpose) in pending {
-            let also = self.also_for(peer);
-            turn.effect(Effect::Gather { id, peer: peer.to_owned(), purpose, also });
+            let effect = self.gathering_of(id, peer, purpose);
+            turn.effect(effect);
             if let Some(live) = self.live.peers.get_mut(peer) {
                 live.diagnose_lost_at = Some(later(turn.now, GATHERING_LOST));
             }
@@ -120,9 +122,9 @@ impl Engine {
     fn look(&mut self, turn: &mut Turn, peer: &str, purpose: Purpose) {
         self.live.gatherings += 1;
         let id = format!("l-{}", self.live.gatherings);
-        let also = self.also_for(peer);
         let waiting = Waiting { id: id.clone(), lost_at: later(turn.now, GATHERING_LOST) };
-        turn.effect(Effect::Gather { id, peer: peer.to_owned(), purpose, also });
+        let effect = self.gathering_of(id, peer, purpose);
+        turn.effect(effect);
         if let Some(live) = self.live.peers.get_mut(peer) {
             live.look = Some(Look { waiting, purpose });
         }
@@ -147,11 +149,23 @@ impl Engine {
             turn,
             Event::EvidenceRequested { gathering: gathering.clone(), peer: peer.to_owned(), incident, purpose },
         );
-        let also = self.also_for(peer);
-        turn.effect(Effect::Gather { id: gathering, peer: peer.to_owned(), purpose, also });
+        let effect = self.gathering_of(gathering, peer, purpose);
+        turn.effect(effect);
         if let Some(live) = self.live.peers.get_mut(peer) {
             live.diagnose_lost_at = Some(later(turn.now, GATHERING_LOST));
         }
+    }
+
+    pub(super) fn gathering_of(&self, id: String, peer: &str, purpose: Purpose) -> Effect {
+        let known = self.known_for(peer, purpose);
+        Effect::Gather { id, peer: peer.to_owned(), purpose, also: self.also_for(peer), known }
+    }
+
+    /// In an incident: where the peer was last proven, the newest identity first.
+    fn known_for(&self, peer: &str, purpose: Purpose) -> BTreeSet<IpAddr> {
+        let history = self.state.peers.get(peer).filter(|_| purpose == Purpose::Diagnose).map(|peer| &peer.history);
+        let identities = history.into_iter().flat_map(|history| history.identities.iter().rev());
+        identities.flat_map(|identity| identity.addresses.iter().copied()).take(KNOWN_TRIED_MAX).collect()
     }
 
     /// Addresses to prove besides those that the sources name.

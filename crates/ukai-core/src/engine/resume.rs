@@ -148,8 +148,8 @@ impl Engine {
             .collect();
         for (id, peer, purpose) in pending {
             if self.settings.peers.contains_key(&peer) {
-                let also = self.also_for(&peer);
-                turn.effect(Effect::Gather { id, peer, purpose, also });
+                let effect = self.gathering_of(id, &peer, purpose);
+                turn.effect(effect);
             }
         }
     }

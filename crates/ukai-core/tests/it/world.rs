@@ -152,11 +152,21 @@ impl World {
         Observation { peer: peer.to_owned(), endpoint, ..self.of_peer(peer).observation(path) }
     }
 
-    pub fn evidence_of(&self, peer: &str, purpose: Purpose, also: &BTreeSet<IpAddr>) -> Evidence {
+    pub fn evidence_of(
+        &self,
+        peer: &str,
+        purpose: Purpose,
+        also: &BTreeSet<IpAddr>,
+        known: &BTreeSet<IpAddr>,
+    ) -> Evidence {
         let known = &self.peers()[peer];
         let (host, endpoints) = (known.host.clone(), known.endpoints.clone());
         let mut evidence =
             Evidence { peer: peer.to_owned(), host, endpoints, ..self.of_peer(peer).evidence(purpose, also) };
+        let named: BTreeSet<IpAddr> = evidence.candidates.iter().map(|candidate| candidate.address).collect();
+        for address in known.difference(&named) {
+            evidence.candidates.push(self.of_peer(peer).candidate(*address));
+        }
         for observation in &mut evidence.observations {
             *observation = self.observation_of(peer, observation.path);
         }
@@ -309,6 +319,10 @@ impl World {
             observations: vec![self.observation(Path::Bypass)],
             ..Evidence::about("api", HOST, purpose, self.now)
         }
+    }
+
+    fn candidate(&self, address: IpAddr) -> Candidate {
+        Candidate { address, learned_from: BTreeSet::new(), by_operator: false, proofs: self.proofs(address) }
     }
 
     fn proofs(&self, address: IpAddr) -> Vec<Proof> {
@@ -513,8 +527,8 @@ impl Play {
                 let results = self.world.evidence(Purpose::Baseline, &BTreeSet::new()).controls;
                 Some(Input::ControlsObserved { id, results })
             }
-            Effect::Gather { id, peer, purpose, also, .. } => {
-                let evidence = Box::new(self.world.evidence_of(&peer, purpose, &also));
+            Effect::Gather { id, peer, purpose, also, known } => {
+                let evidence = Box::new(self.world.evidence_of(&peer, purpose, &also, &known));
                 Some(Input::EvidenceGathered { id, evidence })
             }
             Effect::Apply(served) => {

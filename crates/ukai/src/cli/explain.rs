@@ -143,7 +143,12 @@ async fn look(args: &Args) -> anyhow::Result<Saved> {
     let configured = configure(&config)?;
     let subject = configured.subjects.get(&peer.name).context("the peer is not configured")?;
     let settings = config.settings();
-    let order = Order { purpose: Purpose::Diagnose, also: Default::default(), now: Timestamp::now() };
+    let order = Order {
+        purpose: Purpose::Diagnose,
+        also: Default::default(),
+        known: Default::default(),
+        now: Timestamp::now(),
+    };
     let evidence = gather(&configured.vantage, subject, &order).await;
     let known = settings.peers.get(&peer.name).context("the peer is not configured")?;
     Ok(Saved {

@@ -90,7 +90,9 @@ impl Hands {
         match effect {
             Effect::Probe { id, peer, path } => self.probe(id, peer, path, now),
             Effect::ProbeControls { id } => self.probe_controls(id),
-            Effect::Gather { id, peer, purpose, also } => self.gather(id, &peer, Order { purpose, also, now }),
+            Effect::Gather { id, peer, purpose, also, known } => {
+                self.gather(id, &peer, Order { purpose, also, known, now });
+            }
             // It ended between being asked for and now, as by a person while the daemon was down.
             Effect::Apply(served) if !is_wanted(&served, state) => {}
             Effect::Apply(served) => {

@@ -17,6 +17,8 @@ use super::subject::{Subject, Vantage, Watched, join_all};
 pub const CANDIDATES_MAX: usize = 32;
 /// Of these, for those whom a flood must not crowd out: the authorities and the operator.
 const RESERVED: usize = CANDIDATES_MAX / 2;
+/// Addresses of before, which nobody names any more.
+const KNOWN_MAX: usize = 8;
 /// k: an address that answers one time in two passes by luck one time in eight.
 pub const PROOFS: usize = 3;
 /// Far enough apart that a load balancer may choose again.
@@ -50,7 +52,7 @@ impl Found {
 pub async fn collect(
     vantage: &Vantage,
     subject: &Subject,
-    also: &BTreeSet<IpAddr>,
+    (also, known): (&BTreeSet<IpAddr>, &BTreeSet<IpAddr>),
     deadline: Instant,
     mut found: mpsc::UnboundedReceiver<(IpAddr, Source)>,
 ) -> Vec<Candidate> {
@@ -66,6 +68,10 @@ pub async fn collect(
     };
     for address in also.iter().take(CANDIDATES_MAX) {
         candidates.insert(*address, fresh(*address, true));
+        start(*address);
+    }
+    for address in known.difference(also).take(KNOWN_MAX) {
+        candidates.insert(*address, fresh(*address, false));
         start(*address);
     }
     while let Some((address, source)) = found.recv().await {

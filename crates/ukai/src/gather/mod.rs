@@ -57,6 +57,8 @@ pub struct Order {
     pub purpose: Purpose,
     /// Addresses to prove besides those that the sources name.
     pub also: BTreeSet<IpAddr>,
+    /// Addresses where the peer was proven before; tried too, on nobody's word.
+    pub known: BTreeSet<IpAddr>,
     /// Now, by the engine's time.
     pub now: Timestamp,
 }
@@ -72,7 +74,7 @@ pub async fn gather(vantage: &Vantage, subject: &Subject, order: &Order) -> Evid
     }
     let (seen, candidates) = tokio::join!(
         look(vantage, subject, &asker, found),
-        candidates::collect(vantage, subject, &also, deadline, finds)
+        candidates::collect(vantage, subject, (&also, &order.known), deadline, finds)
     );
     Evidence {
         finished_at: anchor.now(),

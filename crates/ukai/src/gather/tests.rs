@@ -30,7 +30,7 @@ pub fn configured(resolver: SocketAddr, root: SocketAddr, more: &str) -> (Vantag
 }
 
 fn order(now: Timestamp) -> Order {
-    Order { purpose: Purpose::Diagnose, also: BTreeSet::new(), now }
+    Order { purpose: Purpose::Diagnose, also: BTreeSet::new(), known: BTreeSet::new(), now }
 }
 
 fn ips(texts: &[&str]) -> BTreeSet<IpAddr> {
@@ -226,7 +226,8 @@ async fn a_flood_of_addresses_leaves_room_for_the_authorities() {
     }
     drop(found);
     let deadline = Instant::now() + Duration::from_secs(5);
-    let candidates = candidates::collect(&vantage, &subject, &BTreeSet::new(), deadline, finds).await;
+    let none = BTreeSet::new();
+    let candidates = candidates::collect(&vantage, &subject, (&none, &none), deadline, finds).await;
     assert_eq!(candidates.len(), candidates::CANDIDATES_MAX);
     let ours = candidates.iter().filter(|candidate| candidate.learned_from.contains(&Source::Authority)).count();
     assert_eq!(ours, 16);
