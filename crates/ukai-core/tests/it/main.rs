@@ -13,6 +13,7 @@ mod bad_days;
 mod crash;
 mod desk;
 mod diagnosis;
+mod diagnosis_elsewhere;
 mod flapping;
 mod guards;
 mod noise;
