@@ -25,6 +25,7 @@ fn verdict(world: &World) -> Verdict {
 fn says(world: &World, code: Code, sure: Sure, action: Action) {
     let verdict = verdict(world);
     assert_eq!((verdict.code, verdict.sure, verdict.action), (code, sure, action), "{verdict:#?}");
+    assert_eq!(recommended(&verdict).len(), 1, "{verdict:#?}");
 }
 
 fn broken(host: Host) -> World {

@@ -96,6 +96,7 @@ impl Made {
         let verdict = self.verdict();
         let given = (verdict.code, verdict.sure, verdict.action, verdict.page);
         assert_eq!(given, (code, sure, action, page), "{verdict:#?}");
+        assert_eq!(recommended(&verdict).len(), 1, "{verdict:#?}");
     }
 }
 
