@@ -16,6 +16,7 @@ mod diagnosis;
 mod diagnosis_elsewhere;
 mod flapping;
 mod guards;
+mod guards_alone;
 mod noise;
 mod paged;
 mod path;
