@@ -96,9 +96,12 @@ impl Engine {
         let case = brief.case(evidence);
         let reading = Reading::of(&case);
         let verdict = diagnose(&case);
-        let ruling = match verdict.code {
-            Code::OverrideBlast => Ruling::Withdraw(EndReason::RolledBack, verdict.summary.clone()),
-            _ => rule(&over, &reading, right_again, standing_bad),
+        let ruling = match rule(&over, &reading, right_again, standing_bad) {
+            ruling @ Ruling::Withdraw(..) => ruling,
+            _ if verdict.code == Code::OverrideBlast => {
+                Ruling::Withdraw(EndReason::RolledBack, verdict.summary.clone())
+            }
+            ruling => ruling,
         };
         if ruling == Ruling::Hold {
             return;
