@@ -186,18 +186,26 @@ impl Reply {
             && self.authority.iter().any(|record| matches!(record.data, Data::Ns(_)))
     }
 
-    /// Takes a message apart. The caller has checked that it answers `question` (see [`matches_query`]).
+    /// Takes a message apart. The caller has checked that it answers `question` (see [`matches_query`]). One that cannot be read
+    /// is given back, with a sentence that says why.
     pub fn parse(
         question: &Question,
         transport: Transport,
         server: SocketAddr,
         bytes: Vec<u8>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, (String, Vec<u8>)> {
+        match Self::read(question, transport, server, &bytes) {
+            Ok(reply) => Ok(Self { bytes, ..reply }),
+            Err(cause) => Err((cause, bytes)),
+        }
+    }
+
+    fn read(question: &Question, transport: Transport, server: SocketAddr, bytes: &[u8]) -> Result<Self, String> {
         if bytes.len() > MAX_MESSAGE {
             return Err(format!("the reply has {} octets, more than a message can have", bytes.len()));
         }
         let message =
-            Message::from_octets(bytes.as_slice()).map_err(|_| "the reply is shorter than a DNS header".to_owned())?;
+            Message::from_octets(bytes).map_err(|_| "the reply is shorter than a DNS header".to_owned())?;
         let header = message.header();
         let counts = message.header_counts();
         let claimed = usize::from(counts.ancount()) + usize::from(counts.nscount()) + usize::from(counts.arcount());
@@ -211,7 +219,7 @@ impl Reply {
             Err(cause) => return Err(format!("the reply cannot be read: {cause}")),
         };
         let edns = Edns::read(&message);
-        let mut reply = Self {
+        Ok(Self {
             question: question.clone(),
             rcode: Rcode(message.opt_rcode().to_int()),
             authoritative: header.aa(),
@@ -231,9 +239,7 @@ impl Reply {
             elapsed: Duration::ZERO,
             mismatched: 0,
             bytes: Vec::new(),
-        };
-        reply.bytes = bytes;
-        Ok(reply)
+        })
     }
 }
 

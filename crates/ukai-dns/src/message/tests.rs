@@ -7,7 +7,7 @@ fn question() -> Question {
 }
 
 fn parse(bytes: Vec<u8>) -> Result<Reply, String> {
-    Reply::parse(&question(), Transport::Udp, "127.0.0.1:53".parse().unwrap(), bytes)
+    Reply::parse(&question(), Transport::Udp, "127.0.0.1:53".parse().unwrap(), bytes).map_err(|(cause, _)| cause)
 }
 
 /// api.peer.test CNAME x.cdn.test, x.cdn.test A ×2, an unrelated A, HTTPS with hints, a SOA, and an OPT with EDE and NSID.
