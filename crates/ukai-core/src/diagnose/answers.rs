@@ -267,8 +267,26 @@ pub fn independents(evidence: &Evidence) -> Option<BTreeSet<IpAddr>> {
     (others >= 1).then_some(first)
 }
 
-/// Sources that named an address gave different, overlapping or changing sets in this one gathering.
+/// An authority gave different sets in this one gathering.
 pub fn rotates_within(evidence: &Evidence) -> bool {
+    plain_by_server(evidence).values().any(|sets| sets.len() > 1)
+}
+
+/// What each authority says to clients of another subnet, by server, subnet and family.
+pub fn by_subnet(evidence: &Evidence) -> BTreeMap<(&str, String, &str), BTreeSet<IpAddr>> {
+    let mut sets: BTreeMap<(&str, String, &str), BTreeSet<IpAddr>> = BTreeMap::new();
+    let asked = evidence.asked.iter().filter(|asked| asked.source == Source::Authority && asked.asks_for_addresses());
+    for (asked, answer) in asked.filter_map(|asked| Some((asked, asked.answer()?))) {
+        if let (Some(subnet), false, Rcode::Noerror) = (&asked.subnet, answer.truncated, answer.rcode) {
+            let key = (asked.identity.as_str(), subnet.to_string(), asked.record_type.as_str());
+            sets.entry(key).or_default().extend(&answer.addresses);
+        }
+    }
+    sets
+}
+
+/// The sets that each authority gave us, by server and family.
+pub fn plain_by_server(evidence: &Evidence) -> BTreeMap<(&str, &str), BTreeSet<BTreeSet<IpAddr>>> {
     let mut sets: BTreeMap<(&str, &str), BTreeSet<BTreeSet<IpAddr>>> = BTreeMap::new();
     for (asked, answer) in answers(evidence, Source::Authority) {
         if !answer.addresses.is_empty() {
@@ -276,7 +294,14 @@ pub fn rotates_within(evidence: &Evidence) -> bool {
             sets.entry((asked.identity.as_str(), asked.record_type.as_str())).or_default().insert(set);
         }
     }
-    sets.values().any(|sets| sets.len() > 1)
+    sets
+}
+
+/// The chain of aliases that our resolver or an authority gave, where one did: the longest.
+pub fn chain(evidence: &Evidence) -> Option<(&Asked, &[String])> {
+    let asked = evidence.asked.iter().filter(|asked| matches!(asked.source, Source::OurResolver | Source::Authority));
+    let chains = asked.filter_map(|asked| Some((asked, asked.answer()?.chain.as_slice())));
+    chains.filter(|(_, chain)| !chain.is_empty()).max_by_key(|(_, chain)| chain.len())
 }
 
 /// The largest TTL that an authority gave with an address.

@@ -262,6 +262,12 @@ impl ControlResult {
         }
     }
 
+    /// A connection was made, whatever became of it then: something lets us out.
+    pub fn is_connected(&self) -> bool {
+        let beyond = self.failed_at.is_some_and(|stage| stage > Stage::Connect);
+        self.address_tried && (self.address_failure.is_none() || beyond)
+    }
+
     pub fn passed_by_address(&self) -> bool {
         self.address_tried && self.address_failure.is_none()
     }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::answers::{self, Authority, OurAnswer};
-use super::evidence::{ApplicationCall, Candidate, ControlResult, Evidence, Source};
+use super::evidence::{ApplicationCall, Candidate, ControlResult, Evidence, Source, VantageView};
 use super::history::{History, network};
 use crate::address::{is_global, is_within};
 use crate::observe::{ErrorClass, Failure, Identity, Observation, Stage};
@@ -89,6 +89,8 @@ pub struct Reading<'a> {
     pub case: &'a Case<'a>,
     pub live: Vec<&'a ControlResult>,
     pub by_address: Score,
+    /// Controls to which a connection was made, whatever became of it then.
+    pub connected: Score,
     pub by_name: Score,
     pub ours: OurAnswer,
     pub our_set: BTreeSet<IpAddr>,
@@ -99,7 +101,30 @@ pub struct Reading<'a> {
     pub proved: BTreeSet<IpAddr>,
     /// What each address of the normal path came to, past our override.
     pub current: BTreeMap<IpAddr, Vec<Option<Failure>>>,
-    pub steered: Option<String>,
+    pub steered: Option<Steering>,
+}
+
+/// A name whose answers differ by design, and how that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Steering {
+    pub how: SteeredBy,
+    pub why: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SteeredBy {
+    /// The chain of aliases enters a CDN or a GSLB.
+    Alias,
+    /// One server gives different sets, or they change many times a day.
+    Churn,
+    /// The answer depends on where the client is.
+    Subnet,
+}
+
+impl std::fmt::Display for Steering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
 }
 
 impl<'a> Reading<'a> {
@@ -124,6 +149,7 @@ impl<'a> Reading<'a> {
         let mut reading = Reading {
             case,
             by_address: by_address(&live),
+            connected: connected(&live),
             by_name: score(&live, |control| control.name_failure.is_none()),
             live,
             ours,
@@ -293,8 +319,46 @@ impl<'a> Reading<'a> {
         continuity(self.case.peer, self.case.history, identity, address)
     }
 
+    /// Other vantages that answered.
+    pub fn vantages(&self) -> impl Iterator<Item = &'a VantageView> {
+        self.evidence().vantages.iter().filter(|view| view.silence.is_none())
+    }
+
+    /// Vantages at which every endpoint passes on this address.
+    pub fn passes_at(&self, address: IpAddr) -> Vec<&'a str> {
+        let passes = |view: &&VantageView| {
+            let mut tried = view.results.iter().filter(|proof| proof.result.address == address).peekable();
+            tried.peek().is_some() && tried.all(|proof| proof.result.is_success())
+        };
+        self.vantages().filter(passes).map(|view| view.vantage.as_str()).collect()
+    }
+
+    /// Vantages that tried this address, and failed.
+    pub fn fails_at(&self, address: IpAddr) -> Vec<&'a str> {
+        let fails = |view: &&VantageView| {
+            view.results.iter().any(|proof| proof.result.address == address && !proof.result.is_success())
+        };
+        self.vantages().filter(fails).map(|view| view.vantage.as_str()).collect()
+    }
+
+    /// Addresses where the peer was proven before, that nobody names now and that prove themselves still.
+    pub fn left_behind(&self) -> BTreeSet<IpAddr> {
+        let named = |address: &IpAddr| self.our_set.contains(address) || self.authority_set.contains(address);
+        let known = |address: &IpAddr| self.case.history.knows_address(*address);
+        self.proved.iter().copied().filter(|address| known(address) && !named(address)).collect()
+    }
+
+    /// What clients elsewhere are led to, by the authorities' answers for their subnets and by independent resolvers, and not
+    /// we; of it, what proves itself.
+    pub fn proves_elsewhere(&self) -> BTreeSet<IpAddr> {
+        let by_subnet = answers::by_subnet(self.evidence());
+        let others = by_subnet.into_values().flatten().chain(self.independents.iter().flatten().copied());
+        others.filter(|address| !self.our_set.contains(address) && self.proved.contains(address)).collect()
+    }
+
     /// Why the name is steered, if it is.
-    fn steering(&self) -> Option<String> {
+    fn steering(&self) -> Option<Steering> {
+        let because = |how, why: String| Some(Steering { how, why });
         let chain =
             self.evidence().asked.iter().filter_map(|asked| asked.answer()).flat_map(|answer| answer.chain.iter());
         for name in chain {
@@ -302,8 +366,11 @@ impl<'a> Reading<'a> {
             let known =
                 STEERING_SUFFIXES.iter().find(|suffix| target == **suffix || target.ends_with(&format!(".{suffix}")));
             if let Some(suffix) = known {
-                return Some(format!("its CNAME chain enters {suffix}, which steers by design"));
+                return because(SteeredBy::Alias, format!("its CNAME chain enters {suffix}, which steers by design"));
             }
+        }
+        if let Some(why) = self.subnet_steering() {
+            return because(SteeredBy::Subnet, why);
         }
         let ttl = answers::authority_ttl(self.evidence())
             .or_else(|| self.case.history.authority_answer().map(|answer| answer.ttl))?;
@@ -311,11 +378,25 @@ impl<'a> Reading<'a> {
             return None;
         }
         if answers::rotates_within(self.evidence()) {
-            return Some(format!("one server gave different sets within this gathering, with a TTL of {ttl} s"));
+            let why = format!("one server gave different sets within this gathering, with a TTL of {ttl} s");
+            return because(SteeredBy::Churn, why);
         }
         let changes = self.changes_in_the_last_day();
-        (changes > STEERED_CHANGES)
-            .then(|| format!("its addresses changed {changes} times within a day, with a TTL of {ttl} s"))
+        let why = format!("its addresses changed {changes} times within a day, with a TTL of {ttl} s");
+        (changes > STEERED_CHANGES).then_some(Steering { how: SteeredBy::Churn, why })
+    }
+
+    /// One authority answers a client elsewhere with another set than us, as often as it is asked.
+    fn subnet_steering(&self) -> Option<String> {
+        let plain = answers::plain_by_server(self.evidence());
+        if plain.values().any(|sets| sets.len() > 1) {
+            return None;
+        }
+        answers::by_subnet(self.evidence()).into_iter().find_map(|((server, subnet, family), set)| {
+            let here = plain.get(&(server, family))?.first()?;
+            (*here != set && !here.is_empty() && !set.is_empty())
+                .then(|| format!("{server} leads clients in {subnet} to {}, and us to {}", list(&set), list(here)))
+        })
     }
 
     /// Changes of the set, source by source, in the day before the gathering; the most of one source.
@@ -374,6 +455,12 @@ pub fn continuity(peer: &Peer, history: &History, identity: &Identity, address: 
 fn by_address(live: &[&ControlResult]) -> Score {
     let tried = live.iter().filter(|control| control.address_tried).count();
     let passed = live.iter().filter(|control| control.passed_by_address()).count();
+    Score { passed, failed: tried - passed }
+}
+
+fn connected(live: &[&ControlResult]) -> Score {
+    let tried = live.iter().filter(|control| control.address_tried).count();
+    let passed = live.iter().filter(|control| control.is_connected()).count();
     Score { passed, failed: tried - passed }
 }
 

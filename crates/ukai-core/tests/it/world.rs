@@ -159,8 +159,8 @@ impl World {
         also: &BTreeSet<IpAddr>,
         known: &BTreeSet<IpAddr>,
     ) -> Evidence {
-        let known = &self.peers()[peer];
-        let (host, endpoints) = (known.host.clone(), known.endpoints.clone());
+        let settings = &self.peers()[peer];
+        let (host, endpoints) = (settings.host.clone(), settings.endpoints.clone());
         let mut evidence =
             Evidence { peer: peer.to_owned(), host, endpoints, ..self.of_peer(peer).evidence(purpose, also) };
         let named: BTreeSet<IpAddr> = evidence.candidates.iter().map(|candidate| candidate.address).collect();

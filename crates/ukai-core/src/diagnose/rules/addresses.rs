@@ -1,15 +1,17 @@
 //! The addresses themselves, once the name is known to lead to the right ones.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{Finding, Ruling};
 use crate::diagnose::answers::Authority;
-use crate::diagnose::reading::Reading;
+use crate::diagnose::evidence::Reached;
+use crate::diagnose::reading::{CONTROLS_NEEDED, Reading, list};
 use crate::diagnose::verdict::{Action, Party};
 use crate::observe::{ErrorClass, Failure, Stage};
 
 /// The addresses that fail now, if all do.
-fn all_failing(reading: &Reading) -> Option<Vec<(IpAddr, Failure)>> {
+pub fn all_failing(reading: &Reading) -> Option<Vec<(IpAddr, Failure)>> {
     let now = reading.failures_now();
     let failing: Vec<(IpAddr, Failure)> =
         now.iter().filter_map(|(address, failure)| Some((*address, failure.clone()?))).collect();
@@ -24,11 +26,11 @@ fn nothing_else_serves(reading: &Reading) -> bool {
     })
 }
 
-fn authority_confirms(reading: &Reading) -> bool {
+pub fn authority_confirms(reading: &Reading) -> bool {
     matches!(&reading.authority, Authority::Agreed(set) if set.is_superset(&reading.our_set) || *set == reading.our_set)
 }
 
-fn told(mut finding: Finding, failing: &[(IpAddr, Failure)]) -> Finding {
+pub fn told(mut finding: Finding, failing: &[(IpAddr, Failure)]) -> Finding {
     const SHOWN: usize = 8;
     for (address, failure) in failing.iter().take(SHOWN) {
         finding = finding.because(format!(
@@ -73,11 +75,63 @@ pub fn v6_path(reading: &Reading) -> Ruling {
     if v4 == 0 || v6 == 0 || v6_failed < v6 || v4_failed > 0 {
         return Ruling::Beside;
     }
-    let finding = Finding::new(Action::None, Party::Unknown, "Only IPv6 is broken: every IPv4 address works.")
-        .likely()
+    let finding = Finding::new(Action::None, Party::Peer, "Only IPv6 is broken: every IPv4 address works.")
+        .likely_if(v6_controls(reading).0 == 0 || !authority_confirms(reading))
         .told_without_a_page()
-        .unless("an IPv4 address failing");
+        .unless("an IPv4 address failing, or a control failing over IPv6");
     let failing: Vec<_> = now.into_iter().filter_map(|(address, failure)| Some((address, failure?))).collect();
+    told(finding, &failing).explains()
+}
+
+/// Live controls that were reached over IPv6, and that were not.
+fn v6_controls(reading: &Reading) -> (usize, usize) {
+    let tried = reading.live.iter().filter_map(|control| control.v6.as_ref());
+    let (reached, lost): (Vec<_>, Vec<_>) = tried.partition(|reached| **reached == Reached::Yes);
+    (reached.len(), lost.len())
+}
+
+/// Our own way out over IPv6 is broken, and the peer has addresses of that family (S09).
+pub fn own_v6(reading: &Reading) -> Ruling {
+    let (reached, lost) = v6_controls(reading);
+    let now = reading.failures_now();
+    let mut v6 = now.iter().filter(|(address, _)| address.is_ipv6()).map(|(_, failure)| failure).peekable();
+    let mut v4 = now.iter().filter(|(address, _)| address.is_ipv4()).map(|(_, failure)| failure);
+    if v6.peek().is_none() || !v6.all(|failure| failure.as_ref().is_some_and(|one| one.stage <= Stage::Connect)) {
+        return Ruling::Beside;
+    }
+    if reached > 0 {
+        return Ruling::Excluded(format!("{reached} controls are reached over IPv6"));
+    }
+    if lost == 0 || v4.any(Option::is_some) {
+        return Ruling::Beside;
+    }
+    Finding::new(Action::None, Party::OurNetwork, "Our own way out over IPv6 is broken; over IPv4 everything works.")
+        .because(format!("not one of {lost} controls is reached over IPv6"))
+        .likely_if(lost < CONTROLS_NEEDED)
+        .told_without_a_page()
+        .unless("a control reached over IPv6")
+        .explains()
+}
+
+/// Something comes, and then nothing: large packets are lost on the way (S31).
+pub fn mtu(reading: &Reading) -> Ruling {
+    let Some(failing) = all_failing(reading) else {
+        return Ruling::Beside;
+    };
+    let results = reading.evidence().observations.iter().flat_map(|observation| &observation.results);
+    let stalled: Vec<u64> = results.filter_map(|result| result.stalled_after).filter(|bytes| *bytes > 0).collect();
+    let hangs = |failure: &Failure| failure.class == ErrorClass::Timeout && failure.stage > Stage::Connect;
+    if stalled.is_empty() || !failing.iter().all(|(_, failure)| hangs(failure)) {
+        return Ruling::Beside;
+    }
+    let finding = Finding::new(
+        Action::None,
+        Party::Unknown,
+        "Connections are made, begin to answer, and hang: large packets are lost on the way (path MTU).",
+    )
+    .likely()
+    .because(format!("the far side had sent {} bytes when nothing more came", list(&stalled)))
+    .unless("a whole large answer");
     told(finding, &failing).explains()
 }
 
@@ -87,14 +141,15 @@ pub fn partial_address(reading: &Reading) -> Ruling {
     if failing.is_empty() || failing.len() == now.len() {
         return Ruling::Beside;
     }
-    let finding = Finding::new(
-        Action::None,
-        Party::Peer,
-        format!("{} of {} addresses fail; the others work.", failing.len(), now.len()),
-    )
-    .told_without_a_page()
-    .likely_if(!authority_confirms(reading))
-    .unless("every address failing");
+    let v4_dead = now.iter().all(|(address, failure)| address.is_ipv4() == failure.is_some());
+    let summary = match v4_dead {
+        true => "Only IPv4 is broken: every IPv6 address works.".to_owned(),
+        false => format!("{} of {} addresses fail; the others work.", failing.len(), now.len()),
+    };
+    let finding = Finding::new(Action::None, Party::Peer, summary)
+        .told_without_a_page()
+        .likely_if(!authority_confirms(reading))
+        .unless("every address failing");
     told(finding, &failing).explains()
 }
 
@@ -117,7 +172,7 @@ pub fn tls_policy(reading: &Reading) -> Ruling {
 }
 
 /// The HTTP status that every address answers, if it is one and the same.
-fn common_status(reading: &Reading) -> Option<u16> {
+pub fn common_status(reading: &Reading) -> Option<u16> {
     let statuses: Vec<Option<u16>> = reading
         .evidence()
         .observations
@@ -150,21 +205,32 @@ pub fn rate_limited(reading: &Reading) -> Ruling {
 }
 
 pub fn auth(reading: &Reading) -> Ruling {
-    let finding = Finding::new(Action::None, Party::OurApplication, "The peer does not accept our credentials (401).")
-        .likely()
-        .unless("another key being refused alike");
-    by_status(reading, 401, finding)
+    let finding = |status: u16| {
+        let summary = format!("The peer does not accept our credentials ({status}).");
+        Finding::new(Action::None, Party::OurApplication, summary).likely().unless("another key being refused alike")
+    };
+    match by_status(reading, 401, finding(401)) {
+        Ruling::Beside if without_a_key_as_in_peace(reading) => by_status(
+            reading,
+            403,
+            finding(403)
+                .because("without a key it answers as it did in peace, so it is not our address that it refuses"),
+        ),
+        ruling => ruling,
+    }
 }
 
-pub fn blocked_us(reading: &Reading) -> Ruling {
-    let finding = Finding::new(
-        Action::None,
-        Party::Unknown,
-        "The peer refuses us (403): credentials, or our address is not on its list.",
-    )
-    .likely()
-    .unless("another vantage being refused alike");
-    by_status(reading, 403, finding)
+/// Somebody without secrets gets from the failing addresses what he got in peace.
+fn without_a_key_as_in_peace(reading: &Reading) -> bool {
+    let baseline = &reading.case.history.unauthenticated;
+    let proofs = reading.evidence().candidates.iter().filter(|candidate| reading.our_set.contains(&candidate.address));
+    let mut proofs = proofs.flat_map(|candidate| &candidate.proofs).peekable();
+    reading.case.peer.needs_secret
+        && proofs.peek().is_some()
+        && proofs.all(|proof| {
+            let now = proof.result.http.as_ref().map(|http| http.status);
+            now.is_some() && now == baseline.get(&proof.endpoint).copied()
+        })
 }
 
 pub fn peer_http(reading: &Reading) -> Ruling {
@@ -193,9 +259,17 @@ pub fn peer_down(reading: &Reading) -> Ruling {
         return Ruling::Beside;
     }
     let connect = failing.iter().all(|(_, failure)| failure.stage <= Stage::Connect);
-    let finding = Finding::new(Action::None, Party::Peer, "The peer is down: no address that anybody gives serves it.")
-        .likely_if(!connect || !authority_confirms(reading) || reading.independents.is_none())
-        .because("there is no candidate that proves itself".to_owned())
-        .unless("any address that proves itself");
+    let elsewhere: BTreeSet<&str> = failing.iter().flat_map(|(address, _)| reading.fails_at(*address)).collect();
+    let mut finding =
+        Finding::new(Action::None, Party::Peer, "The peer is down: no address that anybody gives serves it.")
+            .likely_if(
+                !connect || !authority_confirms(reading) || reading.independents.is_none() || elsewhere.is_empty(),
+            )
+            .because("there is no candidate that proves itself".to_owned())
+            .unless("any address that proves itself, here or at another vantage");
+    finding = match elsewhere.is_empty() {
+        true => finding.against("no other vantage was heard, so a fault on the way there cannot be told from it"),
+        false => finding.because(format!("it fails at {} too", list(&elsewhere))),
+    };
     told(finding, &failing).explains()
 }

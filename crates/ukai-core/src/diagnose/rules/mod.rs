@@ -8,6 +8,8 @@ use super::reading::Reading;
 use super::verdict::{Action, Code, Party, Sure};
 
 mod addresses;
+mod client;
+mod elsewhere;
 mod name;
 mod own;
 
@@ -120,6 +122,11 @@ pub const RULES: &[Rule] = &[
         judge: own::dns_intercepted,
     },
     Rule {
+        code: Code::OverrideStale,
+        doc: "An override of ours stands, nothing that it serves proves itself, and the peer is elsewhere.",
+        judge: client::override_stale,
+    },
+    Rule {
         code: Code::Rebinding,
         doc: "The name leads to an address that no public service may have.",
         judge: name::rebinding,
@@ -130,6 +137,11 @@ pub const RULES: &[Rule] = &[
         judge: name::parked,
     },
     Rule {
+        code: Code::DanglingCname,
+        doc: "The name is an alias, and its target does not exist or is somebody else's.",
+        judge: name::dangling_cname,
+    },
+    Rule {
         code: Code::SuspectHijack,
         doc: "The name leads, at some server at least, to an address never seen, where somebody else answers TLS.",
         judge: name::suspect_hijack,
@@ -137,12 +149,27 @@ pub const RULES: &[Rule] = &[
     Rule {
         code: Code::ClientPinned,
         doc: "The normal path works, and the application fails on addresses that are no longer answered.",
-        judge: own::client_pinned,
+        judge: client::client_pinned,
+    },
+    Rule {
+        code: Code::ConnReuse,
+        doc: "The application fails where fresh probes are whole, and a connection that is used twice is cut.",
+        judge: client::conn_reuse,
+    },
+    Rule {
+        code: Code::ProbeError,
+        doc: "The application succeeds at the very addresses whose answer our probe does not like.",
+        judge: client::probe_error,
     },
     Rule {
         code: Code::Rotating,
-        doc: "The answers differ by design, and every address proves itself.",
+        doc: "The answers differ from question to question by design, and every address proves itself.",
         judge: name::rotating,
+    },
+    Rule {
+        code: Code::GeoSteered,
+        doc: "The answer depends on the client's subnet, and every address proves itself.",
+        judge: name::geo_steered,
     },
     Rule {
         code: Code::DelegationRemoved,
@@ -161,18 +188,18 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         code: Code::NegativeCache,
-        doc: "Our resolver still says that there is no address; the authoritative servers say otherwise.",
+        doc: "Our resolver holds on to there being no address, or to a failure, for this name alone.",
         judge: name::negative_cache,
     },
     Rule {
-        code: Code::LameDelegation,
-        doc: "The authoritative servers contradict each other.",
-        judge: name::lame_delegation,
+        code: Code::IdentityDiscontinuity,
+        doc: "The name leads to somebody whose identity is valid, but was never the peer's.",
+        judge: name::identity_discontinuity,
     },
     Rule {
-        code: Code::IdentityDiscontinuity,
-        doc: "The authoritative servers lead to somebody whose identity is valid, but was never the peer's.",
-        judge: name::identity_discontinuity,
+        code: Code::LameDelegation,
+        doc: "The authoritative servers contradict each other, and what they differ in fails.",
+        judge: name::lame_delegation,
     },
     Rule {
         code: Code::TtlViolation,
@@ -195,8 +222,13 @@ pub const RULES: &[Rule] = &[
         judge: addresses::peer_cert,
     },
     Rule {
+        code: Code::OwnV6,
+        doc: "The peer's IPv6 addresses fail, and every control's too.",
+        judge: addresses::own_v6,
+    },
+    Rule {
         code: Code::V6Path,
-        doc: "Every IPv6 address fails and every IPv4 address works, or the reverse.",
+        doc: "Every IPv6 address fails and every IPv4 address works.",
         judge: addresses::v6_path,
     },
     Rule {
@@ -204,10 +236,34 @@ pub const RULES: &[Rule] = &[
         doc: "Some of the addresses fail, others work.",
         judge: addresses::partial_address,
     },
+    Rule {
+        code: Code::PeerRegion,
+        doc: "Where we are led fails; where clients of other subnets are led serves.",
+        judge: elsewhere::peer_region,
+    },
+    Rule {
+        code: Code::OwnFirewall,
+        doc: "We are not let out to the peer's new addresses; the old ones, or other vantages, are served.",
+        judge: elsewhere::own_firewall,
+    },
     Rule { code: Code::TlsPolicy, doc: "Every address refuses the handshake itself.", judge: addresses::tls_policy },
     Rule { code: Code::RateLimited, doc: "Every address answers 429.", judge: addresses::rate_limited },
-    Rule { code: Code::Auth, doc: "Every address answers 401.", judge: addresses::auth },
-    Rule { code: Code::BlockedUs, doc: "Every address answers 403.", judge: addresses::blocked_us },
+    Rule { code: Code::Auth, doc: "Every address refuses our key (401, or 403 to it alone).", judge: addresses::auth },
+    Rule {
+        code: Code::BlockedUs,
+        doc: "Every address answers 403, or resets us, and lets others in.",
+        judge: elsewhere::blocked_us,
+    },
+    Rule {
+        code: Code::PathOrPop,
+        doc: "Every address fails from here, and serves another vantage.",
+        judge: elsewhere::path_or_pop,
+    },
+    Rule {
+        code: Code::Mtu,
+        doc: "Connections are made and begin to answer, and hang after some bytes.",
+        judge: addresses::mtu,
+    },
     Rule {
         code: Code::PeerHttp,
         doc: "Every address is reached and proves its identity, and answers what is not expected.",

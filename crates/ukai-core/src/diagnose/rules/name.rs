@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use super::{Finding, Ruling};
 use crate::diagnose::answers::{self, Authority, OurAnswer};
-use crate::diagnose::evidence::Rcode;
-use crate::diagnose::reading::{Continuity, Reading, list};
+use crate::diagnose::evidence::{Asked, Rcode, Source};
+use crate::diagnose::reading::{Continuity, Reading, SteeredBy, list};
 use crate::diagnose::verdict::{Action, Party};
+use crate::observe::{ErrorClass, Failure};
 
 /// About how long a person takes to approve; a negative answer that ends sooner is waited for.
 pub const APPROVAL_TIME_S: u32 = 120;
@@ -15,6 +16,8 @@ pub const APPROVAL_TIME_S: u32 = 120;
 const TTL_GAP_MS: i128 = 1_100;
 /// Extended errors that mean a stale answer (RFC 8914: 3 Stale Answer, 19 Stale NXDOMAIN Answer).
 const STALE_ERRORS: [u16; 2] = [3, 19];
+/// Extended errors of a name that is withheld on purpose (RFC 8914: 15 Blocked, 16 Censored, 17 Filtered, 18 Prohibited).
+const BLOCKED_ERRORS: std::ops::RangeInclusive<u16> = 15..=18;
 /// Extended errors of failed DNSSEC validation (RFC 8914, 4.7 to 4.13).
 const DNSSEC_ERRORS: std::ops::RangeInclusive<u16> = 5..=12;
 
@@ -84,23 +87,100 @@ fn sayers(reading: &Reading, address: IpAddr) -> String {
     list(sayers)
 }
 
-pub fn rotating(reading: &Reading) -> Ruling {
-    let Some(why) = &reading.steered else {
+/// An alias of the peer's whose target is gone, or belongs to somebody else by now (S29).
+pub fn dangling_cname(reading: &Reading) -> Ruling {
+    let Some((asked, chain)) = answers::chain(reading.evidence()) else {
+        return Ruling::Excluded("the name is no alias".to_owned());
+    };
+    let (Some(target), false) = (chain.last(), reading.works_now()) else {
+        return Ruling::Beside;
+    };
+    let by_authority = reading.evidence().asked.iter().any(|asked| {
+        asked.source == Source::Authority && asked.answer().is_some_and(|answer| answer.chain.last() == Some(target))
+    });
+    let apex = reading.evidence().delegation.as_ref().map_or("", |delegation| &delegation.zone);
+    let finding = |summary: String| {
+        Finding::new(Action::Refuse, Party::Peer, summary)
+            .because(format!("{} says that the name is an alias of {}", asked.server, list(chain)))
+            .likely_if(!by_authority)
+            .unless("the alias leading to a machine that proves to be the peer")
+    };
+    let gone = reading.authority_set.is_empty() && reading.our_set.is_empty() && does_not_exist(reading);
+    if gone {
+        return finding(format!(
+            "The name is an alias of {target}, which does not exist: whoever registers it is the peer."
+        ))
+        .because(format!("nobody gives an address for {target}"))
+        .explains();
+    }
+    let foreign = reading.foreign();
+    let other_name = |failure: &Failure| failure.class == ErrorClass::NameMismatch;
+    let failing = reading.failures_now();
+    let all_foreign = !failing.is_empty() && failing.keys().all(|address| foreign.get(address).is_some_and(other_name));
+    if all_foreign && !is_within_zone(target, apex) {
+        let who: Vec<String> =
+            foreign.iter().map(|(address, failure)| format!("{address}: {}", failure.detail)).collect();
+        return finding(format!("The name is an alias of {target}, where somebody else is served now."))
+            .because(list(who))
+            .explains();
+    }
+    Ruling::Excluded(format!("the alias leads to an address of {target}"))
+}
+
+fn is_within_zone(name: &str, apex: &str) -> bool {
+    let (name, apex) =
+        (name.trim_end_matches('.').to_ascii_lowercase(), apex.trim_end_matches('.').to_ascii_lowercase());
+    apex.is_empty() || name == apex || name.ends_with(&format!(".{apex}"))
+}
+
+/// Somebody followed the alias, and was told that there is no such name.
+fn does_not_exist(reading: &Reading) -> bool {
+    let says = |asked: &Asked| {
+        asked.answer().is_some_and(|answer| answer.rcode == Rcode::Nxdomain && !answer.chain.is_empty())
+    };
+    reading.evidence().asked.iter().any(says)
+}
+
+/// Clients elsewhere are led elsewhere, and every address works: by design (S14).
+pub fn geo_steered(reading: &Reading) -> Ruling {
+    let Some(steering) = reading.steered.as_ref().filter(|steering| steering.how == SteeredBy::Subnet) else {
         return Ruling::Beside;
     };
     if !reading.works_now() {
         return Ruling::Beside;
     }
-    let failing = reading
-        .evidence()
-        .candidates
-        .iter()
-        .find_map(|candidate| Some((candidate.address, candidate.first_failure()?)));
-    if let Some((address, failure)) = failing {
+    if let Some((address, failure)) = failing_candidate(reading) {
+        return Ruling::Excluded(format!("{address} does not prove itself: {}", failure.detail));
+    }
+    Finding::new(
+        Action::None,
+        Party::Peer,
+        "The answer depends on where the client is, by design, and every address works.",
+    )
+    .because(steering.why.clone())
+    .because(format!("{} addresses proved themselves", reading.proved.len()))
+    .told_without_a_page()
+    .unless("an address that we are led to failing")
+    .explains()
+}
+
+fn failing_candidate<'a>(reading: &'a Reading) -> Option<(IpAddr, &'a Failure)> {
+    let named = reading.evidence().candidates.iter().filter(|candidate| !candidate.learned_from.is_empty());
+    named.filter_map(|candidate| Some((candidate.address, candidate.first_failure()?))).next()
+}
+
+pub fn rotating(reading: &Reading) -> Ruling {
+    let Some(why) = reading.steered.as_ref().filter(|steering| steering.how != SteeredBy::Subnet) else {
+        return Ruling::Beside;
+    };
+    if !reading.works_now() {
+        return Ruling::Beside;
+    }
+    if let Some((address, failure)) = failing_candidate(reading) {
         return Ruling::Excluded(format!("{address} does not prove itself: {}", failure.detail));
     }
     Finding::new(Action::None, Party::Peer, "The answers differ by design (a steered name), and every address works.")
-        .because(why.clone())
+        .because(why.why.clone())
         .because(format!("{} addresses proved themselves", reading.proved.len()))
         .told_without_a_page()
         .unless("an address of the rotation failing")
@@ -169,17 +249,24 @@ pub fn dnssec_bogus(reading: &Reading) -> Ruling {
         .explains()
 }
 
+/// Our resolver refuses this name on purpose (RFC 8914, 4.16 to 4.19): a policy of ours, or of whoever runs it.
+pub fn blocked_name(reading: &Reading) -> Option<u16> {
+    answers::our_extended_errors(reading.evidence()).into_iter().find(|code| BLOCKED_ERRORS.contains(code))
+}
+
 pub fn negative_cache(reading: &Reading) -> Ruling {
     // A probe that did resolve knows better than an answer that came empty.
-    if !matches!(reading.ours, OurAnswer::Nxdomain | OurAnswer::Nodata)
-        || !reading.current.is_empty()
-        || reading.works_now()
-    {
+    let failed = matches!(reading.ours, OurAnswer::Servfail | OurAnswer::Refused | OurAnswer::Silent);
+    let negative = matches!(reading.ours, OurAnswer::Nxdomain | OurAnswer::Nodata);
+    if !(failed || negative) || !reading.current.is_empty() || reading.works_now() {
         return Ruling::Beside;
     }
     let Authority::Agreed(set) = &reading.authority else {
         return Ruling::Beside;
     };
+    if failed {
+        return failure_cache(reading, set);
+    }
     let left = answers::negative_ttl(reading.evidence());
     let short = left.is_some_and(|left| left < APPROVAL_TIME_S);
     let action = if short { Action::None } else { Action::Override };
@@ -195,12 +282,40 @@ pub fn negative_cache(reading: &Reading) -> Ruling {
     finding.likely_if(set.is_disjoint(&reading.proved)).unless("our resolver giving an address").explains()
 }
 
+/// Our resolver answers for other names, and fails for this one: it holds on to a failure (RFC 9520), or cannot reach the
+/// peer's servers as we do.
+fn failure_cache(reading: &Reading, set: &BTreeSet<IpAddr>) -> Ruling {
+    let proves = !set.is_disjoint(&reading.proved);
+    Finding::new(
+        if proves { Action::Override } else { Action::None },
+        Party::OurResolver,
+        "Our resolver fails for this name alone, while the peer's servers answer it.",
+    )
+    .because(format!("the authoritative servers agree on {}", list(set)))
+    .because(format!("our resolver answers for {} controls", reading.by_name.passed))
+    .against("a failure is cached for five minutes at most (RFC 9520, 3.2): it may be over before anything is done")
+    .likely()
+    .unless("our resolver giving an address")
+    .explains()
+}
+
 pub fn lame_delegation(reading: &Reading) -> Ruling {
     let Authority::Contradicting(sets) = &reading.authority else {
         return Ruling::Excluded("the authoritative servers do not contradict each other".to_owned());
     };
-    if reading.works_now() || reading.steered.is_some() {
+    if reading.steered.is_some() {
         return Ruling::Beside;
+    }
+    let given: BTreeSet<IpAddr> = sets.values().flatten().copied().collect();
+    let works = given.iter().any(|address| reading.proved.contains(address));
+    let fails = given.iter().any(|address| reading.is_failing(*address));
+    let misled =
+        reading.our_set.is_empty() || !reading.our_set.is_superset(&given) || sets.values().any(BTreeSet::is_empty);
+    let explains = if reading.works_now() { fails } else { works && misled };
+    if !explains {
+        return Ruling::Excluded(
+            "they contradict each other, but what they differ in does not explain the failure".to_owned(),
+        );
     }
     let finding = Finding::new(
         Action::Escalate,
@@ -228,7 +343,7 @@ fn differs<'a>(reading: &'a Reading) -> Option<Differs<'a>> {
         (Authority::Silent, Some(agreed)) => (agreed, true),
         _ => return None,
     };
-    if reading.our_set.is_empty() || !reading.our_set.is_disjoint(agreed) || reading.works_now() {
+    if reading.our_set.is_empty() || reading.our_set.is_superset(agreed) || reading.works_now() {
         return None;
     }
     // An address of a family that this machine has no route for is not tried, by us or by the application.
@@ -240,18 +355,32 @@ fn differs<'a>(reading: &'a Reading) -> Option<Differs<'a>> {
     (!proved.is_empty()).then_some(Differs { agreed, proved, secondhand })
 }
 
+/// Addresses of a set that proved themselves, and whether each is who the peer was.
+fn identities<'s>(reading: &Reading, set: impl IntoIterator<Item = &'s IpAddr>) -> Vec<(IpAddr, Continuity)> {
+    let proved = set.into_iter().filter(|address| reading.proved.contains(address));
+    proved.map(|address| (*address, reading.continuity(*address))).collect()
+}
+
 pub fn identity_discontinuity(reading: &Reading) -> Ruling {
-    let set: BTreeSet<IpAddr> = match &reading.authority {
-        Authority::Agreed(set) => set.intersection(&reading.proved).copied().collect(),
-        _ => BTreeSet::new(),
+    let ours = identities(reading, &reading.our_set);
+    let theirs = match &reading.authority {
+        Authority::Agreed(set) => identities(reading, set),
+        // One that lies leads to somebody valid, and the others do not name it.
+        Authority::Contradicting(sets) => identities(reading, sets.values().flatten()),
+        _ => Vec::new(),
     };
-    let mut broken = Vec::new();
-    for address in &set {
-        match reading.continuity(*address) {
-            Continuity::Broken { old, new } => broken.push((old, new)),
-            _ => return Ruling::Excluded(format!("{address} is who the peer was")),
-        }
+    // Where we are led decides; where that leads nowhere, what the peer's servers give.
+    let led_to = if ours.is_empty() { theirs } else { ours };
+    if let Some((address, _)) = led_to.iter().find(|(_, one)| matches!(one, Continuity::Continuous(_))) {
+        return Ruling::Excluded(format!("{address} is who the peer was"));
     }
+    let broken: Vec<(String, String)> = led_to
+        .into_iter()
+        .filter_map(|(_, continuity)| match continuity {
+            Continuity::Broken { old, new } => Some((old, new)),
+            _ => None,
+        })
+        .collect();
     if broken.is_empty() {
         return Ruling::Beside;
     }
@@ -276,7 +405,7 @@ fn authority_ttl_of(reading: &Reading) -> Option<u32> {
         .history
         .answers
         .iter()
-        .rfind(|seen| seen.source == crate::diagnose::evidence::Source::Authority && seen.addresses == reading.our_set)
+        .rfind(|seen| seen.source == Source::Authority && seen.addresses == reading.our_set)
         .map(|seen| seen.ttl)
 }
 

@@ -1,36 +1,48 @@
-//! Our own faults first: clock, egress, resolver, an intercepting proxy; and our own application.
+//! Our own faults first: clock, egress, resolver, an intercepting proxy.
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
+
+use super::addresses::common_status;
 use super::{Finding, Ruling};
 use crate::diagnose::answers::{OurAnswer, own_server_is_silent};
 use crate::diagnose::evidence::Canary;
-use crate::diagnose::reading::{CLOCK_TOLERANCE_S, CONTROLS_NEEDED, Reading, is_before_tls, list};
+use crate::diagnose::reading::{CLOCK_TOLERANCE_S, CONTROLS_NEEDED, Reading, is_before_tls};
 use crate::diagnose::verdict::{Action, Party};
 use crate::observe::ErrorClass;
-
-/// Calls of the application, newest first, that must all have failed.
-pub const APPLICATION_FAILURES: usize = 3;
 
 pub fn clock_skew(reading: &Reading) -> Ruling {
     let offsets: Vec<i64> = reading.live.iter().filter_map(|control| control.clock_offset_s).collect();
     let off = offsets.iter().filter(|offset| offset.abs() > CLOCK_TOLERANCE_S).count();
+    let on_time = offsets.len() - off;
     let dates_fail = reading.live.iter().filter(|control| control.dates_failure).count();
-    if off >= CONTROLS_NEEDED || dates_fail >= CONTROLS_NEEDED {
-        return Finding::new(
+    let by_server = reading.evidence().own.time_server_offset_ms.map(|offset_ms| offset_ms / 1000);
+    let server_says_off = by_server.is_some_and(|offset_s| offset_s.abs() > CLOCK_TOLERANCE_S);
+    if on_time < CONTROLS_NEEDED && (off >= CONTROLS_NEEDED || dates_fail >= CONTROLS_NEEDED) {
+        let offset_s = by_server.or_else(|| offsets.iter().copied().max_by_key(|offset| offset.abs()));
+        if let Some(why) = dates_do_not_matter(reading, offset_s) {
+            return Ruling::Excluded(format!("our clock is off, but {why}"));
+        }
+        let mut finding = Finding::new(
             Action::None,
             Party::OurNetwork,
             "Our clock is wrong: certificates and signatures fail for that, not for the peer.",
         )
-        .likely_if(off < CONTROLS_NEEDED)
+        .likely_if(off < CONTROLS_NEEDED && !server_says_off)
         .because(format!("{off} of {} controls tell a time more than {CLOCK_TOLERANCE_S} s from ours", offsets.len()))
         .because(format!("{dates_fail} controls fail on the dates of their certificates"))
-        .unless("the controls' clocks agreeing with ours")
-        .explains();
+        .unless("the controls' clocks agreeing with ours");
+        if let Some(offset_s) = by_server {
+            finding = finding.because(format!("the time server is {offset_s} s ahead of us"));
+        }
+        return finding.explains();
     }
-    let on_time = offsets.len() - off;
     if on_time >= CONTROLS_NEEDED {
         return Ruling::Excluded(format!("{on_time} controls tell our time to within {CLOCK_TOLERANCE_S} s"));
+    }
+    if by_server.is_some() && !server_says_off {
+        return Ruling::Excluded(format!("the time server tells our time to within {CLOCK_TOLERANCE_S} s"));
     }
     match reading.failure() {
         Some(failure) if is_before_tls(failure) => {
@@ -40,8 +52,23 @@ pub fn clock_skew(reading: &Reading) -> Ruling {
     }
 }
 
+/// A wrong clock spoils what has dates: certificates, and signed requests.
+fn dates_do_not_matter(reading: &Reading, offset_s: Option<i64>) -> Option<String> {
+    let failure = reading.failure()?;
+    let signed = matches!(common_status(reading), Some(400 | 401 | 403));
+    let dated = matches!(failure.class, ErrorClass::Expired | ErrorClass::NotYetValid);
+    if !dated && !signed {
+        return Some(format!("the peer fails at {} ({})", failure.stage.name(), failure.class.name()));
+    }
+    let now = reading.evidence().started_at.checked_add(SignedDuration::from_secs(offset_s?)).ok()?;
+    let results = reading.evidence().observations.iter().flat_map(|observation| &observation.results);
+    let mut shown = results.filter_map(|result| result.identity.as_ref()).peekable();
+    let bad_anyway = dated && shown.peek().is_some() && shown.all(|one| now < one.not_before || now > one.not_after);
+    bad_anyway.then(|| "the peer's certificate is out of date by the others' clocks too".to_owned())
+}
+
 pub fn own_egress(reading: &Reading) -> Ruling {
-    let score = reading.by_address;
+    let score = reading.connected;
     if score.passed == 0 && score.failed >= CONTROLS_NEEDED {
         if reading.works_now() {
             return Ruling::Excluded("the peer itself is reached".to_owned());
@@ -81,6 +108,18 @@ pub fn own_resolver(reading: &Reading) -> Ruling {
         )
         .because("the resolver behind it answers all the while")
         .unless("our own server answering")
+        .explains();
+    }
+    if let Some(code) = super::name::blocked_name(reading)
+        && reading.our_set.is_empty()
+    {
+        return Finding::new(
+            Action::None,
+            Party::OurResolver,
+            "Our own resolver withholds this name on purpose: whoever runs it must allow it.",
+        )
+        .because(format!("it says so itself: extended error {code} (RFC 8914)"))
+        .unless("our resolver giving an address")
         .explains();
     }
     let score = reading.by_name;
@@ -159,6 +198,11 @@ pub fn dns_intercepted(reading: &Reading) -> Ruling {
     match &reading.evidence().canary {
         Canary::Clean => Ruling::Excluded("a name that cannot exist is refused as it should be".to_owned()),
         Canary::NoAnswer => Ruling::Unknown("no authoritative server answered the canary".to_owned()),
+        Canary::Intercepted(how) if reading.independents.as_ref() == Some(&reading.our_set) => {
+            Ruling::Unknown(format!(
+                "port 53 is intercepted, so no authority was heard ({how}); but resolvers over other ports lead to the same addresses"
+            ))
+        }
         Canary::Intercepted(how) => Finding::new(
             Action::None,
             Party::OurNetwork,
@@ -169,34 +213,6 @@ pub fn dns_intercepted(reading: &Reading) -> Ruling {
         .unless("the canary being refused by the peer's servers")
         .explains(),
     }
-}
-
-pub fn client_pinned(reading: &Reading) -> Ruling {
-    if !reading.works_now() {
-        return Ruling::Excluded("the normal path itself fails".to_owned());
-    }
-    let recent: Vec<_> = reading.case.application.iter().rev().take(APPLICATION_FAILURES).collect();
-    let all_failed = recent.len() == APPLICATION_FAILURES && recent.iter().all(|call| !call.ok);
-    if !all_failed {
-        return Ruling::Beside;
-    }
-    let used: BTreeSet<_> = recent.iter().filter_map(|call| call.address).collect();
-    if used.is_empty() {
-        return Ruling::Unknown("the application fails, and does not say which address it uses".to_owned());
-    }
-    if !used.is_disjoint(&reading.our_set) {
-        return Ruling::Excluded("the application uses an address that is answered now".to_owned());
-    }
-    Finding::new(
-        Action::None,
-        Party::OurApplication,
-        format!("The application holds on to {}, which the name no longer leads to.", list(&used)),
-    )
-    .because(format!("our resolver answers {}, and every one works", list(&reading.our_set)))
-    .because(format!("the application's last {APPLICATION_FAILURES} calls failed on {}", list(&used)))
-    .likely_if(reading.our_set != reading.authority_set)
-    .unless("the application failing on an address that is answered now")
-    .explains()
 }
 
 /// Whether a failure says that something was answered by the wrong machine.
