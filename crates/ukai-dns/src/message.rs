@@ -204,8 +204,7 @@ impl Reply {
         if bytes.len() > MAX_MESSAGE {
             return Err(format!("the reply has {} octets, more than a message can have", bytes.len()));
         }
-        let message =
-            Message::from_octets(bytes).map_err(|_| "the reply is shorter than a DNS header".to_owned())?;
+        let message = Message::from_octets(bytes).map_err(|_| "the reply is shorter than a DNS header".to_owned())?;
         let header = message.header();
         let counts = message.header_counts();
         let claimed = usize::from(counts.ancount()) + usize::from(counts.nscount()) + usize::from(counts.arcount());

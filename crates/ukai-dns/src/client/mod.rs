@@ -122,12 +122,7 @@ impl Client {
         Ok(reply)
     }
 
-    async fn attempt(
-        &self,
-        upstream: &Upstream,
-        query: &Query<'_>,
-        options: &AskOptions,
-    ) -> Result<Reply, AskError> {
+    async fn attempt(&self, upstream: &Upstream, query: &Query<'_>, options: &AskOptions) -> Result<Reply, AskError> {
         let (bytes, mismatched) = match upstream {
             Upstream::Udp(server) => {
                 let (bytes, mismatched) = udp::exchange(*server, query, options.timeout).await?;
