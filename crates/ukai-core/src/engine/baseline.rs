@@ -40,7 +40,7 @@ impl Engine {
             self.identity_changed(turn, peer, &reading, &verdict);
             return;
         }
-        if !reading.works_now() || !matches!(verdict.code, Code::Rotating | Code::ClientPinned) {
+        if !reading.works_now() || !matches!(verdict.code, Code::Rotating | Code::GeoSteered | Code::ClientPinned) {
             return;
         }
         let before = self.state.peers.get(peer).and_then(|peer| peer.quiet_verdict.as_ref());

@@ -311,7 +311,7 @@ impl Engine {
         }
     }
 
-    fn conclude(&mut self, turn: &mut Turn, peer: &str, gathering: &str, incident: &str, verdict: &Verdict) {
+    pub(super) fn conclude(&mut self, turn: &mut Turn, peer: &str, gathering: &str, incident: &str, verdict: &Verdict) {
         let Some(known) = self.state.incidents.get(incident) else { return };
         let same = known.verdict.as_ref().is_some_and(|before| {
             (before.code, before.sure, before.action) == (verdict.code, verdict.sure, verdict.action)

@@ -20,6 +20,7 @@ use crate::alarm::AlarmState;
 use crate::alarm::defaults::{CONTROLS, outage};
 use crate::diagnose::evidence::ControlResult;
 use crate::diagnose::reading::list;
+use crate::diagnose::verdict::Code;
 use crate::effect::Effect;
 use crate::event::{Event, NotificationKind};
 use crate::metric::of_probe::of_controls;
@@ -360,9 +361,12 @@ impl Engine {
     }
 }
 
-/// Nothing gets through, or the cause that was found is one that somebody must act on.
+/// Nothing gets through, or the cause that was found is one that somebody must act on. What our probe alone does not like,
+/// while the application is served, wakes nobody.
 fn is_worthy(incident: &crate::state::Incident) -> bool {
-    incident.worthy || incident.verdict.as_ref().is_some_and(|verdict| verdict.page)
+    let verdict = incident.verdict.as_ref();
+    let served = verdict.is_some_and(|verdict| verdict.code == Code::ProbeError);
+    incident.worthy && !served || verdict.is_some_and(|verdict| verdict.page)
 }
 
 fn failure(result: &ControlResult) -> Option<String> {

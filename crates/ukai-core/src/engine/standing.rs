@@ -13,7 +13,7 @@ use crate::diagnose::answers::{Authority, sees_our_own_override};
 use crate::diagnose::diagnose;
 use crate::diagnose::evidence::Evidence;
 use crate::diagnose::reading::{CONTROLS_NEEDED, Reading, list};
-use crate::diagnose::verdict::Verdict;
+use crate::diagnose::verdict::{Code, Verdict};
 use crate::event::{Event, NotificationKind};
 use crate::observe::Observation;
 use crate::overrides::{EndReason, Override, Phase};
@@ -115,14 +115,17 @@ impl Engine {
                 application,
             },
         );
+        if verdict.code == Code::OverrideStale {
+            self.conclude(turn, peer, gathering, &over.incident, &verdict);
+        }
         self.act_on(turn, &over, ruling, bypass_healthy);
     }
 
     fn act_on(&mut self, turn: &mut Turn, over: &Override, ruling: Ruling, bypass_healthy: u32) {
         match ruling {
             Ruling::Hold => {}
-            Ruling::Withdraw(EndReason::Withdrawn, why) => {
-                self.withdraw(turn, &over.id, EndReason::Withdrawn, policy(), why);
+            Ruling::Withdraw(reason @ (EndReason::Withdrawn | EndReason::RolledBack), why) => {
+                self.withdraw(turn, &over.id, reason, policy(), why);
             }
             Ruling::Withdraw(reason, why) => {
                 self.record(turn, Event::NormalPathProved { id: over.id.clone(), times: bypass_healthy });
@@ -243,6 +246,12 @@ fn rule(over: &Override, reading: &Reading, right_again: bool, standing_bad: u32
     if !proves.is_empty() || standing_bad < ROUNDS_TO_ACT {
         return Ruling::Hold;
     }
+    if controls_pass && let Some(set) = left_behind_by_the_peer(over, reading) {
+        return Ruling::Withdraw(
+            EndReason::RolledBack,
+            format!("the pin failed {standing_bad} times in a row, and the peer's servers now give {}", list(&set)),
+        );
+    }
     if controls_pass && reading.works_now() {
         return Ruling::Withdraw(
             EndReason::Reverted,
@@ -284,6 +293,15 @@ fn normal_path_is_right(over: &Override, reading: &Reading) -> Option<String> {
     };
     let anchored = within_anchors(&over.plan, reading, &reading.our_set).is_ok() || over.plan.mode == Mode::Pin;
     (agreed && anchored).then(|| format!("the normal path gives {} again, and it works", list(&reading.our_set)))
+}
+
+/// A pin is not moved: it is taken back when the peer's servers agree on what proves itself, and it does not (S24). What is
+/// to be served then is a new plan.
+fn left_behind_by_the_peer(over: &Override, reading: &Reading) -> Option<BTreeSet<IpAddr>> {
+    let Authority::Agreed(agreed) = &reading.authority else { return None };
+    let proved: BTreeSet<IpAddr> = agreed.intersection(&reading.proved).copied().collect();
+    let left = over.plan.mode == Mode::Pin && over.addresses.is_disjoint(agreed);
+    (left && !proved.is_empty()).then_some(proved)
 }
 
 /// The peer's servers agree on a set that what is served is no longer part of.

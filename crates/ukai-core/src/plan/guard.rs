@@ -100,6 +100,11 @@ pub const GUARDS: &[Guard] = &[
         judge: proof,
     },
     Guard {
+        name: "vantages",
+        doc: "A candidate that another vantage tried proves itself at one of them at least.",
+        judge: vantages,
+    },
+    Guard {
         name: "unauthenticated_answer",
         doc: "An endpoint that needs secrets answers a candidate's probe, which has none, as it did in peace.",
         judge: unauthenticated_answer,
@@ -345,6 +350,17 @@ fn proof(proposal: &Proposal) -> Ruling {
             .and_then(|candidate| candidate.first_failure())
             .map_or("it was not probed often enough".to_owned(), |failure| failure.detail.clone());
         return Ruling::Refuse(format!("{address} did not prove itself: {why}"));
+    }
+    Ruling::Pass
+}
+
+/// What serves us alone may be a trap laid on our own path.
+fn vantages(proposal: &Proposal) -> Ruling {
+    for address in &proposal.selection.addresses {
+        let (passes, fails) = (proposal.reading.passes_at(*address), proposal.reading.fails_at(*address));
+        if passes.is_empty() && !fails.is_empty() {
+            return Ruling::Person(format!("{address} proves itself here, and fails at {}", list(fails)));
+        }
     }
     Ruling::Pass
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use ukai_core::diagnose::evidence::*;
 use ukai_core::diagnose::history::{History, ProvenIdentity, SeenAnswer, SeenDelegation};
+use ukai_core::diagnose::verdict::{Judgement, Verdict};
 use ukai_core::effect::Effect;
 use ukai_core::engine::{Engine, Step};
 use ukai_core::event::{Actor, Event, Recorded};
@@ -446,6 +447,12 @@ pub fn history() -> History {
         next_delegation: None,
         unauthenticated: BTreeMap::new(),
     }
+}
+
+/// What the verdict recommends: always one option.
+pub fn recommended(verdict: &Verdict) -> Vec<&str> {
+    let options = verdict.options.iter().filter(|option| option.judgement == Judgement::Recommended);
+    options.map(|option| option.name.as_str()).collect()
 }
 
 pub fn person(uid: u32) -> Actor {
