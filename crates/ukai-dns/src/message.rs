@@ -153,6 +153,21 @@ impl Reply {
         chain
     }
 
+    /// Why the CNAMEs have no end, if they have none: nothing can be said of the name then, not even that it has no address.
+    pub fn endless_aliases(&self) -> Option<String> {
+        let chain = self.cname_chain();
+        let end = chain.last().unwrap_or(&self.question.name);
+        let next = self.answers.iter().find_map(|record| match &record.data {
+            Data::Cname(target) if record.name == *end => Some(target),
+            _ => None,
+        })?;
+        if chain.len() == MAX_CHAIN {
+            return Some(format!("there are more than {MAX_CHAIN} CNAMEs"));
+        }
+        // Asked for, a CNAME is itself the answer, wherever it leads.
+        (self.question.qtype != RecordType::CNAME).then(|| format!("the CNAMEs come back to {next}"))
+    }
+
     /// The addresses at the end of the CNAME chain that starts at the question name. Records at any other name are
     /// not an answer to what was asked.
     pub fn addresses(&self) -> Vec<IpAddr> {
@@ -174,7 +189,10 @@ impl Reply {
         let has_type = |record: &Record| {
             (record.name == *end || record.name == self.question.name) && record.rtype() == self.question.qtype
         };
-        self.rcode == Rcode::NOERROR && !self.answers.iter().any(has_type) && !self.is_referral()
+        self.rcode == Rcode::NOERROR
+            && !self.answers.iter().any(has_type)
+            && !self.is_referral()
+            && self.endless_aliases().is_none()
     }
 
     /// Whether the server points below itself instead of answering (RFC 9499, "referral").

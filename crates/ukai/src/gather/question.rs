@@ -125,7 +125,7 @@ impl Asker {
     async fn exchange(&self, upstream: &Upstream, question: &Question, options: &AskOptions) -> (Outcome, Vec<u8>) {
         let trace = Trace::default();
         match self.dns.ask_traced(upstream, question, options, &trace).await {
-            Ok(reply) => (Outcome::Answered(answer(&reply)), reply.bytes),
+            Ok(reply) => (outcome(&reply), reply.bytes),
             Err(error) => (unanswered(&error, trace.strange_count()), trace.into_message()),
         }
     }
@@ -155,6 +155,13 @@ pub fn rcode(code: ukai_dns::Rcode) -> Rcode {
         ukai_dns::Rcode::NOTIMP => Rcode::Notimp,
         ukai_dns::Rcode::REFUSED => Rcode::Refused,
         _ => Rcode::Other,
+    }
+}
+
+fn outcome(reply: &Reply) -> Outcome {
+    match reply.endless_aliases() {
+        Some(why) => silent(Silence::Malformed, &why),
+        None => Outcome::Answered(answer(reply)),
     }
 }
 

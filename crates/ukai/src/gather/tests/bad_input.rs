@@ -6,7 +6,7 @@ use ukai_core::diagnose::diagnose;
 use ukai_core::diagnose::evidence::{Asked, Outcome, Silence, WIRE_MAX};
 use ukai_core::diagnose::history::History;
 use ukai_core::diagnose::reading::{CANDIDATE_PROOFS, Case};
-use ukai_core::diagnose::verdict::{Sure, Verdict};
+use ukai_core::diagnose::verdict::{Code, Sure, Verdict};
 
 use super::super::name_server::{Voice, asked, reply, voice};
 use super::*;
@@ -138,13 +138,18 @@ fn lying(query: &[u8], by_tcp: bool) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_honest_world_is_diagnosed_as_proven() {
-    let honest = || voice(peer_zone_at(HOME));
-    let (evidence, verdict) = gathered(honest(), honest()).await;
-    assert_eq!(authority(&evidence), Authority::Agreed(ips(&[HOME])));
-    assert_eq!(verdict.sure, Sure::Proven, "{verdict:#?}");
+    let empty = || {
+        about_the_host(|query, by_tcp| {
+            let nothing: Mind = Arc::new(|name, qtype, _| zone("peer.test", &[], name, qtype));
+            vec![reply(query, &nothing, by_tcp)]
+        })
+    };
+    let (_, verdict) = gathered(empty(), empty()).await;
+    assert_eq!((verdict.code, verdict.sure), (Code::PeerDnsEmpty, Sure::Proven), "{verdict:#?}");
     // And what the liars below lead to would prove itself, were they believed.
     let lies = || voice(peer_zone_at(LIE));
     let (evidence, _) = gathered(lies(), lies()).await;
+    assert_eq!(authority(&evidence), Authority::Agreed(ips(&[LIE])));
     let lie = evidence.candidates.iter().find(|candidate| candidate.address.to_string() == LIE).unwrap();
     assert!(lie.is_proved(&evidence.endpoints, CANDIDATE_PROOFS), "{lie:#?}");
 }
@@ -257,26 +262,29 @@ async fn answers_as_large_as_they_can_be() {
 
 #[tokio::test]
 async fn aliases_without_an_end() {
-    let in_a_ring = |query: &[u8], by_tcp| {
-        let ring: Mind = Arc::new(|name, _, _| Said {
-            authoritative: true,
-            answers: vec![cname(name, "b.peer.test"), cname("b.peer.test", "c.peer.test"), cname("c.peer.test", name)],
-            ..Said::default()
-        });
-        vec![reply(query, &ring, by_tcp)]
+    let always = |records: fn(&str) -> Vec<(&str, String)>| {
+        about_the_host(move |query, by_tcp| {
+            let mind: Mind = Arc::new(move |name, _, _| {
+                let answers = records(name).iter().map(|(owner, target)| cname(owner, target)).collect();
+                Said { authoritative: true, answers, ..Said::default() }
+            });
+            vec![reply(query, &mind, by_tcp)]
+        })
     };
-    let to_itself = |query: &[u8], by_tcp| {
-        let own: Mind =
-            Arc::new(|name, _, _| Said { authoritative: true, answers: vec![cname(name, name)], ..Said::default() });
-        vec![reply(query, &own, by_tcp)]
+    let ring = || {
+        always(|name| {
+            let names = [("b.peer.test", "c.peer.test".to_owned()), ("c.peer.test", name.to_owned())];
+            std::iter::once((name, "b.peer.test".to_owned())).chain(names).collect()
+        })
     };
-    let (one, two) = tokio::join!(
-        gathered(about_the_host(in_a_ring), about_the_host(in_a_ring)),
-        gathered(about_the_host(to_itself), about_the_host(to_itself)),
-    );
+    let itself = || always(|name| vec![(name, name.to_owned())]);
+    let (one, two) = tokio::join!(gathered(ring(), ring()), gathered(itself(), itself()));
     for (evidence, verdict) in [one, two] {
         is_held_back(&evidence, &verdict);
+        assert_eq!(silences(&evidence, |_| true), BTreeSet::from([Silence::Malformed]));
         nobody_is_tried(&evidence);
+        let observed = evidence.observations[0].failure().unwrap();
+        assert!(observed.detail.contains("the CNAMEs come back to"), "{observed:?}");
     }
 }
 
