@@ -53,6 +53,9 @@ pub struct Answer {
     pub truncated: bool,
     /// Addresses at the end of the CNAME chain.
     pub addresses: Vec<IpAddr>,
+    /// Records of the type that was asked for, whatever it is.
+    #[serde(default)]
+    pub records: usize,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<String>,
     /// The smallest TTL of the records that lead to the addresses.

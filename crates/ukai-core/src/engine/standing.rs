@@ -96,7 +96,13 @@ impl Engine {
         let case = brief.case(evidence);
         let reading = Reading::of(&case);
         let verdict = diagnose(&case);
-        let ruling = rule(&over, &reading, right_again, standing_bad);
+        let ruling = match rule(&over, &reading, right_again, standing_bad) {
+            ruling @ Ruling::Withdraw(..) => ruling,
+            _ if verdict.code == Code::OverrideBlast => {
+                Ruling::Withdraw(EndReason::RolledBack, verdict.summary.clone())
+            }
+            ruling => ruling,
+        };
         if ruling == Ruling::Hold {
             return;
         }
@@ -115,7 +121,7 @@ impl Engine {
                 application,
             },
         );
-        if verdict.code == Code::OverrideStale {
+        if matches!(verdict.code, Code::OverrideStale | Code::OverrideBlast) {
             self.conclude(turn, peer, gathering, &over.incident, &verdict);
         }
         self.act_on(turn, &over, ruling, bypass_healthy);

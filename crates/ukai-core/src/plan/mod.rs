@@ -22,6 +22,8 @@ pub const OVERRIDE_TTL_S: u32 = 10;
 pub const LEASE_MAX_S: u64 = 24 * 3600;
 /// The shortest lease for an answer within its TTL: shorter ones end before they are verified.
 pub const TRANSIENT_LEASE_MIN_S: u64 = 60;
+/// The longest lease of addresses that only a person names, while the peer's own servers give none.
+pub const UNVOUCHED_LEASE_MAX_S: u64 = 15 * 60;
 /// The most addresses an override serves; an answer of both families still fits 1,232 bytes.
 pub const ADDRESSES_MAX: usize = 16;
 /// Proofs of the normal path in a row before an override is taken back.
@@ -191,11 +193,13 @@ pub fn draw_up(
     }
 }
 
-/// The configured lease; for an answer that is wrong only until its TTL runs out, no longer than that.
+/// The configured lease; for an answer that is wrong only until its TTL runs out, no longer than that; and short where nobody
+/// vouches for the addresses any more (S26, S27).
 fn lease_s(reading: &Reading, verdict: &Verdict) -> u64 {
     let lease_s = reading.case.peer.lease.as_secs().min(LEASE_MAX_S);
     let left = answers::ttl_readings(reading.evidence()).last().map(|last| u64::from(last.ttl));
     match (verdict.code, left) {
+        (Code::PeerDnsEmpty | Code::DelegationRemoved, _) => lease_s.min(UNVOUCHED_LEASE_MAX_S),
         (Code::StaleResolverTransient, Some(left)) => lease_s.min(left.max(TRANSIENT_LEASE_MIN_S)),
         _ => lease_s,
     }

@@ -323,6 +323,23 @@ fn an_override_of_ours_that_the_peer_has_left() {
 }
 
 #[test]
+fn an_override_of_ours_that_hides_more_than_it_should() {
+    let mut made = Made::of(World::healthy());
+    made.overridden = Some(Overridden { since: start(), mode: Mode::Follow, addresses: set(&[OLD]) });
+    let mut text = made.evidence.asked.iter().find(|asked| asked.source == Source::Authority).unwrap().clone();
+    text.record_type = "TXT".into();
+    let mut ours = Asked { source: Source::Embedded, ..text.clone() };
+    let Outcome::Answered(answer) = &mut ours.outcome else { unreachable!() };
+    answer.records = 1;
+    made.evidence.asked.extend([text, ours.clone()]);
+    assert_eq!(made.verdict().code, Code::Open, "it is answered as the peer answers it");
+    let Outcome::Answered(answer) = &mut ours.outcome else { unreachable!() };
+    answer.records = 0;
+    *made.evidence.asked.last_mut().unwrap() = ours;
+    made.says(Code::OverrideBlast, Sure::Proven, Action::Revert, true);
+}
+
+#[test]
 fn a_wrong_clock_explains_only_what_has_dates() {
     let mut world = World::stale();
     world.clock_offset_s = 7200;

@@ -401,6 +401,7 @@ fn answer(addresses: &BTreeSet<IpAddr>, ttl: u32, authoritative: bool) -> Answer
         authentic_data: false,
         truncated: false,
         addresses: addresses.iter().copied().collect(),
+        records: addresses.len(),
         chain: Vec::new(),
         ttl: Some(ttl),
         soa: None,

@@ -270,6 +270,7 @@ fn evidence(server: &str) -> Evidence {
             authentic_data: false,
             truncated: false,
             addresses: vec![address(last)],
+            records: 1,
             chain: vec![],
             ttl: Some(ttl),
             soa: None,

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::{Finding, Ruling};
 use crate::diagnose::answers::Authority;
-use crate::diagnose::evidence::{ApplicationCall, Reached, Reuse};
+use crate::diagnose::evidence::{Answer, ApplicationCall, Rcode, Reached, Reuse, Source};
 use crate::diagnose::reading::{CONTROLS_NEEDED, Overridden, Reading, list};
 use crate::diagnose::verdict::{Action, Party};
 use crate::observe::Stage;
@@ -141,6 +141,41 @@ pub fn override_stale(reading: &Reading) -> Ruling {
     .because(format!("not one of {} proves itself", list(&over.addresses)))
     .likely_if(reading.by_address.passed < CONTROLS_NEEDED)
     .unless("an address that the override serves proving itself")
+    .explains()
+}
+
+/// Types that an override answers itself; every other one reaches the world past it.
+const OWN_TYPES: [&str; 4] = ["A", "AAAA", "HTTPS", "SVCB"];
+
+/// Records of the peer that are gone since our override stands (S25).
+pub fn override_blast(reading: &Reading) -> Ruling {
+    if reading.case.overridden.is_none() {
+        return Ruling::Beside;
+    }
+    let asked = || reading.evidence().asked.iter().filter(|asked| !OWN_TYPES.contains(&asked.record_type.as_str()));
+    let has = |record_type: &str| {
+        asked().any(|asked| {
+            asked.source == Source::Authority
+                && asked.record_type == record_type
+                && asked.answer().is_some_and(|answer| answer.authoritative && answer.records > 0)
+        })
+    };
+    let denied = |answer: &Answer| matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain) && answer.records == 0;
+    let lost: BTreeSet<&str> = asked()
+        .filter(|asked| asked.source == Source::Embedded && asked.answer().is_some_and(denied))
+        .map(|asked| asked.record_type.as_str())
+        .filter(|record_type| has(record_type))
+        .collect();
+    if lost.is_empty() {
+        return Ruling::Excluded("what the override does not decide is answered as the peer answers it".to_owned());
+    }
+    Finding::new(
+        Action::Revert,
+        Party::OurNetwork,
+        format!("Our own override hides the peer's {} records: it reaches further than its addresses.", list(&lost)),
+    )
+    .because(format!("the peer's servers give {}, and ours denies it", list(&lost)))
+    .unless("our server answering those types as the peer does")
     .explains()
 }
 

@@ -127,6 +127,11 @@ pub const RULES: &[Rule] = &[
         judge: client::override_stale,
     },
     Rule {
+        code: Code::OverrideBlast,
+        doc: "An override of ours stands, and the peer's other records are gone with it.",
+        judge: client::override_blast,
+    },
+    Rule {
         code: Code::Rebinding,
         doc: "The name leads to an address that no public service may have.",
         judge: name::rebinding,
