@@ -309,7 +309,7 @@ async fn a_thousand_name_servers() {
                 return zone("", &[], name, A);
             }
             let names: Vec<String> = (0..1000).map(|number| format!("ns-{number}.peer.test")).collect();
-            let glue = |number: usize| if number % 2 == 0 { &three } else { &four };
+            let glue = |number: usize| if number.is_multiple_of(2) { &three } else { &four };
             Said {
                 authority: names.iter().map(|server| ns("peer.test", server)).collect(),
                 additional: (0..200).map(|number| address(&names[number], glue(number))).collect(),
