@@ -27,6 +27,7 @@ pub mod name_server;
 mod own;
 mod question;
 mod resolution;
+mod size;
 mod sntp;
 mod subject;
 #[cfg(test)]
@@ -130,6 +131,7 @@ async fn look(vantage: &Vantage, subject: &Subject, asker: &Asker, found: Found)
     asked.extend(independents);
     asked.extend(embedded);
     asked.extend(last);
+    size::fit(&mut asked);
     Seen { asked, delegation: authorities.delegation, canary: authorities.canary, controls, observations }
 }
 

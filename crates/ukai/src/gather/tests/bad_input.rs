@@ -10,6 +10,7 @@ use ukai_core::diagnose::verdict::{Code, Sure, Verdict};
 
 use super::super::name_server::{Voice, asked, reply, voice};
 use super::*;
+use crate::socket::LINE_BYTES;
 
 /// The bound that is configured, and as much again for a busy machine: a gathering that hangs is ended here.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -105,14 +106,13 @@ async fn gathered_under(
 /// Nothing is proven, nobody is trusted for what was said, and the record stays small.
 #[track_caller]
 fn is_held_back(evidence: &Evidence, verdict: &Verdict) {
-    const RECORD_MAX: usize = 4 << 20;
     assert_ne!(verdict.sure, Sure::Proven, "{verdict:#?}");
     assert!(!matches!(authority(evidence), Authority::Agreed(_)), "{:#?}", evidence.asked);
     assert!(evidence.candidates.len() <= candidates::CANDIDATES_MAX);
     assert!(
         evidence.asked.iter().filter_map(|asked| asked.wire.as_ref()).all(|wire| wire.len() <= WIRE_MAX * 4 / 3 + 4)
     );
-    assert!(serde_json::to_string(evidence).unwrap().len() < RECORD_MAX);
+    assert!(serde_json::to_string(evidence).unwrap().len() < LINE_BYTES);
 }
 
 #[track_caller]
@@ -258,6 +258,38 @@ async fn answers_as_large_as_they_can_be() {
     let home: IpAddr = HOME.parse().unwrap();
     let kept = evidence.candidates.iter().map(|candidate| candidate.address).collect::<Vec<_>>();
     assert!(kept.contains(&home) && kept.len() <= candidates::CANDIDATES_MAX, "{kept:?}");
+}
+
+/// The largest message that is kept whole, and as many addresses as are kept of one answer.
+fn just_kept(query: &[u8], by_tcp: bool) -> Vec<Vec<u8>> {
+    let mut message = huge(query, by_tcp).remove(0);
+    let (_, qtype, end) = asked(query);
+    let count = if qtype == A { (WIRE_MAX - end) / 16 } else { 0 };
+    message.truncate(end + count * 16);
+    message[6..8].copy_from_slice(&u16::try_from(count).unwrap().to_be_bytes());
+    vec![message]
+}
+
+#[tokio::test]
+async fn a_crowd_of_servers_with_much_to_say() {
+    let crowded = |ip: &dyn Fn(u8) -> String| {
+        let three = ip(3);
+        voice(Arc::new(move |_, _, _| {
+            let names: Vec<String> = (0..16).map(|number| format!("ns-{number}.peer.test")).collect();
+            Said {
+                authority: names.iter().map(|server| ns("peer.test", server)).collect(),
+                additional: names.iter().map(|server| address(server, &three)).collect(),
+                ..Said::default()
+            }
+        }))
+    };
+    let (evidence, verdict) = gathered_under(about_the_host(just_kept), about_the_host(just_kept), crowded).await;
+    is_held_back(&evidence, &verdict);
+    assert!(evidence.asked.iter().any(|asked| asked.wire.as_ref().is_some_and(|wire| wire.len() > WIRE_MAX)));
+    let is_too_much =
+        |asked: &&Asked| matches!(&asked.outcome, Outcome::Silent { detail, .. } if detail.contains("more than"));
+    assert!(evidence.asked.iter().any(|asked| is_too_much(&asked)));
+    assert!(evidence.asked.iter().any(|asked| asked.wire.is_none()));
 }
 
 #[tokio::test]
