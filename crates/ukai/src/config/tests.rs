@@ -133,6 +133,10 @@ fn each_mistake_says_how_to_mend_it() {
             "3:17: the environment variable UKAI_TEST_NEVER_SET is not set",
         ),
         (peer("headers = { X = { envv = \"A\" } }"), "unknown key \"envv\"; did you mean \"env\"?"),
+        (
+            peer("[metrics.otlp]\nnamespace = \"Ukai/Peer\""),
+            "4:13: Namespace \"Ukai/Peer\" is invalid: what begins with Ukai/ is for what ukai itself measures",
+        ),
         (peer("controls = \"none\""), "unknown key \"controls\"; it is a key of the top: write it above"),
         (peer("timeouts = \"3s\""), "expected a table, { KEY = VALUE }"),
         (peer("[application]\ntoken = \"t\""), "expected { env = \"NAME\" } or { file = \"PATH\" }"),
