@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use ukai_core::diagnose::verdict::{Action as CoreAction, Code, Party, Sure, Verdict};
+use ukai_core::diagnose::verdict::{Action as CoreAction, Choice, Code, Judgement, Party, Sure, Verdict};
 use ukai_core::event::{Actor, Event, Recorded};
 use ukai_core::observe::{ErrorClass, Stage};
 use ukai_core::overrides::EndReason;
@@ -27,6 +27,7 @@ fn a_stale_resolver_that_is_overridden_and_reverted_passes() {
             "verdict",
             "sure",
             "action",
+            "recommends",
             "mode",
             "serves",
             "somebody is paged",
@@ -65,7 +66,7 @@ fn an_override_of_a_peer_that_is_down_is_wrong() {
     let mut seen = overridden();
     seen.events.retain(|(_, record)| !matches!(record.event, Event::Diagnosed { .. }));
     seen.events.insert(1, event(8_500, diagnosed(Code::PeerDown, CoreAction::None)));
-    let scenario = scenario("S06");
+    let scenario = scenario("S06b");
     assert!(wrong_override(&scenario, &seen));
     assert_eq!(failures(&judge(&scenario, &seen)), ["action"]);
 }
@@ -314,7 +315,7 @@ fn diagnosed(code: Code, action: CoreAction) -> Event {
         evidence_against: Vec::new(),
         eliminated: Vec::new(),
         would_change: Vec::new(),
-        options: Vec::new(),
+        options: super::advice::advised(code.name()).iter().take(1).map(|name| recommended(name)).collect(),
         page: true,
     };
     Event::Diagnosed {
@@ -322,6 +323,18 @@ fn diagnosed(code: Code, action: CoreAction) -> Event {
         peer: "api".into(),
         incident: Some("i-1".into()),
         verdict: Box::new(verdict),
+    }
+}
+
+fn recommended(name: &str) -> Choice {
+    Choice {
+        name: name.into(),
+        judgement: Judgement::Recommended,
+        reason: "because".into(),
+        effect: String::new(),
+        risk: String::new(),
+        time_to_effect: String::new(),
+        reversible: true,
     }
 }
 
