@@ -151,7 +151,7 @@ fn verdicts_after_the_heal_do_not_count() {
 fn a_verdict_without_an_incident_counts_only_where_none_was_opened() {
     let quiet = |code| match diagnosed(code, CoreAction::None) {
         Event::Diagnosed { gathering, peer, verdict, .. } => {
-            Event::Diagnosed { gathering, peer, incident: None, verdict }
+            Event::Diagnosed { gathering, peer, incident: None, verdict, known: None }
         }
         other => other,
     };
@@ -323,6 +323,7 @@ fn diagnosed(code: Code, action: CoreAction) -> Event {
         peer: "api".into(),
         incident: Some("i-1".into()),
         verdict: Box::new(verdict),
+        known: None,
     }
 }
 
