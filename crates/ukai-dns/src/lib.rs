@@ -39,7 +39,7 @@ pub mod types;
 pub mod upstream;
 mod wire;
 
-pub use client::{AskError, AskOptions, Client, ClientOptions};
+pub use client::{AskError, AskOptions, Client, ClientOptions, Trace};
 pub use delegation::{Authority, Canary, Delegation, WalkOptions, ask_authorities, canary, walk};
 pub use message::{Data, Question, Record, Reply, Soa};
 pub use name::{Name, NameError};

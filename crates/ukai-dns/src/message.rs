@@ -153,6 +153,21 @@ impl Reply {
         chain
     }
 
+    /// Why the CNAMEs have no end, if they have none: nothing can be said of the name then, not even that it has no address.
+    pub fn endless_aliases(&self) -> Option<String> {
+        let chain = self.cname_chain();
+        let end = chain.last().unwrap_or(&self.question.name);
+        let next = self.answers.iter().find_map(|record| match &record.data {
+            Data::Cname(target) if record.name == *end => Some(target),
+            _ => None,
+        })?;
+        if chain.len() == MAX_CHAIN {
+            return Some(format!("there are more than {MAX_CHAIN} CNAMEs"));
+        }
+        // Asked for, a CNAME is itself the answer, wherever it leads.
+        (self.question.qtype != RecordType::CNAME).then(|| format!("the CNAMEs come back to {next}"))
+    }
+
     /// The addresses at the end of the CNAME chain that starts at the question name. Records at any other name are
     /// not an answer to what was asked.
     pub fn addresses(&self) -> Vec<IpAddr> {
@@ -174,7 +189,10 @@ impl Reply {
         let has_type = |record: &Record| {
             (record.name == *end || record.name == self.question.name) && record.rtype() == self.question.qtype
         };
-        self.rcode == Rcode::NOERROR && !self.answers.iter().any(has_type) && !self.is_referral()
+        self.rcode == Rcode::NOERROR
+            && !self.answers.iter().any(has_type)
+            && !self.is_referral()
+            && self.endless_aliases().is_none()
     }
 
     /// Whether the server points below itself instead of answering (RFC 9499, "referral").
@@ -186,18 +204,25 @@ impl Reply {
             && self.authority.iter().any(|record| matches!(record.data, Data::Ns(_)))
     }
 
-    /// Takes a message apart. The caller has checked that it answers `question` (see [`matches_query`]).
+    /// Takes a message apart. The caller has checked that it answers `question` (see [`matches_query`]). One that cannot be read
+    /// is given back, with a sentence that says why.
     pub fn parse(
         question: &Question,
         transport: Transport,
         server: SocketAddr,
         bytes: Vec<u8>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, (String, Vec<u8>)> {
+        match Self::read(question, transport, server, &bytes) {
+            Ok(reply) => Ok(Self { bytes, ..reply }),
+            Err(cause) => Err((cause, bytes)),
+        }
+    }
+
+    fn read(question: &Question, transport: Transport, server: SocketAddr, bytes: &[u8]) -> Result<Self, String> {
         if bytes.len() > MAX_MESSAGE {
             return Err(format!("the reply has {} octets, more than a message can have", bytes.len()));
         }
-        let message =
-            Message::from_octets(bytes.as_slice()).map_err(|_| "the reply is shorter than a DNS header".to_owned())?;
+        let message = Message::from_octets(bytes).map_err(|_| "the reply is shorter than a DNS header".to_owned())?;
         let header = message.header();
         let counts = message.header_counts();
         let claimed = usize::from(counts.ancount()) + usize::from(counts.nscount()) + usize::from(counts.arcount());
@@ -211,7 +236,7 @@ impl Reply {
             Err(cause) => return Err(format!("the reply cannot be read: {cause}")),
         };
         let edns = Edns::read(&message);
-        let mut reply = Self {
+        Ok(Self {
             question: question.clone(),
             rcode: Rcode(message.opt_rcode().to_int()),
             authoritative: header.aa(),
@@ -231,9 +256,7 @@ impl Reply {
             elapsed: Duration::ZERO,
             mismatched: 0,
             bytes: Vec::new(),
-        };
-        reply.bytes = bytes;
-        Ok(reply)
+        })
     }
 }
 

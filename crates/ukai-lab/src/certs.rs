@@ -40,7 +40,9 @@ pub enum Identity {
     Expired,
     NotYetValid,
     SelfSigned,
+    /// The same issuer, as a renewal has it.
     NewKey,
+    /// Another issuer, and so a key that it was made for: what somebody else gets who holds the name for an hour.
     NewIssuer,
     /// What a shared host shows for names it does not know.
     Default,
@@ -139,7 +141,7 @@ impl Zoo {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let kept;
         let key = match identity {
-            Identity::Peer | Identity::Expired | Identity::NotYetValid | Identity::NewIssuer => &self.peer_key,
+            Identity::Peer | Identity::Expired | Identity::NotYetValid => &self.peer_key,
             strange => {
                 kept = self.key(strange)?;
                 &*kept

@@ -52,12 +52,12 @@ pub fn addresses_of(evidence: &Evidence, source: Source) -> BTreeSet<IpAddr> {
     answers(evidence, source).flat_map(|(_, answer)| answer.addresses.iter().copied()).collect()
 }
 
-/// Address answers of a source. One that was truncated says nothing of what it left out.
+/// Plain address answers of a source: with validation on, and for us. One that was truncated says nothing of what it left out.
 fn answers(evidence: &Evidence, source: Source) -> impl Iterator<Item = (&Asked, &Answer)> {
     evidence
         .asked
         .iter()
-        .filter(move |asked| asked.source == source && asked.is_address_question())
+        .filter(move |asked| asked.source == source && asked.is_address_question() && !asked.checking_disabled)
         .filter_map(|asked| Some((asked, asked.answer()?)))
         .filter(|(_, answer)| !answer.truncated)
 }
@@ -155,8 +155,9 @@ pub fn sees_our_own_override(evidence: &Evidence) -> bool {
 
 /// With validation switched off, our resolver does answer.
 pub fn answers_unvalidated(evidence: &Evidence) -> bool {
-    answers(evidence, Source::OurResolver)
-        .any(|(asked, answer)| asked.checking_disabled && !answer.addresses.is_empty())
+    let ours = |asked: &&Asked| asked.source == Source::OurResolver && asked.checking_disabled;
+    let mut unchecked = evidence.asked.iter().filter(ours).filter_map(Asked::answer);
+    unchecked.any(|answer| !answer.truncated && !answer.addresses.is_empty())
 }
 
 /// Extended error of an overridden answer.
@@ -299,7 +300,12 @@ pub fn plain_by_server(evidence: &Evidence) -> BTreeMap<(&str, &str), BTreeSet<B
 
 /// The chain of aliases that our resolver or an authority gave, where one did: the longest.
 pub fn chain(evidence: &Evidence) -> Option<(&Asked, &[String])> {
-    let asked = evidence.asked.iter().filter(|asked| matches!(asked.source, Source::OurResolver | Source::Authority));
+    let told_us = |asked: &&Asked| {
+        matches!(asked.source, Source::OurResolver | Source::Authority)
+            && asked.subnet.is_none()
+            && !asked.checking_disabled
+    };
+    let asked = evidence.asked.iter().filter(told_us);
     let chains = asked.filter_map(|asked| Some((asked, asked.answer()?.chain.as_slice())));
     chains.filter(|(_, chain)| !chain.is_empty()).max_by_key(|(_, chain)| chain.len())
 }

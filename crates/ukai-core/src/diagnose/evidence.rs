@@ -113,7 +113,8 @@ pub struct Asked {
     pub subnet: Option<IpNet>,
     pub at: Timestamp,
     pub outcome: Outcome,
-    /// The answer as it came, in base64, where it has at most `WIRE_MAX` bytes.
+    /// The message as it came, in base64, where it has at most `WIRE_MAX` bytes: also one that could not be read, or the first
+    /// that does not answer the question. Where a chain of aliases was followed, it is what this server itself said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wire: Option<String>,
 }
@@ -336,6 +337,9 @@ pub struct OwnNetwork {
     /// `nameserver` lines of resolv.conf.
     pub name_servers: Vec<String>,
     pub search: Vec<String>,
+    /// Dots from which on a name is asked for as it is, before the search domains are tried (resolv.conf(5)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ndots: Option<u8>,
     /// The `hosts` line of nsswitch.conf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nsswitch: Option<String>,

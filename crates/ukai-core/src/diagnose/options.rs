@@ -131,7 +131,7 @@ const OPTIONS: &[Row] = &[
     },
 ];
 
-/// Weighs the options for a verdict. Exactly one is recommended.
+/// Weighs the options for a verdict. Exactly one is recommended, and comes first; what is useless comes last.
 pub fn weigh(reading: &Reading, verdict: &Verdict) -> Vec<Choice> {
     let recommended = recommended(verdict);
     let choice = |option: &Row| {
@@ -149,7 +149,14 @@ pub fn weigh(reading: &Reading, verdict: &Verdict) -> Vec<Choice> {
             reversible: option.reversible,
         }
     };
-    OPTIONS.iter().map(choice).collect()
+    let mut choices: Vec<Choice> = OPTIONS.iter().map(choice).collect();
+    choices.sort_by_key(|choice| match choice.judgement {
+        Judgement::Recommended => 0,
+        Judgement::Possible => 1,
+        Judgement::Refused => 2,
+        Judgement::Useless => 3,
+    });
+    choices
 }
 
 /// What to do about each cause.

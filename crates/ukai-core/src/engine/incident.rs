@@ -61,7 +61,8 @@ impl Opening {
             class: ErrorClass::Application,
             detail: format!("the application's own calls fail ({said}), while our probe is whole"),
         });
-        Opening { alarm: alarm.to_owned(), seen, failing_since: None, failure, page: true, lasting: true }
+        let page = !is_limited(&seen);
+        Opening { alarm: alarm.to_owned(), seen, failing_since: None, failure, page, lasting: true }
     }
 
     pub fn by_identity(alarm: &str, seen: Vec<Observation>, what: &str) -> Opening {

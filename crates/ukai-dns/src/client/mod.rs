@@ -7,6 +7,7 @@ mod https;
 pub(crate) mod race;
 mod stream;
 mod tls;
+mod trace;
 mod udp;
 
 use std::io;
@@ -20,6 +21,8 @@ use rustls::pki_types::CertificateDer;
 use crate::message::{Question, Reply, compose_query};
 use crate::types::{Rcode, Transport};
 use crate::upstream::Upstream;
+
+pub use trace::Trace;
 
 /// Long enough for a resolver that must ask the world, short enough for a person who waits.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -83,8 +86,19 @@ impl Client {
     }
 
     pub async fn ask(&self, upstream: &Upstream, question: &Question, options: &AskOptions) -> Result<Reply, AskError> {
+        self.ask_traced(upstream, question, options, &Trace::default()).await
+    }
+
+    /// The same, and `trace` shows what came where no reply did.
+    pub async fn ask_traced(
+        &self,
+        upstream: &Upstream,
+        question: &Question,
+        options: &AskOptions,
+        trace: &Trace,
+    ) -> Result<Reply, AskError> {
         let start = Instant::now();
-        let exchange = self.exchange(upstream, question, options, start);
+        let exchange = self.exchange(upstream, question, options, trace, start);
         match tokio::time::timeout(options.timeout, exchange).await {
             Ok(result) => result,
             Err(_) => Err(AskError::Timeout { after: options.timeout }),
@@ -96,43 +110,37 @@ impl Client {
         upstream: &Upstream,
         question: &Question,
         options: &AskOptions,
+        trace: &Trace,
         start: Instant,
     ) -> Result<Reply, AskError> {
-        let mut reply = self.attempt(upstream, question, options, true).await?;
+        let mut reply = self.attempt(upstream, &Query::new(question, options, true, trace)?, options).await?;
         // RFC 6891 section 7: a server from before EDNS says FORMERR (or NOTIMP) to the OPT record.
         if !reply.edns && matches!(reply.rcode, Rcode::FORMERR | Rcode::NOTIMP) {
-            reply = self.attempt(upstream, question, options, false).await?;
+            reply = self.attempt(upstream, &Query::new(question, options, false, trace)?, options).await?;
         }
         reply.elapsed = start.elapsed();
         Ok(reply)
     }
 
-    async fn attempt(
-        &self,
-        upstream: &Upstream,
-        question: &Question,
-        options: &AskOptions,
-        edns: bool,
-    ) -> Result<Reply, AskError> {
-        let query = Query::new(question, options, edns)?;
+    async fn attempt(&self, upstream: &Upstream, query: &Query<'_>, options: &AskOptions) -> Result<Reply, AskError> {
         let (bytes, mismatched) = match upstream {
             Upstream::Udp(server) => {
-                let (bytes, mismatched) = udp::exchange(*server, &query, options.timeout).await?;
+                let (bytes, mismatched) = udp::exchange(*server, query, options.timeout).await?;
                 if options.tcp_on_truncation && is_truncated(&bytes) {
-                    let mut reply = self.attempt_tcp(*server, &query).await?;
+                    let mut reply = self.attempt_tcp(*server, query).await?;
                     reply.mismatched += mismatched;
                     return Ok(reply);
                 }
                 (bytes, mismatched)
             }
-            Upstream::Tcp(server) => return self.attempt_tcp(*server, &query).await,
+            Upstream::Tcp(server) => return self.attempt_tcp(*server, query).await,
             Upstream::Tls { address, server_name } => {
                 let mut stream = self.tls.connect(*address, server_name.as_deref(), tls::Protocol::Dns).await?;
-                stream::exchange(&mut stream, &query).await?
+                stream::exchange(&mut stream, query).await?
             }
             Upstream::Https { address, path, server_name } => {
                 let stream = self.tls.connect(*address, server_name.as_deref(), tls::Protocol::Http).await?;
-                https::exchange(stream, *address, server_name.as_deref(), path, &query).await?
+                https::exchange(stream, *address, server_name.as_deref(), path, query).await?
             }
         };
         query.parse(upstream.transport(), upstream.address(), bytes, mismatched)
@@ -150,19 +158,25 @@ struct Query<'a> {
     id: u16,
     question: &'a Question,
     bytes: Vec<u8>,
+    trace: &'a Trace,
 }
 
 impl<'a> Query<'a> {
-    fn new(question: &'a Question, options: &AskOptions, edns: bool) -> Result<Self, AskError> {
+    fn new(question: &'a Question, options: &AskOptions, edns: bool, trace: &'a Trace) -> Result<Self, AskError> {
         let mut id = [0; 2];
         getrandom::fill(&mut id)
             .map_err(|error| AskError::Network(format!("no randomness for the query id: {error}")))?;
         let id = u16::from_be_bytes(id);
-        Ok(Self { id, question, bytes: compose_query(id, question, options, edns) })
+        Ok(Self { id, question, bytes: compose_query(id, question, options, edns), trace })
     }
 
+    /// What does not answer it is noted.
     fn is_answered_by(&self, reply: &[u8]) -> bool {
-        crate::message::matches_query(self.id, self.question, reply)
+        let is_answer = crate::message::matches_query(self.id, self.question, reply);
+        if !is_answer {
+            self.trace.strange(reply);
+        }
+        is_answer
     }
 
     fn parse(
@@ -172,7 +186,10 @@ impl<'a> Query<'a> {
         bytes: Vec<u8>,
         mismatched: u32,
     ) -> Result<Reply, AskError> {
-        let mut reply = Reply::parse(self.question, transport, server, bytes).map_err(AskError::Malformed)?;
+        let mut reply = Reply::parse(self.question, transport, server, bytes).map_err(|(cause, bytes)| {
+            self.trace.unreadable(bytes);
+            AskError::Malformed(cause)
+        })?;
         reply.mismatched = mismatched;
         Ok(reply)
     }

@@ -7,7 +7,7 @@ fn question() -> Question {
 }
 
 fn parse(bytes: Vec<u8>) -> Result<Reply, String> {
-    Reply::parse(&question(), Transport::Udp, "127.0.0.1:53".parse().unwrap(), bytes)
+    Reply::parse(&question(), Transport::Udp, "127.0.0.1:53".parse().unwrap(), bytes).map_err(|(cause, _)| cause)
 }
 
 /// api.peer.test CNAME x.cdn.test, x.cdn.test A ×2, an unrelated A, HTTPS with hints, a SOA, and an OPT with EDE and NSID.
@@ -44,6 +44,38 @@ fn good() -> Vec<u8> {
     opt.push(wire::OPTION_CLIENT_SUBNET, &[0, 1, 24, 16, 192, 0, 2]);
     opt.compose(&mut out);
     out
+}
+
+/// The question, and as many CNAMEs as there are pairs.
+fn aliases(pairs: &[(&str, &str)]) -> Reply {
+    let mut out = vec![0, 7, 0x84, 0x80, 0, 1, 0, u8::try_from(pairs.len()).unwrap(), 0, 0, 0, 0];
+    out.extend_from_slice(b"\x03api\x04peer\x04test\x00\x00\x01\x00\x01");
+    for (owner, target) in pairs {
+        let target: Name = target.parse().unwrap();
+        out.extend_from_slice(owner.parse::<Name>().unwrap().as_wire());
+        out.extend_from_slice(&[0, 5, 0, 1, 0, 0, 0, 60]);
+        out.extend_from_slice(&u16::try_from(target.as_wire().len()).unwrap().to_be_bytes());
+        out.extend_from_slice(target.as_wire());
+    }
+    parse(out).unwrap()
+}
+
+#[test]
+fn aliases_without_an_end_are_no_absence() {
+    let once = aliases(&[("api.peer.test", "b.test")]);
+    assert_eq!((once.endless_aliases(), once.is_nodata()), (None, true));
+    let itself = aliases(&[("api.peer.test", "api.peer.test")]);
+    assert_eq!(itself.endless_aliases().unwrap(), "the CNAMEs come back to api.peer.test");
+    let ring = aliases(&[("api.peer.test", "b.test"), ("b.test", "c.test"), ("c.test", "b.test")]);
+    assert_eq!((ring.endless_aliases().unwrap().as_str(), ring.is_nodata()), ("the CNAMEs come back to b.test", false));
+    let names: Vec<String> =
+        std::iter::once("api.peer.test".to_owned()).chain((0..20).map(|n| format!("{n}.test"))).collect();
+    let chain = |length: usize| {
+        let pairs: Vec<(&str, &str)> = names.windows(2).take(length).map(|pair| (&*pair[0], &*pair[1])).collect();
+        aliases(&pairs)
+    };
+    assert_eq!(chain(MAX_CHAIN).endless_aliases(), None);
+    assert_eq!(chain(MAX_CHAIN + 1).endless_aliases().unwrap(), "there are more than 16 CNAMEs");
 }
 
 #[test]

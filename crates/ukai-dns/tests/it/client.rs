@@ -6,7 +6,7 @@ use std::time::Duration;
 use hickory_proto::op::{Edns, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsOption, NSIDPayload};
 use tokio::net::{TcpListener, UdpSocket};
-use ukai_dns::{AskError, AskOptions, Client, ClientOptions, Question, Rcode, RecordType, Transport, Upstream};
+use ukai_dns::{AskError, AskOptions, Client, ClientOptions, Question, Rcode, RecordType, Trace, Transport, Upstream};
 
 use crate::peer::{Peer, Via, a, asked, cname, framed, read_framed, reply};
 use crate::running::{PATIENCE, eventually};
@@ -180,6 +180,34 @@ async fn a_message_that_claims_ten_thousand_addresses_is_malformed() {
     let error = client().ask(&Upstream::Udp(peer.address), &question(), &patient()).await.unwrap_err();
     assert!(matches!(error, AskError::Malformed(_)), "{error:?}");
     assert_eq!(error.class(), "malformed");
+}
+
+#[tokio::test]
+async fn what_came_instead_of_a_reply_is_shown() {
+    let unreadable = Peer::raw(|query, _| {
+        let mut bytes = reply(query, ResponseCode::NoError).to_vec().unwrap();
+        bytes[6..8].copy_from_slice(&9u16.to_be_bytes());
+        Some(bytes)
+    })
+    .await;
+    let trace = Trace::default();
+    let error =
+        client().ask_traced(&Upstream::Udp(unreadable.address), &question(), &patient(), &trace).await.unwrap_err();
+    assert!(matches!(error, AskError::Malformed(_)), "{error:?}");
+    assert_eq!(trace.strange_count(), 0);
+    assert_eq!(trace.into_message()[6..8], [0, 9]);
+
+    let stranger = Peer::raw(|query, _| {
+        let mut bytes = reply(query, ResponseCode::NoError).to_vec().unwrap();
+        bytes[0] ^= 1;
+        Some(bytes)
+    })
+    .await;
+    let trace = Trace::default();
+    let error = client().ask_traced(&Upstream::Udp(stranger.address), &question(), &quick(), &trace).await.unwrap_err();
+    assert!(matches!(error, AskError::Timeout { .. }), "{error:?}");
+    assert!(trace.strange_count() > 0);
+    assert!(!trace.into_message().is_empty());
 }
 
 #[tokio::test]

@@ -70,6 +70,7 @@ fn write_config(world: &World, data_dir: &Path, text: &mut String) {
         quoted(&format!("https://{}:{https}/dns-query#i-3.test", layout.independent(3))),
     ];
     line("independent", format!("[{}]", independent.join(", ")));
+    line("time_server", quoted(&layout.time_server()));
     let _ = write!(text, "\n[dns]\nlisten = [{}]\n", quoted(&layout.embedded_dns()));
     if world.scenario.app.sign {
         let (listen, token) = (quoted(&layout.application()), quoted(&world.token_file().display()));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use ukai_core::diagnose::evidence::{
     Answer, Asked, Canary, Candidate, ControlResult, Evidence, Outcome, Silence, Source,
 };
@@ -120,24 +121,26 @@ fn heading(text: &str) {
     anstream::println!("\n{}", Painted(Tone::Strong, text));
 }
 
-/// Whose answers, from which server, by which transport, and whether validation was off.
-type Row<'a> = (Source, &'a str, &'a str, bool);
+/// Whose answers, from which server, by which transport, whether validation was off, and for clients of which network.
+type Row<'a> = (Source, &'a str, &'a str, bool, Option<IpNet>);
 
 /// One row per server and transport. The latest answer of each type is shown; what changed on the way is marked.
 fn answers(evidence: &Evidence) -> Table {
     let mut rows: BTreeMap<Row, BTreeMap<&str, Vec<&Asked>>> = BTreeMap::new();
     for asked in &evidence.asked {
-        let row = (asked.source, asked.server.as_str(), asked.transport.as_str(), asked.checking_disabled);
+        let (server, transport) = (asked.server.as_str(), asked.transport.as_str());
+        let row = (asked.source, server, transport, asked.checking_disabled, asked.subnet);
         rows.entry(row).or_default().entry(asked.record_type.as_str()).or_default().push(asked);
     }
     let mut table = Table::with_header(&["source", "server", "by", "A", "AAAA", "SOA", "flags"]);
-    for ((source, server, transport, checking_disabled), types) in rows {
+    for ((source, server, transport, checking_disabled, subnet), types) in rows {
         let cell = |record_type: &str| types.get(record_type).map_or_else(|| "-".to_owned(), |asked| shown(asked));
         let last = types.values().flatten().filter_map(|asked| asked.answer()).next_back();
         let mut flags = last.map(flags).unwrap_or_default();
         if checking_disabled {
             flags.push("CD".to_owned());
         }
+        flags.extend(subnet.map(|subnet| format!("for {subnet}")));
         let tone = if last.is_some() { Tone::Plain } else { Tone::Bad };
         let cells = [cell("A"), cell("AAAA"), cell("SOA")];
         let mut row = vec![source_name(source).to_owned(), server.to_owned(), transport.to_owned()];

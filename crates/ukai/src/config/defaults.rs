@@ -48,6 +48,17 @@ pub const PEM_BYTES: u64 = 4 * 1024 * 1024;
 pub const INDEPENDENT: [&str; 3] =
     ["tls://1.1.1.1#cloudflare-dns.com", "tls://9.9.9.9#dns.quad9.net", "https://8.8.8.8/dns-query#dns.google"];
 
+/// Clients far from each other, so that wherever we are one of them is elsewhere: the networks in which the RIPE NCC (Amsterdam)
+/// and APNIC (Brisbane) have kept their own whois servers for decades. Registries do not move and are nobody's customers, and
+/// these are not anycast. Networks for documentation would not do: they are nowhere, and get what nobody in particular gets.
+pub const ECS_SUBNETS: [&str; 2] = ["193.0.6.0/24", "202.12.29.0/24"];
+/// Each is one more question to every server.
+pub const ECS_SUBNETS_MAX: usize = 4;
+/// Longer ones name a client more closely than anybody may (RFC 7871, 11.1).
+pub const ECS_PREFIX_MAX: (u8, u8) = (24, 56);
+/// RFC 5905, 7.2.
+pub const TIME_SERVER_PORT: u16 = 123;
+
 /// Run by three organisations in networks of their own. The first two have lived at one address for years, so that
 /// they tell a broken resolver from a broken network; the third depends on neither of the companies above.
 pub const CONTROLS_BUILT_IN: [(&str, Option<&str>); 3] = [

@@ -57,6 +57,9 @@ pub struct Config {
     pub ca: Vec<CertificateDer<'static>>,
     pub allow_addresses: Vec<IpNet>,
     pub independent: Vec<Upstream>,
+    /// Networks on whose behalf is asked too.
+    pub ecs_subnets: Vec<IpNet>,
+    pub time_server: Option<SocketAddr>,
     pub evidence_bound: Duration,
     /// None: no embedded server.
     pub dns: Option<Dns>,

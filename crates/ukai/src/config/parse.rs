@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
@@ -98,6 +99,8 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
         Some(_) => reader.list(&at.key("independent"), file.independent.as_deref()),
         None => defaults::INDEPENDENT.iter().filter_map(|text| text.parse().ok()).collect(),
     };
+    let ecs_subnets = ecs_subnets(file.ecs_subnets.as_deref(), reader);
+    let time_server = file.time_server.and_then(|text| time_server(&text, reader));
     let evidence_bound = reader.duration(
         &at.key("evidence_bound"),
         file.evidence_bound.as_deref(),
@@ -131,11 +134,45 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
         resolver,
         authority_port,
         independent,
+        ecs_subnets,
+        time_server,
         evidence_bound,
         peers,
         subscribers,
         warnings: Vec::new(),
     }
+}
+
+fn ecs_subnets(written: Option<&[String]>, reader: &mut Reader<'_>) -> Vec<IpNet> {
+    let at = At::default().key("ecs_subnets");
+    let Some(written) = written else {
+        return defaults::ECS_SUBNETS.iter().filter_map(|text| text.parse().ok()).collect();
+    };
+    reader.at_most(&at, written.len(), defaults::ECS_SUBNETS_MAX, "networks");
+    let subnets: Vec<IpNet> = reader.list(&at, Some(written));
+    let (v4, v6) = defaults::ECS_PREFIX_MAX;
+    for subnet in &subnets {
+        let longest = if subnet.addr().is_ipv4() { v4 } else { v6 };
+        if subnet.prefix_len() == 0 || subnet.prefix_len() > longest {
+            let message = format!("{subnet}: a prefix from /1 to /{longest}, so that it names a network and no client");
+            reader.problem(&at, message);
+        }
+    }
+    subnets.iter().map(IpNet::trunc).collect()
+}
+
+/// By address: a name would have to be resolved by what may be broken.
+fn time_server(text: &str, reader: &mut Reader<'_>) -> Option<SocketAddr> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let parsed = match bare.parse::<IpAddr>() {
+        Ok(address) => Ok(SocketAddr::new(address, defaults::TIME_SERVER_PORT)),
+        Err(_) => text.parse::<SocketAddr>().map_err(|_| {
+            format!(
+                "{text:?} is no time server; write an IP address, with a port if it is not 123 (names are not resolved)"
+            )
+        }),
+    };
+    reader.problems.check(&At::default().key("time_server"), parsed)
 }
 
 fn alarms(written: v1::Alarms, reader: &mut Reader<'_>) -> (String, String) {

@@ -28,6 +28,12 @@ const TEMPLATE: &str = r##"# ukai watches services that you depend on, says whic
 # Resolvers that share nothing with yours, asked for evidence.
 # independent = ["tls://1.1.1.1#cloudflare-dns.com", "tls://9.9.9.9#dns.quad9.net", "https://8.8.8.8/dns-query#dns.google"]
 
+# Networks on whose behalf name servers are asked too, to tell a steered name from a lie.
+# ecs_subnets = ["193.0.6.0/24", "202.12.29.0/24"]
+
+# Our clock is compared with this one when evidence is gathered. Default: none.
+# time_server = "192.0.2.123"
+
 # A PEM bundle that is trusted besides the machine's own trust store.
 # ca = "corp-ca.pem"
 

@@ -31,6 +31,14 @@ pub struct File {
     /// Resolvers that share nothing with `resolver`, asked for evidence. Default: Cloudflare and Quad9 over TLS,
     /// Google over HTTPS.
     pub independent: Option<Vec<String>>,
+    /// Networks on whose behalf authoritative servers and independent resolvers are asked too (RFC 7871), so that a name that
+    /// is steered by where the client is can be told from a lie. What is written here is sent to them; no network of
+    /// yours ever is, unless you write it. At most 4, no longer than /24 and /56. Default: the RIPE NCC's in Amsterdam and
+    /// APNIC's in Brisbane, `["193.0.6.0/24", "202.12.29.0/24"]`; `[]` asks for nobody else.
+    pub ecs_subnets: Option<Vec<String>>,
+    /// A time server that our clock is compared with when evidence is gathered, by SNTP: `ADDRESS[:PORT]`, port 123 if none is
+    /// written. Default: none; then only the controls tell the time.
+    pub time_server: Option<String>,
     /// How long one gathering of evidence may take. Default: "10s". At most "60s".
     pub evidence_bound: Option<String>,
     /// `"none"` switches the built-in controls off. Not together with `[[control]]`.

@@ -12,8 +12,10 @@ use ukai_dns::delegation::{self, WalkOptions};
 use ukai_dns::{Name, RecordType, Upstream};
 use ukai_probe::escape::escape;
 
+use super::FAMILIES;
 use super::alias::{self, Followed};
 use super::candidates::Found;
+use super::elsewhere;
 use super::question::{Asker, QUERY_TIMEOUT, Whom, rcode};
 use super::subject::{Subject, Vantage, join_all};
 
@@ -126,7 +128,7 @@ impl Look<'_> {
         alias::follow(self, zone, asked).await
     }
 
-    /// Every server of the zone over UDP and TCP. What one says beyond its zone is not authoritative, whatever its flags.
+    /// Every server of the zone over UDP and TCP, and over UDP for clients elsewhere too. What one says beyond its zone is not authoritative, whatever its flags.
     pub async fn ask_zone(&self, zone: &Zone, host: &str, types: &[RecordType]) -> Vec<Asked> {
         let slots = Semaphore::new(QUESTIONS_AT_ONCE);
         let asker = &Asker { host: host.to_owned(), ..self.asker.clone() };
@@ -134,20 +136,34 @@ impl Look<'_> {
         for whom in zone.servers.iter().flat_map(Server::transports) {
             questions.extend(types.iter().map(|record_type| (whom.clone(), *record_type)));
         }
-        join_all(questions.into_iter().map(|(whom, record_type)| {
+        let asked = join_all(questions.into_iter().map(|(whom, record_type)| {
             let slots = &slots;
             async move {
                 // The semaphore is never closed; without a permit the question would only go out sooner.
-                let _slot = slots.acquire().await;
-                let mut asked = asker.ask(&whom, record_type).await;
-                if let Some(apex) = &zone.apex {
-                    alias::cut(&mut asked, apex);
+                let slot = slots.acquire().await;
+                let plain = self.within(zone, asker.ask(&whom, record_type).await);
+                drop(slot);
+                let mut asked = vec![plain];
+                if FAMILIES.contains(&record_type) && matches!(whom.upstream, Upstream::Udp(_)) {
+                    let _slot = slots.acquire().await;
+                    let subnets = &self.vantage.ecs_subnets;
+                    let others = elsewhere::on_behalf(asker, &whom, &asked[0], record_type, subnets).await;
+                    asked.extend(others.into_iter().map(|other| self.within(zone, other)));
                 }
-                self.found.report(&asked);
                 asked
             }
         }))
-        .await
+        .await;
+        asked.into_iter().flatten().collect()
+    }
+
+    /// The answer as far as the server may speak, its addresses told to who proves them.
+    fn within(&self, zone: &Zone, mut asked: Asked) -> Asked {
+        if let Some(apex) = &zone.apex {
+            alias::cut(&mut asked, apex);
+        }
+        self.found.report(&asked);
+        asked
     }
 }
 

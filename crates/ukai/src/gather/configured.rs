@@ -12,6 +12,7 @@ use ukai_probe::{Prober, ProberOptions};
 use crate::config::{Config, Peer};
 
 use super::families;
+use super::own::SystemFiles;
 use super::subject::{Control, Subject, Vantage, Watched};
 
 /// Everything that the configuration says about looking.
@@ -39,6 +40,9 @@ pub fn configure(config: &Config) -> anyhow::Result<Configured> {
             .map(|control| Control::new(control.endpoint.clone(), control.address))
             .collect(),
         bound: config.evidence_bound,
+        ecs_subnets: config.ecs_subnets.clone(),
+        time_server: config.time_server,
+        system: SystemFiles::default(),
     };
     let subjects = config
         .peers

@@ -4,25 +4,31 @@
 //! our resolver  ── at once, UDP and TCP ── again after 1.2 s ──────────────┐
 //! delegation    ── walked from the root ── every authority, canary ────────┤
 //! independents, the embedded server, controls, a probe past our override ──┤
+//! this machine  ── its resolver files, its connections, its clock ─────────┤
 //!                                                                          ├─ our resolver a last time ─► evidence
 //! candidates    ── proved k times, each as soon as somebody names it ──────┘
 //! ```
 //!
 //! Every question has a time-out of its own below the bound, and what did not come is recorded as silence: a missing
 //! answer is evidence too, and it caps what may be concluded. An alias counts only as far as all servers of each zone on
-//! its way agree (`alias`). An address family that this machine has no route for is asked about, but not contacted
+//! its way agree (`alias`). What clients elsewhere are told is asked for too (`elsewhere`). An address family that this machine has no route for is asked about, but not contacted
 //! (`families`).
 
 mod alias;
 mod authorities;
 mod candidates;
 mod configured;
+mod connections;
 pub mod controls;
+mod elsewhere;
 mod families;
 #[cfg(test)]
 pub mod name_server;
+mod own;
 mod question;
 mod resolution;
+mod size;
+mod sntp;
 mod subject;
 #[cfg(test)]
 pub mod tests;
@@ -33,7 +39,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use ukai_core::diagnose::evidence::{Asked, Canary, Delegation, Evidence, Outcome, Purpose, Rcode, Source};
+use ukai_core::diagnose::evidence::{Asked, Canary, Delegation, Evidence, Purpose, Source};
 use ukai_core::observe::Path;
 use ukai_dns::{RecordType, Upstream};
 
@@ -45,9 +51,11 @@ pub use subject::{Subject, Vantage};
 use subject::join_all;
 
 use candidates::Found;
+use elsewhere::{ask_unchecked, is_servfail};
 use question::{Asker, Whom};
 
-/// More than a second, so that a TTL that counts down is seen to.
+/// More than a second, so that a TTL in whole seconds that counts down is lower by one at least, and one that is frozen, or
+/// served again at 30 (RFC 8767, 4), is not. The last answer comes at the end, however long that takes.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(1200);
 const FAMILIES: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
 
@@ -72,10 +80,13 @@ pub async fn gather(vantage: &Vantage, subject: &Subject, order: &Order) -> Evid
     if subject.is_literal() {
         also.extend(subject.host.parse::<IpAddr>());
     }
-    let (seen, candidates) = tokio::join!(
+    let (seen, candidates, own, connections) = tokio::join!(
         look(vantage, subject, &asker, found),
-        candidates::collect(vantage, subject, (&also, &order.known), deadline, finds)
+        candidates::collect(vantage, subject, (&also, &order.known), deadline, finds),
+        own::read(vantage, &subject.host),
+        connections::read(&vantage.system),
     );
+    let connections = connections::of_interest(connections, &candidates, order, &seen.asked);
     Evidence {
         finished_at: anchor.now(),
         endpoints: subject.endpoints(),
@@ -85,6 +96,8 @@ pub async fn gather(vantage: &Vantage, subject: &Subject, order: &Order) -> Evid
         candidates,
         controls: seen.controls,
         observations: seen.observations,
+        own,
+        connections,
         ..Evidence::about(&subject.peer, &subject.host, order.purpose, order.now)
     }
 }
@@ -106,7 +119,7 @@ async fn look(vantage: &Vantage, subject: &Subject, asker: &Asker, found: Found)
     let (ours, authorities, independents, embedded, controls, observations) = tokio::join!(
         ask_our_resolvers(asker, resolvers, &found),
         authorities::ask(vantage, subject, asker, &found),
-        ask_each(asker, Source::Independent, independent, Some(&found)),
+        elsewhere::ask_independents(asker, independent, &vantage.ecs_subnets, &found),
         // What we serve ourselves is not a source of candidates: `also` names a standing override's set.
         ask_each(asker, Source::Embedded, embedded.as_slice(), None),
         controls::probe(vantage),
@@ -118,6 +131,7 @@ async fn look(vantage: &Vantage, subject: &Subject, asker: &Asker, found: Found)
     asked.extend(independents);
     asked.extend(embedded);
     asked.extend(last);
+    size::fit(&mut asked);
     Seen { asked, delegation: authorities.delegation, canary: authorities.canary, controls, observations }
 }
 
@@ -132,16 +146,15 @@ async fn ask_our_resolver(asker: &Asker, resolver: &Upstream, found: &Found) -> 
     let started = Instant::now();
     let servers: Vec<Whom> = [Some(whom.clone()), whom.over_tcp()].into_iter().flatten().collect();
     let mut asked = ask_families(asker, &servers, Some(found)).await;
-    if asked.iter().any(is_servfail) {
-        asked.push(asker.ask_unchecked(&whom, RecordType::A).await);
-    }
+    let failed = |family: &RecordType| {
+        let family = family.to_string();
+        asked.iter().any(|asked| asked.record_type == family && is_servfail(asked))
+    };
+    let unchecked = FAMILIES.into_iter().filter(failed).collect::<Vec<_>>();
+    asked.extend(join_all(unchecked.into_iter().map(|family| ask_unchecked(asker, &whom, family))).await);
     tokio::time::sleep_until(started + ASK_AGAIN_AFTER).await;
     asked.extend(ask_families(asker, &[whom], Some(found)).await);
     asked
-}
-
-fn is_servfail(asked: &Asked) -> bool {
-    matches!(&asked.outcome, Outcome::Answered(answer) if answer.rcode == Rcode::Servfail)
 }
 
 /// A and AAAA of each, side by side.

@@ -30,6 +30,14 @@ pub struct Said {
 /// Asked for a name, lower-case, and a type; by TCP or not.
 pub type Mind = Arc<dyn Fn(&str, u16, bool) -> Said + Send + Sync>;
 
+/// The messages that are sent for a query; by TCP or not. It may say anything.
+pub type Voice = Arc<dyn Fn(&[u8], bool) -> Vec<Vec<u8>> + Send + Sync>;
+
+/// What an honest server sends.
+pub fn voice(mind: Mind) -> Voice {
+    Arc::new(move |query, by_tcp| vec![reply(query, &mind, by_tcp)])
+}
+
 pub fn address(owner: &str, address: &str) -> Record {
     match address.parse().unwrap() {
         IpAddr::V4(v4) => (owner.to_owned(), A, v4.octets().to_vec()),
@@ -79,24 +87,28 @@ static NEXT_NET: AtomicU8 = AtomicU8::new(30);
 impl Servers {
     /// `minds`: by the last octet of the server's address, given the function that makes addresses of octets.
     pub async fn start(minds: impl Fn(&dyn Fn(u8) -> String) -> Vec<(u8, Mind)>) -> Servers {
+        Servers::start_voices(|ip| minds(ip).into_iter().map(|(octet, mind)| (octet, voice(mind))).collect()).await
+    }
+
+    pub async fn start_voices(voices: impl Fn(&dyn Fn(u8) -> String) -> Vec<(u8, Voice)>) -> Servers {
         for _ in 0..32 {
             let net = NEXT_NET.fetch_add(1, Ordering::SeqCst);
-            let minds = minds(&|octet| format!("127.{net}.0.{octet}"));
-            if let Some(servers) = Servers::bind(net, minds).await {
+            let voices = voices(&|octet| format!("127.{net}.0.{octet}"));
+            if let Some(servers) = Servers::bind(net, voices).await {
                 return servers;
             }
         }
         panic!("no port is free on all the addresses");
     }
 
-    async fn bind(net: u8, minds: Vec<(u8, Mind)>) -> Option<Servers> {
+    async fn bind(net: u8, voices: Vec<(u8, Voice)>) -> Option<Servers> {
         let mut servers = Servers { port: 0, net, _tasks: JoinSet::new() };
-        for (octet, mind) in minds {
+        for (octet, voice) in voices {
             let udp = UdpSocket::bind(servers.address(octet)).await.ok()?;
             servers.port = udp.local_addr().unwrap().port();
             let tcp = TcpListener::bind(servers.address(octet)).await.ok()?;
-            servers._tasks.spawn(serve_udp(udp, mind.clone()));
-            servers._tasks.spawn(serve_tcp(tcp, mind));
+            servers._tasks.spawn(serve_udp(udp, voice.clone()));
+            servers._tasks.spawn(serve_tcp(tcp, voice));
         }
         Some(servers)
     }
@@ -106,45 +118,42 @@ impl Servers {
     }
 }
 
-async fn serve_udp(socket: UdpSocket, mind: Mind) {
+async fn serve_udp(socket: UdpSocket, voice: Voice) {
     let mut query = vec![0; 4096];
     while let Ok((length, from)) = socket.recv_from(&mut query).await {
-        socket.send_to(&reply(&query[..length], &mind, false), from).await.ok();
+        for message in voice(&query[..length], false) {
+            socket.send_to(&message, from).await.ok();
+        }
     }
 }
 
-async fn serve_tcp(listener: TcpListener, mind: Mind) {
+async fn serve_tcp(listener: TcpListener, voice: Voice) {
     while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(converse(stream, mind.clone()));
+        tokio::spawn(converse(stream, voice.clone()));
     }
 }
 
-async fn converse(mut stream: TcpStream, mind: Mind) {
+async fn converse(mut stream: TcpStream, voice: Voice) {
     while let Ok(length) = stream.read_u16().await {
         let mut query = vec![0; usize::from(length)];
         if stream.read_exact(&mut query).await.is_err() {
             return;
         }
-        let reply = reply(&query, &mind, true);
-        let framed = [&u16::try_from(reply.len()).unwrap().to_be_bytes(), reply.as_slice()].concat();
-        stream.write_all(&framed).await.ok();
+        for message in voice(&query, true) {
+            let framed = [&u16::try_from(message.len()).unwrap().to_be_bytes(), message.as_slice()].concat();
+            stream.write_all(&framed).await.ok();
+        }
     }
 }
 
-fn reply(query: &[u8], mind: &Mind, by_tcp: bool) -> Vec<u8> {
-    let (mut labels, mut at) = (Vec::new(), 12);
-    while query[at] != 0 {
-        let end = at + 1 + usize::from(query[at]);
-        labels.push(String::from_utf8_lossy(&query[at + 1..end]).to_ascii_lowercase());
-        at = end;
-    }
-    let qtype = u16::from_be_bytes([query[at + 1], query[at + 2]]);
-    let said = mind(&labels.join("."), qtype, by_tcp);
+pub fn reply(query: &[u8], mind: &Mind, by_tcp: bool) -> Vec<u8> {
+    let (name, qtype, end) = asked(query);
+    let said = mind(&name, qtype, by_tcp);
     let sections = [&said.answers, &said.authority, &said.additional];
     let mut reply = query[..2].to_vec();
     reply.extend([0x80 | u8::from(said.authoritative) << 2, said.rcode, 0, 1]);
     reply.extend(sections.iter().flat_map(|section| u16::try_from(section.len()).unwrap().to_be_bytes()));
-    reply.extend(&query[12..at + 5]);
+    reply.extend(&query[12..end]);
     for (owner, kind, data) in sections.into_iter().flatten() {
         reply.extend(wire(owner));
         reply.extend(kind.to_be_bytes());
@@ -153,6 +162,17 @@ fn reply(query: &[u8], mind: &Mind, by_tcp: bool) -> Vec<u8> {
         reply.extend(data);
     }
     reply
+}
+
+/// Name, type and where the question section ends.
+pub fn asked(query: &[u8]) -> (String, u16, usize) {
+    let (mut labels, mut at) = (Vec::new(), 12);
+    while query[at] != 0 {
+        let end = at + 1 + usize::from(query[at]);
+        labels.push(String::from_utf8_lossy(&query[at + 1..end]).to_ascii_lowercase());
+        at = end;
+    }
+    (labels.join("."), u16::from_be_bytes([query[at + 1], query[at + 2]]), at + 5)
 }
 
 fn wire(name: &str) -> Vec<u8> {

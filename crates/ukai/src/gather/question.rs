@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::time::Instant;
-use ukai_core::diagnose::evidence::{Answer, Asked, ExtendedError, Outcome, Rcode, Silence, Soa, Source};
-use ukai_dns::{AskError, AskOptions, Client, Question, RecordType, Reply, Transport, Upstream};
+use ukai_core::diagnose::evidence::{Answer, Asked, ExtendedError, Outcome, Rcode, Silence, Soa, Source, WIRE_MAX};
+use ukai_dns::{AskError, AskOptions, Client, Question, RecordType, Reply, Trace, Transport, Upstream};
 use ukai_probe::escape::escape;
 
 /// Longer than any healthy resolver takes to walk the world, short enough to be asked three times within the bound.
@@ -67,38 +70,42 @@ pub struct Asker {
     pub deadline: Instant,
 }
 
+/// What sets a question apart from the one that a client here asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Twist {
+    /// Validation turned off: a bogus answer becomes visible (RFC 4035, 3.2.2).
+    pub checking_disabled: bool,
+    /// On behalf of a client in this network (RFC 7871). Without it the question has no such option: it says nothing of where we
+    /// are.
+    pub subnet: Option<IpNet>,
+}
+
 impl Asker {
     pub async fn ask(&self, whom: &Whom, record_type: RecordType) -> Asked {
-        self.put(whom, record_type, false).await
+        self.ask_with(whom, record_type, Twist::default()).await
     }
 
-    /// With validation turned off: a bogus answer becomes visible (RFC 4035, 3.2.2).
-    pub async fn ask_unchecked(&self, whom: &Whom, record_type: RecordType) -> Asked {
-        self.put(whom, record_type, true).await
-    }
-
-    async fn put(&self, whom: &Whom, record_type: RecordType, checking_disabled: bool) -> Asked {
+    pub async fn ask_with(&self, whom: &Whom, record_type: RecordType, twist: Twist) -> Asked {
         let at = self.anchor.now();
         let left = self.deadline.saturating_duration_since(Instant::now());
         let options = AskOptions {
             // An authority is asked as a resolver would ask it, everybody else as a client would.
             recursion_desired: whom.source != Source::Authority,
-            checking_disabled,
+            checking_disabled: twist.checking_disabled,
+            client_subnet: twist.subnet,
             nsid: true,
             // Truncation is evidence (the same question goes over TCP on its own).
             tcp_on_truncation: false,
             timeout: QUERY_TIMEOUT.min(left),
             ..AskOptions::default()
         };
-        let outcome = match Question::new(&self.host, record_type) {
-            Err(error) => silent(Silence::Malformed, &error.to_string()),
+        let (outcome, message) = match Question::new(&self.host, record_type) {
+            Err(error) => (silent(Silence::Malformed, &error.to_string()), Vec::new()),
             Ok(_) if left.is_zero() => {
-                silent(Silence::Timeout, "the bound of the gathering was reached before it could be asked")
+                let detail = "the bound of the gathering was reached before it could be asked";
+                (silent(Silence::Timeout, detail), Vec::new())
             }
-            Ok(question) => match self.dns.ask(&whom.upstream, &question, &options).await {
-                Ok(reply) => Outcome::Answered(answer(&reply)),
-                Err(error) => silent(silence(&error), &error.to_string()),
-            },
+            Ok(question) => self.exchange(&whom.upstream, &question, &options).await,
         };
         Asked {
             source: whom.source,
@@ -106,13 +113,37 @@ impl Asker {
             identity: whom.identity.clone(),
             transport: transport(whom.upstream.transport()).to_owned(),
             record_type: record_type.to_string(),
-            checking_disabled,
-            subnet: None,
+            checking_disabled: twist.checking_disabled,
+            subnet: twist.subnet,
             at,
             outcome,
-            wire: None,
+            wire: wire(&message),
         }
     }
+
+    /// What came of it, and the message as it came.
+    async fn exchange(&self, upstream: &Upstream, question: &Question, options: &AskOptions) -> (Outcome, Vec<u8>) {
+        let trace = Trace::default();
+        match self.dns.ask_traced(upstream, question, options, &trace).await {
+            Ok(reply) => (outcome(&reply), reply.bytes),
+            Err(error) => (unanswered(&error, trace.strange_count()), trace.into_message()),
+        }
+    }
+}
+
+/// Who sends only what answers another question is not silent: somebody guesses, or the server is broken.
+fn unanswered(error: &AskError, strange: u32) -> Outcome {
+    match (error, strange) {
+        (AskError::Timeout { .. }, 1..) => {
+            let detail = format!("{error}; what came does not answer the question ({strange} messages)");
+            silent(Silence::Malformed, &detail)
+        }
+        _ => silent(silence(error), &error.to_string()),
+    }
+}
+
+fn wire(message: &[u8]) -> Option<String> {
+    (!message.is_empty() && message.len() <= WIRE_MAX).then(|| BASE64.encode(message))
 }
 
 pub fn rcode(code: ukai_dns::Rcode) -> Rcode {
@@ -124,6 +155,13 @@ pub fn rcode(code: ukai_dns::Rcode) -> Rcode {
         ukai_dns::Rcode::NOTIMP => Rcode::Notimp,
         ukai_dns::Rcode::REFUSED => Rcode::Refused,
         _ => Rcode::Other,
+    }
+}
+
+fn outcome(reply: &Reply) -> Outcome {
+    match reply.endless_aliases() {
+        Some(why) => silent(Silence::Malformed, &why),
+        None => Outcome::Answered(answer(reply)),
     }
 }
 

@@ -114,6 +114,12 @@ fn worst(resolver: &Upstream, host: &str, v4: &Result<Reply, AskError>, v6: &Res
         (ErrorClass::Nxdomain, ..) => format!("NXDOMAIN for {host} from {resolver}"),
         (ErrorClass::Nodata, ..) => format!("neither A nor AAAA for {host} from {resolver}"),
         (_, Err(error), _) | (_, _, Err(error)) => format!("{error} ({resolver})"),
+        (ErrorClass::Protocol, Ok(v4), Ok(v6)) => match v4.endless_aliases().or_else(|| v6.endless_aliases()) {
+            Some(why) => escape(&format!("{why}, asked for {host} ({resolver})")),
+            None => {
+                format!("{} for {host} from {resolver}", if v4.rcode == Rcode::NOERROR { v6.rcode } else { v4.rcode })
+            }
+        },
         (_, Ok(reply), Ok(_)) if reply.rcode != Rcode::NOERROR => format!("{} for {host} from {resolver}", reply.rcode),
         (_, _, Ok(reply)) => format!("{} for {host} from {resolver}", reply.rcode),
     };
@@ -123,6 +129,7 @@ fn worst(resolver: &Upstream, host: &str, v4: &Result<Reply, AskError>, v6: &Res
 fn classify(result: &Result<Reply, AskError>) -> ErrorClass {
     match result {
         Ok(reply) => match reply.rcode {
+            Rcode::NOERROR if reply.endless_aliases().is_some() => ErrorClass::Protocol,
             Rcode::NOERROR => ErrorClass::Nodata,
             Rcode::NXDOMAIN => ErrorClass::Nxdomain,
             Rcode::SERVFAIL => ErrorClass::Servfail,

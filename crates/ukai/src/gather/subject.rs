@@ -4,12 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use ukai_core::observe::{Observation, Path, Resolution};
 use ukai_dns::{Client, Upstream};
 use ukai_probe::{Endpoint, Expectation, Prober, Request, Round, Secrets, StatusSet, Timeouts};
 
 use super::families;
+use super::own::SystemFiles;
 use super::resolution::resolve;
 
 /// Where we look from: the resolvers, the trust and the bounds of this network.
@@ -32,6 +34,10 @@ pub struct Vantage {
     pub controls: Vec<Control>,
     /// Within which a gathering ends.
     pub bound: Duration,
+    /// Networks on whose behalf authorities and independent resolvers are asked too.
+    pub ecs_subnets: Vec<IpNet>,
+    pub time_server: Option<SocketAddr>,
+    pub system: SystemFiles,
 }
 
 /// A name and address that have nothing to do with the peer.

@@ -1,3 +1,6 @@
+mod asked;
+mod bad_input;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -65,6 +65,7 @@ impl MatrixRow {
         if asked.checking_disabled {
             flags.push("CD asked".to_owned());
         }
+        flags.extend(asked.subnet.map(|subnet| format!("for {subnet}")));
         MatrixRow {
             source: source_name(asked.source),
             server: asked.server.clone(),

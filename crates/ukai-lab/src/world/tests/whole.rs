@@ -178,6 +178,7 @@ async fn the_daemon_is_configured_with_what_the_scenario_gives_and_no_more() {
     let world = world("authoritative = { A = [\"old-1\"] }\nhosts.old-1 = \"serve\"").await;
     let config: toml::Table = world.daemon_config(std::path::Path::new("/tmp/a \"b\"")).parse().unwrap();
     assert_eq!(config["data_dir"].as_str(), Some("/tmp/a \"b\""));
+    assert_eq!(config["time_server"].as_str(), Some(world.time_server().to_string().as_str()));
     assert_eq!(config["resolver"][0].as_str(), Some(world.resolver().to_string().as_str()));
     assert_eq!(config["dns"]["listen"][0].as_str(), Some(world.embedded_dns().to_string().as_str()));
     assert_eq!(config["allow_addresses"].as_array().map(Vec::len), Some(1));
