@@ -5,8 +5,10 @@
 //! judge, so that a drill on real sockets and its simulation are held to the same words.
 //!
 //! - [`world`] is the model: name servers, resolvers, hosts, controls, evidence.
+//! - [`crossed`] plays the crossed set.
 //! - [`play`] is the run: engine, application, zone provider, people, time line.
 
+pub mod crossed;
 pub mod play;
 pub mod world;
 

@@ -12,18 +12,20 @@ pub struct Staging {
     pub beside: Option<Scenario>,
     /// From when to when the prober gets nothing done: probes and gatherings that are begun then never come back.
     pub starved: Vec<(Duration, Duration)>,
-    pub clears: Option<Clears>,
+    pub then: Option<Then>,
 }
 
-/// The fault goes away by itself, in the middle of what is done about it.
+/// What happens when the daemon does something, once.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Clears {
+pub struct Then {
     pub on: Turn,
     pub after: Duration,
     pub change: WorldChange,
+    /// With it the fault is gone.
+    pub clears: bool,
 }
 
-/// What the daemon does that a fault can go away at.
+/// What the daemon does that something can happen at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// An override is proposed, and somebody thinks about it.
@@ -32,11 +34,15 @@ pub enum Turn {
     Approved,
     /// Every guard has passed, and it is being applied.
     Applying,
+    /// It is served.
+    Served,
+    /// It is being taken back.
+    Reverting,
 }
 
 impl Staging {
     /// The scenario as it stands in its file.
     pub fn plain(scenario: Scenario) -> Staging {
-        Staging { scenario, beside: None, starved: Vec::new(), clears: None }
+        Staging { scenario, beside: None, starved: Vec::new(), then: None }
     }
 }

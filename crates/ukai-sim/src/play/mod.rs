@@ -89,7 +89,7 @@ enum Due {
     Called(usize, Box<ukai_lab::app::CallReport>),
     Fault(usize, usize),
     Heal(usize, usize),
-    Clear,
+    Then,
     Deed {
         place: usize,
         operator: Operator,
@@ -120,6 +120,8 @@ struct Play<'a> {
     now: Ms,
     zero: Option<Ms>,
     cleared_at: Option<Ms>,
+    /// What the staging says happens then has been set going.
+    has_turned: bool,
     /// Faults and heals that are still to come.
     pending: usize,
     deeds: usize,
@@ -153,6 +155,7 @@ impl<'a> Play<'a> {
             now: 0,
             zero: None,
             cleared_at: None,
+            has_turned: false,
             pending: 0,
             deeds: 0,
             commands: 0,
@@ -236,7 +239,7 @@ impl<'a> Play<'a> {
             Due::Called(place, report) => self.called(place, *report),
             Due::Fault(place, number) => self.fault(place, number),
             Due::Heal(place, number) => self.heal(place, number),
-            Due::Clear => self.clear(),
+            Due::Then => self.then(),
             Due::Deed { place, operator, over, tries } => self.act(place, operator, over, tries),
             Due::LookAtServed(place) => self.look_at_served(place),
             Due::Paged(place) => self.seen[place].pages.push(self.now),

@@ -72,11 +72,11 @@ impl Play<'_> {
             }
             Event::WithdrawStarted { id, .. } => {
                 self.on(place, Moment::Reverting, Some(id));
-                None
+                Some(Turn::Reverting)
             }
             Event::OverrideServed { .. } => {
                 self.queue.push(self.now + SERVED_MS, Due::LookAtServed(place));
-                None
+                Some(Turn::Served)
             }
             Event::ReportWritten { .. } => {
                 self.reported[place] = true;
@@ -84,12 +84,12 @@ impl Play<'_> {
             }
             _ => None,
         };
-        let clears = self.staging.clears.as_ref().filter(|clears| place == 0 && Some(clears.on) == turn);
-        if let Some(clears) = clears
-            && self.cleared_at.is_none()
+        let then = self.staging.then.as_ref().filter(|then| place == 0 && Some(then.on) == turn);
+        if let Some(then) = then
+            && !std::mem::replace(&mut self.has_turned, true)
         {
-            self.cleared_at = Some(self.now + ms(clears.after));
-            self.queue.push(self.now + ms(clears.after), Due::Clear);
+            self.pending += 1;
+            self.queue.push(self.now + ms(then.after), Due::Then);
         }
     }
 
@@ -124,9 +124,15 @@ impl Play<'_> {
         self.healed(place, &change);
     }
 
-    pub(super) fn clear(&mut self) {
-        let Some(change) = self.staging.clears.as_ref().map(|clears| clears.change.clone()) else { return };
-        self.healed(0, &change);
+    pub(super) fn then(&mut self) {
+        self.pending = self.pending.saturating_sub(1);
+        let Some(then) = self.staging.then.clone() else { return };
+        if then.clears {
+            self.cleared_at = Some(self.now);
+            self.healed(0, &then.change);
+        } else {
+            self.change(0, &then.change);
+        }
     }
 
     fn healed(&mut self, place: usize, change: &WorldChange) {

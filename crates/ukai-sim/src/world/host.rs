@@ -275,7 +275,7 @@ fn shown(behaviour: &HostBehaviour, layout: &Layout, shift_s: i64, now: Timestam
         HostBehaviour::TlsWrongName => ("wrong-name", PEER_ISSUER, "other.example.test"),
         HostBehaviour::TlsSelfSigned => ("self-signed", "CN=self", host),
         HostBehaviour::TlsNewKey => ("new-key", PEER_ISSUER, host),
-        HostBehaviour::TlsNewIssuer => (PEER_KEY, OTHER_ISSUER, host),
+        HostBehaviour::TlsNewIssuer => ("new-issuer", OTHER_ISSUER, host),
         HostBehaviour::TlsDefaultCert => ("default", WEB_ISSUER, "default.hosting.test"),
         HostBehaviour::Parked => ("parked", PEER_ISSUER, host),
         _ => (PEER_KEY, PEER_ISSUER, host),

@@ -1,0 +1,178 @@
+//! Whether what was done about a crossed outage is right. Pure, and of the lab alone: the tables know nothing of rules.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use ukai_core::event::Event;
+
+use super::allowed::{ALLOWED, Allowed};
+use super::change::original;
+use super::modifiers::{Gate, wants_override};
+use super::set::Combination;
+use crate::runner::judge;
+use crate::runner::seen::{Ms, Seen};
+use crate::scenario::{Action, HostBehaviour, WorldState};
+
+/// Once a fault is gone, an override that is already being applied may still be served; later than this it may not.
+const GONE_FOR_MS: Ms = 1_000;
+
+/// What came of one combination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Judged {
+    pub scenario: String,
+    pub modifiers: Vec<&'static str>,
+    pub verdict: String,
+    pub sure: String,
+    pub action: String,
+    /// Verdicts that are right here.
+    pub right: Vec<String>,
+    pub verdict_right: bool,
+    /// A wrong verdict that is marked as proven.
+    pub wrong_and_proven: bool,
+    /// Nothing was concluded; why that is honest, where it is.
+    pub open: bool,
+    pub open_because: Option<&'static str>,
+    /// What was done that must not be, or was not done that must be.
+    pub wrong_action: Option<String>,
+    pub paged: bool,
+    pub served: bool,
+    pub app_recovered: bool,
+}
+
+/// How the run went, beside what was seen of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Course<'a> {
+    pub beside: Option<&'a Seen>,
+    /// When the fault went away by itself.
+    pub cleared_at: Option<Ms>,
+}
+
+pub fn judge(combination: &Combination, seen: &Seen, course: Course<'_>) -> Judged {
+    let scenario = &combination.staging.scenario;
+    let rows = rows(combination);
+    let mut right = scenario.expect.verdict.clone();
+    right.extend(rows.iter().flat_map(|row| row.verdicts).map(|code| (*code).to_owned()));
+    let verdict = seen.verdict().map(|(_, verdict)| verdict);
+    let code = verdict.map_or("none", |verdict| verdict.code.name());
+    let sure = verdict.map_or("none", |verdict| verdict.sure.name());
+    let open = matches!(code, "none" | "open");
+    let open_because = rows.iter().find(|row| row.open).map(|row| row.why).filter(|_| open);
+    let verdict_right = right.iter().any(|allowed| allowed == code) || open_because.is_some();
+    let recovered = seen.served_at().and_then(|served| seen.recovered_at(served, Ms::MAX));
+    Judged {
+        scenario: scenario.id.clone(),
+        modifiers: combination.modifiers.iter().map(|modifier| modifier.id).collect(),
+        verdict: code.to_owned(),
+        sure: sure.to_owned(),
+        action: judge::action(scenario, seen).as_str().to_owned(),
+        verdict_right,
+        wrong_and_proven: !verdict_right && sure == "proven",
+        right,
+        open,
+        open_because,
+        wrong_action: wrong_action(combination, seen, course),
+        paged: !seen.pages.is_empty(),
+        served: seen.served_at().is_some(),
+        app_recovered: recovered.is_some(),
+    }
+}
+
+/// The rows of the table that a combination falls under.
+pub fn rows(combination: &Combination) -> Vec<&'static Allowed> {
+    let ids: Vec<&str> = combination.modifiers.iter().map(|modifier| modifier.id).collect();
+    ALLOWED.iter().filter(|row| row.is_about(&combination.staging.scenario, &ids)).collect()
+}
+
+fn wrong_action(combination: &Combination, seen: &Seen, course: Course<'_>) -> Option<String> {
+    let scenario = &combination.staging.scenario;
+    if let Some(why) = harm(combination, seen) {
+        return Some(why);
+    }
+    if let Some(beside) = course.beside.filter(|beside| beside.proposed()) {
+        let plan = beside.plan().map(|plan| plan.verdict.clone()).unwrap_or_default();
+        return Some(format!("an override is proposed for the other peer ({plan})"));
+    }
+    let gate = combination.gate();
+    let served = seen.served_at();
+    let shown = seen.plan().is_some_and(|plan| !plan.shown.is_empty());
+    let expects = |action| scenario.expect.action.contains(&action);
+    if served.is_some() && !wants_override(scenario) && !expects(Action::Revert) && !(expects(Action::Escalate) && shown) {
+        return Some("an override is served where none is right".to_owned());
+    }
+    if let (Some(served), Some(cleared)) = (served, course.cleared_at)
+        && served > cleared + GONE_FOR_MS
+        && gate == Gate::Closed
+    {
+        return Some(format!("an override is served {} s after the fault was gone", (served - cleared) / 1000));
+    }
+    match gate {
+        Gate::Closed if served.is_some() => return Some("an override is served with a gate that does not hold".to_owned()),
+        Gate::Person if served.is_some() && !shown => {
+            return Some("an override is served, and nobody was shown what speaks against it".to_owned());
+        }
+        _ => {}
+    }
+    if gate == Gate::Holds && scenario.expect.action == [Action::Override] {
+        let Some(served) = served else { return Some("missed: no override is served".to_owned()) };
+        if scenario.expect.app_recovers == Some(true) && seen.recovered_at(served, Ms::MAX).is_none() {
+            return Some("the override does not bring the application back".to_owned());
+        }
+    }
+    left_behind(combination, seen)
+}
+
+/// Something that must not happen under any condition: a request or a secret to a stranger, an answer that leads to one.
+fn harm(combination: &Combination, seen: &Seen) -> Option<String> {
+    let scenario = &combination.staging.scenario;
+    let reached = judge::while_broken(scenario, seen).into_iter().find(|check| {
+        !check.held && matches!(check.what, "application never reaches" | "no secret to")
+    });
+    if let Some(check) = reached {
+        return Some(format!("{} {}: {}", check.what, check.expected, check.seen));
+    }
+    let mut worlds: BTreeMap<Ms, WorldState> = BTreeMap::new();
+    let zero = seen.first_fault.unwrap_or(0).saturating_sub(first_fault(combination));
+    let mut state = scenario.initial_state();
+    worlds.insert(0, state.clone());
+    let mut timed: Vec<_> = scenario.faults.iter().chain(&scenario.heals).collect();
+    timed.sort_by_key(|timed| timed.at);
+    for timed in timed {
+        timed.change.apply_to(&mut state);
+        worlds.insert(zero + Ms::try_from(timed.at.as_millis()).unwrap_or(Ms::MAX), state.clone());
+    }
+    let answered = seen.served.iter().flatten();
+    let served_at = seen.served_at()?;
+    let (_, world) = worlds.range(..=served_at).next_back()?;
+    for answer in answered {
+        let label = answer.label.as_deref()?;
+        let host = world.hosts.get(label).cloned().unwrap_or_default();
+        if host.private || is_a_stranger(&host.us) {
+            return Some(format!("the override leads to {label} ({})", host.us));
+        }
+        let wanted = scenario.expect.serves.as_ref();
+        if wanted.is_some_and(|wanted| !wanted.iter().any(|wanted| wanted == original(label))) {
+            return Some(format!("the override leads to {label}, which is not what is to be served"));
+        }
+    }
+    None
+}
+
+fn first_fault(combination: &Combination) -> Ms {
+    let first = combination.staging.scenario.faults.iter().map(|fault| fault.at).min().unwrap_or_default();
+    Ms::try_from(first.as_millis()).unwrap_or(Ms::MAX)
+}
+
+/// Somebody who is not the peer, or a host that does not serve.
+fn is_a_stranger(behaviour: &HostBehaviour) -> bool {
+    use HostBehaviour::{Parked, TlsDefaultCert, TlsSelfSigned, TlsWrongName, WrongBody};
+    matches!(behaviour, Parked | TlsDefaultCert | TlsSelfSigned | TlsWrongName | WrongBody)
+}
+
+/// An override that stands when the outage is long over.
+fn left_behind(combination: &Combination, seen: &Seen) -> Option<String> {
+    let stood = seen.first(|event| matches!(event, Event::ApplyStarted { .. })).is_some();
+    let healed = seen.last_heal.is_some() && !combination.may_stay_broken();
+    let left = seen.after_heal.as_ref().filter(|_| stood && healed)?;
+    let what = left.residue.first()?;
+    Some(format!("in the end {what}"))
+}
