@@ -72,6 +72,6 @@ pub fn play_all(combinations: &[Combination], seed: u64, progress: impl Fn() + S
 
 pub fn play_one(combination: &Combination, seed: u64) -> Judged {
     let played = play(&combination.staging, seed, Ending::Settled);
-    let course = Course { beside: played.beside.as_ref(), cleared_at: played.cleared_at };
+    let course = Course { beside: played.beside.as_ref(), served: &played.served, cleared_at: played.cleared_at };
     judge(combination, &played.seen, course)
 }

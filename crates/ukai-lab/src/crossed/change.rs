@@ -159,7 +159,8 @@ pub fn rename(scenario: &mut Scenario, rename: impl Fn(&str) -> String) {
         let _ = url.set_host(Some(&name));
     }
     for change in changes_mut(scenario) {
-        change.names = std::mem::take(&mut change.names).into_iter().map(|(name, held)| (rename(&name), held)).collect();
+        change.names =
+            std::mem::take(&mut change.names).into_iter().map(|(name, held)| (rename(&name), held)).collect();
         for table in tables_mut(change) {
             table.cname = table.cname.take().map(|target| rename(&target));
         }

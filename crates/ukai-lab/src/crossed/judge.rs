@@ -1,7 +1,5 @@
 //! Whether what was done about a crossed outage is right. Pure, and of the lab alone: the tables know nothing of rules.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use ukai_core::event::Event;
 
@@ -11,7 +9,7 @@ use super::modifiers::{Gate, wants_override};
 use super::set::Combination;
 use crate::runner::judge;
 use crate::runner::seen::{Ms, Seen};
-use crate::scenario::{Action, HostBehaviour, WorldState};
+use crate::scenario::{Action, HostBehaviour};
 
 /// Once a fault is gone, an override that is already being applied may still be served; later than this it may not.
 const GONE_FOR_MS: Ms = 1_000;
@@ -43,8 +41,21 @@ pub struct Judged {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Course<'a> {
     pub beside: Option<&'a Seen>,
+    /// Every answer that an override was seen to give.
+    pub served: &'a [Served],
     /// When the fault went away by itself.
     pub cleared_at: Option<Ms>,
+}
+
+/// An address that an override answered, and what stood there at that moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Served {
+    pub at: Ms,
+    pub label: String,
+    pub behaviour: HostBehaviour,
+    pub private: bool,
+    /// The peer's servers led to it too.
+    pub named: bool,
 }
 
 pub fn judge(combination: &Combination, seen: &Seen, course: Course<'_>) -> Judged {
@@ -85,7 +96,7 @@ pub fn rows(combination: &Combination) -> Vec<&'static Allowed> {
 
 fn wrong_action(combination: &Combination, seen: &Seen, course: Course<'_>) -> Option<String> {
     let scenario = &combination.staging.scenario;
-    if let Some(why) = harm(combination, seen) {
+    if let Some(why) = harm(combination, seen, course) {
         return Some(why);
     }
     if let Some(beside) = course.beside.filter(|beside| beside.proposed()) {
@@ -96,7 +107,11 @@ fn wrong_action(combination: &Combination, seen: &Seen, course: Course<'_>) -> O
     let served = seen.served_at();
     let shown = seen.plan().is_some_and(|plan| !plan.shown.is_empty());
     let expects = |action| scenario.expect.action.contains(&action);
-    if served.is_some() && !wants_override(scenario) && !expects(Action::Revert) && !(expects(Action::Escalate) && shown) {
+    if served.is_some()
+        && !wants_override(scenario)
+        && !expects(Action::Revert)
+        && !(expects(Action::Escalate) && shown)
+    {
         return Some("an override is served where none is right".to_owned());
     }
     if let (Some(served), Some(cleared)) = (served, course.cleared_at)
@@ -106,7 +121,9 @@ fn wrong_action(combination: &Combination, seen: &Seen, course: Course<'_>) -> O
         return Some(format!("an override is served {} s after the fault was gone", (served - cleared) / 1000));
     }
     match gate {
-        Gate::Closed if served.is_some() => return Some("an override is served with a gate that does not hold".to_owned()),
+        Gate::Closed if served.is_some() => {
+            return Some("an override is served with a gate that does not hold".to_owned());
+        }
         Gate::Person if served.is_some() && !shown => {
             return Some("an override is served, and nobody was shown what speaks against it".to_owned());
         }
@@ -122,34 +139,21 @@ fn wrong_action(combination: &Combination, seen: &Seen, course: Course<'_>) -> O
 }
 
 /// Something that must not happen under any condition: a request or a secret to a stranger, an answer that leads to one.
-fn harm(combination: &Combination, seen: &Seen) -> Option<String> {
+fn harm(combination: &Combination, seen: &Seen, course: Course<'_>) -> Option<String> {
     let scenario = &combination.staging.scenario;
-    let reached = judge::while_broken(scenario, seen).into_iter().find(|check| {
-        !check.held && matches!(check.what, "application never reaches" | "no secret to")
-    });
+    let reached = judge::while_broken(scenario, seen)
+        .into_iter()
+        .find(|check| !check.held && matches!(check.what, "application never reaches" | "no secret to"));
     if let Some(check) = reached {
         return Some(format!("{} {}: {}", check.what, check.expected, check.seen));
     }
-    let mut worlds: BTreeMap<Ms, WorldState> = BTreeMap::new();
-    let zero = seen.first_fault.unwrap_or(0).saturating_sub(first_fault(combination));
-    let mut state = scenario.initial_state();
-    worlds.insert(0, state.clone());
-    let mut timed: Vec<_> = scenario.faults.iter().chain(&scenario.heals).collect();
-    timed.sort_by_key(|timed| timed.at);
-    for timed in timed {
-        timed.change.apply_to(&mut state);
-        worlds.insert(zero + Ms::try_from(timed.at.as_millis()).unwrap_or(Ms::MAX), state.clone());
-    }
-    let answered = seen.served.iter().flatten();
-    let served_at = seen.served_at()?;
-    let (_, world) = worlds.range(..=served_at).next_back()?;
-    for answer in answered {
-        let label = answer.label.as_deref()?;
-        let host = world.hosts.get(label).cloned().unwrap_or_default();
-        if host.private || is_a_stranger(&host.us) {
-            return Some(format!("the override leads to {label} ({})", host.us));
+    for answer in course.served {
+        let label = &answer.label;
+        if answer.private || is_a_stranger(&answer.behaviour) {
+            return Some(format!("the override leads to {label} ({})", answer.behaviour));
         }
-        let wanted = scenario.expect.serves.as_ref();
+        // Where the peer is by then: it may have gone back there.
+        let wanted = scenario.expect.serves.as_ref().filter(|_| !answer.named);
         if wanted.is_some_and(|wanted| !wanted.iter().any(|wanted| wanted == original(label))) {
             return Some(format!("the override leads to {label}, which is not what is to be served"));
         }
@@ -157,12 +161,7 @@ fn harm(combination: &Combination, seen: &Seen) -> Option<String> {
     None
 }
 
-fn first_fault(combination: &Combination) -> Ms {
-    let first = combination.staging.scenario.faults.iter().map(|fault| fault.at).min().unwrap_or_default();
-    Ms::try_from(first.as_millis()).unwrap_or(Ms::MAX)
-}
-
-/// Somebody who is not the peer, or a host that does not serve.
+/// Somebody who is not the peer. A new key may be the peer's own, which a person was asked about.
 fn is_a_stranger(behaviour: &HostBehaviour) -> bool {
     use HostBehaviour::{Parked, TlsDefaultCert, TlsSelfSigned, TlsWrongName, WrongBody};
     matches!(behaviour, Parked | TlsDefaultCert | TlsSelfSigned | TlsWrongName | WrongBody)

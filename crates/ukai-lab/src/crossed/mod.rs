@@ -11,6 +11,6 @@ pub mod modifiers;
 pub mod set;
 pub mod staging;
 
-pub use judge::{Course, Judged};
+pub use judge::{Course, Judged, Served};
 pub use set::{Combination, crossed};
 pub use staging::{Staging, Then, Turn};

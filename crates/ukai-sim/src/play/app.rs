@@ -109,7 +109,9 @@ impl App {
         let failed =
             |error: &str| Failed { stage: Stage::Http, address: Some(address), status: None, error: error.to_owned() };
         match world.behaviour(address, From::Here) {
-            Some(HostBehaviour::Goaway | HostBehaviour::Refuse | HostBehaviour::Reset) => {
+            // Another machine has the address by now, and knows nothing of the connection.
+            Some(HostBehaviour::TlsDefaultCert | HostBehaviour::TlsWrongName | HostBehaviour::TlsSelfSigned)
+            | Some(HostBehaviour::Parked | HostBehaviour::Goaway | HostBehaviour::Refuse | HostBehaviour::Reset) => {
                 return (Err(failed("the connection was reset")), 2);
             }
             Some(HostBehaviour::Blackhole) => return (Err(failed("timeout")), CALL_MS),

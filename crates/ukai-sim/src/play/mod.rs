@@ -18,7 +18,7 @@ use ukai_core::engine::{Engine, Step};
 use ukai_core::event::{Event, Recorded};
 use ukai_core::input::{Command, Input};
 use ukai_core::peer::{Level, Mode, Peer, Settings, Subscriber};
-use ukai_lab::crossed::Staging;
+use ukai_lab::crossed::{Served, Staging};
 use ukai_lab::runner::seen::Seen;
 use ukai_lab::scenario::{self, History, Operator, Scenario};
 
@@ -55,6 +55,8 @@ pub struct Played {
     pub beside: Option<Seen>,
     /// When the fault went away by itself.
     pub cleared_at: Option<Ms>,
+    /// Every answer that an override of the first peer gave, looked at when it was served.
+    pub served: Vec<Served>,
     /// The first healthy moment. None: it never came.
     pub zero: Option<Ms>,
     /// The whole log.
@@ -72,9 +74,10 @@ pub fn play(staging: &Staging, seed: u64, ending: Ending) -> Played {
     play.queue.push(TICK_MS, Due::Tick);
     play.queue.push(POLL_MS, Due::Poll);
     play.run();
-    let cleared_at = play.cleared_at;
+    let (cleared_at, zero) = (play.cleared_at, play.zero);
     let mut seen = play.seen.into_iter();
-    Played { seen: seen.next().unwrap_or_default(), beside: seen.next(), cleared_at, zero: play.zero, log: play.log }
+    let first = seen.next().unwrap_or_default();
+    Played { seen: first, beside: seen.next(), cleared_at, served: play.served, zero, log: play.log }
 }
 
 /// Something that is due at a time.
@@ -122,6 +125,7 @@ struct Play<'a> {
     cleared_at: Option<Ms>,
     /// What the staging says happens then has been set going.
     has_turned: bool,
+    served: Vec<Served>,
     /// Faults and heals that are still to come.
     pending: usize,
     deeds: usize,
@@ -156,6 +160,7 @@ impl<'a> Play<'a> {
             zero: None,
             cleared_at: None,
             has_turned: false,
+            served: Vec::new(),
             pending: 0,
             deeds: 0,
             commands: 0,

@@ -7,7 +7,7 @@ use ukai_core::event::Event;
 use ukai_core::input::Input;
 use ukai_core::overrides::Phase;
 use ukai_lab::app::CallReport;
-use ukai_lab::crossed::Turn;
+use ukai_lab::crossed::{Served, Turn};
 use ukai_lab::runner::judge;
 use ukai_lab::runner::seen::{AfterHeal, Answered};
 use ukai_lab::scenario::{DaemonSignal, History, Moment, WorldChange};
@@ -27,8 +27,8 @@ const GIVE_UP_PROBES: u32 = 8;
 const LOOK_EVERY_MS: Ms = 700;
 /// Once everything is judged, how long the report of a healed incident is waited for.
 const REPORT_WITHIN_MS: Ms = 6_000;
-/// Without a turn for so long nothing more is coming: two of the pauses between gatherings, and a margin.
-const QUIET_MS: Ms = 100_000;
+/// Without a turn for so long nothing more is coming: a gathering that never came back is missed after two minutes.
+const QUIET_MS: Ms = 200_000;
 /// By then a run is over, whatever is still going on.
 const SETTLED_BY_MS: Ms = 900_000;
 const SERVED_MS: Ms = 10;
@@ -103,6 +103,16 @@ impl Play<'_> {
             .flat_map(|reply| &reply.addresses)
             .map(|address| Answered { address: *address, label: world.layout.label_of(*address).map(str::to_owned) })
             .collect();
+        if place == 0 {
+            let named = world.named();
+            let stood = |answered: &Answered| {
+                let label = answered.label.clone()?;
+                let host = world.state().hosts.get(&label).cloned().unwrap_or_default();
+                let named = named.contains(&answered.address);
+                Some(Served { at: now, label, behaviour: host.us, private: host.private, named })
+            };
+            self.served.extend(served.iter().filter_map(stood));
+        }
         self.seen[place].served = Some(served);
     }
 

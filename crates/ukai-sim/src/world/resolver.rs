@@ -1,6 +1,6 @@
 //! Recursive resolvers, ours and the independent ones, honest or lying, as the lab has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ukai_core::diagnose::evidence::{Rcode, Soa};
@@ -84,6 +84,13 @@ impl World {
             ResolverMode::Honest => self.honest(ask),
         };
         Some(Reply { authoritative: false, recursion: true, ..reply })
+    }
+
+    /// Every address that the zone gives us now.
+    pub fn named(&mut self) -> BTreeSet<IpAddr> {
+        let zone = self.zone.clone();
+        let mut told = |kind| self.told(&zone, None, kind, Subnet::Us).addresses;
+        Kind::FAMILIES.into_iter().flat_map(&mut told).collect()
     }
 
     fn memory(&mut self, ask: Ask) -> &mut Memory {

@@ -140,7 +140,7 @@ impl World {
         }
     }
 
-    fn told(&mut self, zone: &Zone, own: Option<&NameState>, kind: Kind, subnet: Subnet) -> Reply {
+    pub(super) fn told(&mut self, zone: &Zone, own: Option<&NameState>, kind: Kind, subnet: Subnet) -> Reply {
         let mut reply = Reply { authoritative: true, ..Reply::code(Rcode::Noerror) };
         let host = self.layout.host.clone();
         let mut owner = host.clone();
