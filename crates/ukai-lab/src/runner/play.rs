@@ -34,6 +34,8 @@ const HEALTHY_PROBES: usize = 2;
 const SETTLE: Ms = 8_000;
 /// Whatever is expected must have come by then, counted from the first healthy moment.
 const HARD_END: Ms = 75_000;
+/// … or, where the world changes late, so long after its last change.
+const END_AFTER_LAST_STEP: Ms = 60_000;
 /// What a kill may cost on top: the daemon comes up, and what it was looking at is looked at again.
 const KILL_COSTS: Ms = 4_000;
 /// Once everything is judged, how long the report of a healed incident is waited for.
@@ -536,7 +538,9 @@ impl<'a> Play<'a> {
         if judge::wrong_override(self.scenario, &self.seen) && self.seen.served.is_some() {
             return true;
         }
-        if now >= zero + HARD_END + KILL_COSTS * Ms::from(self.seen.kills) {
+        let last_step = self.scenario.faults.iter().chain(&self.scenario.heals).map(|step| ms(step.at)).max();
+        let hard_end = HARD_END.max(last_step.unwrap_or(0) + END_AFTER_LAST_STEP);
+        if now >= zero + hard_end + KILL_COSTS * Ms::from(self.seen.kills) {
             return true;
         }
         let pending = self.agenda.iter().any(|(_, step)| matches!(step, Step::Fault(_) | Step::Heal(_)));
@@ -545,12 +549,18 @@ impl<'a> Play<'a> {
             return false;
         }
         if checks.iter().any(|check| !check.held) {
-            return now >= self.given_up_at();
+            return now >= self.given_up_at() && !self.waits_for_a_revert();
         }
         match self.seen.last_heal {
             None => now >= self.settled_at(),
             Some(heal) => self.is_told(now, heal),
         }
+    }
+
+    /// The world is healed, and the last bad answer has still to run out: a revert waits for its TTL.
+    fn waits_for_a_revert(&self) -> bool {
+        let wanted = self.scenario.expect.after_heal.as_ref().is_some_and(|after| after.reverted == Some(true));
+        wanted && self.seen.last_heal.is_some() && self.seen.served_at().is_some() && !self.seen.override_ended()
     }
 
     fn settled_at(&self) -> Ms {
