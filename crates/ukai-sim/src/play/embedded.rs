@@ -15,6 +15,8 @@ use crate::world::{Ms, World, timestamp};
 const CHANGE_MS: Ms = 5;
 const SLOW_MS: Ms = 5_000;
 const DOWN_MS: Ms = 3_000;
+/// No answer for a watched name is kept for longer, by a client or by the server.
+const WATCHED_TTL_MAX_S: u32 = 10;
 const DOWN: &str = "the DNS server does not answer";
 
 #[derive(Debug, Default)]
@@ -46,6 +48,10 @@ impl Embedded {
                 ..Reply::code(Rcode::Noerror)
             });
         }
+        let held = |reply: Reply| {
+            let ttl = reply.lifetime().min(WATCHED_TTL_MAX_S);
+            reply.with_ttl(ttl)
+        };
         if let Some((reply, until)) = self.cache.get(&(host.clone(), kind))
             && now < *until
         {
@@ -53,6 +59,7 @@ impl Embedded {
             return Some(reply.clone().with_ttl(left));
         }
         let reply = world.our_resolver_whole(kind, now).unwrap_or_else(|| Reply::code(Rcode::Servfail));
+        let reply = held(reply);
         if reply.rcode != Rcode::Servfail && reply.lifetime() > 0 {
             self.cache.insert((host, kind), (reply.clone(), now + u64::from(reply.lifetime()) * 1000));
         }

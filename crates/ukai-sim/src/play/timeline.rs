@@ -22,6 +22,7 @@ const HEALTHY_WITHIN_MS: Ms = 60_000;
 /// After the last fault and the last turn of the daemon's mind this long must pass before "nothing" is an answer.
 const SETTLE_MS: Ms = 8_000;
 const HARD_END_MS: Ms = 75_000;
+const END_AFTER_LAST_STEP_MS: Ms = 60_000;
 const GIVE_UP_MS: Ms = 3 * SETTLE_MS;
 const GIVE_UP_PROBES: u32 = 8;
 const LOOK_EVERY_MS: Ms = 700;
@@ -276,7 +277,9 @@ impl Play<'_> {
 
     fn is_over_as_a_drill(&self, zero: Ms) -> bool {
         let (scenario, seen) = (&self.staging.scenario, &self.seen[0]);
-        if judge::wrong_override(scenario, seen) && seen.served.is_some() || self.now >= zero + HARD_END_MS {
+        let last_step = scenario.faults.iter().chain(&scenario.heals).map(|step| ms(step.at)).max();
+        let hard_end = HARD_END_MS.max(last_step.unwrap_or(0) + END_AFTER_LAST_STEP_MS);
+        if judge::wrong_override(scenario, seen) && seen.served.is_some() || self.now >= zero + hard_end {
             return true;
         }
         if self.pending > 0 {
@@ -286,7 +289,9 @@ impl Play<'_> {
         let last = world.max(seen.last_turn());
         if judge::judge(scenario, seen).iter().any(|check| !check.held) {
             let probes = scenario.peer.interval.map_or(HARD_END_MS, |interval| ms(interval * GIVE_UP_PROBES));
-            return self.now >= last + GIVE_UP_MS.max(probes);
+            let wanted = scenario.expect.after_heal.as_ref().is_some_and(|after| after.reverted == Some(true));
+            let waits = wanted && seen.last_heal.is_some() && seen.served_at().is_some() && !seen.override_ended();
+            return self.now >= last + GIVE_UP_MS.max(probes) && !waits;
         }
         match seen.last_heal {
             None => self.now >= last + SETTLE_MS,
