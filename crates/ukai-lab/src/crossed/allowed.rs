@@ -1,5 +1,6 @@
 //! What is allowed beyond a scenario's own expectation, where a modifier makes something else honest.
 
+use super::modifiers::Gate;
 use crate::scenario::Scenario;
 
 /// One row: for these outages with these modifiers, these verdicts are right too.
@@ -11,6 +12,8 @@ pub struct Allowed {
     pub verdicts: &'static [&'static str],
     /// No verdict, or *open*, is honest too.
     pub open: bool,
+    /// What becomes of the gate: `Free` where an override may be served that the file does not speak of, or be missed.
+    pub gate: Option<Gate>,
     /// Why.
     pub why: &'static str,
 }
@@ -35,6 +38,7 @@ pub const ALLOWED: &[Allowed] = &[
         with: &["resolver-truncates-tcp-blocked"],
         verdicts: &["own_resolver"],
         open: false,
+        gate: None,
         why: "our resolver gives no whole answer for any name, the controls' included: nothing else can be told apart from that",
     },
     Allowed {
@@ -42,6 +46,7 @@ pub const ALLOWED: &[Allowed] = &[
         with: &["clock-2h-behind", "clock-2h-ahead"],
         verdicts: &["clock_skew"],
         open: false,
+        gate: None,
         why: "no certificate can be judged by a clock that is wrong: it comes first in the order of elimination",
     },
     Allowed {
@@ -49,6 +54,7 @@ pub const ALLOWED: &[Allowed] = &[
         with: &["and-the-peer-fails"],
         verdicts: &["peer_http"],
         open: false,
+        gate: None,
         why: "the peer answers errors at every address that serves: that is the cause that is left when the other is mended",
     },
     Allowed {
@@ -56,6 +62,7 @@ pub const ALLOWED: &[Allowed] = &[
         with: &["and-the-peer-fails"],
         verdicts: &["peer_down"],
         open: false,
+        gate: None,
         why: "no address that anybody gives serves: the old one is dead, and the new one answers errors",
     },
     Allowed {
@@ -63,6 +70,7 @@ pub const ALLOWED: &[Allowed] = &[
         with: &["and-two-servers-are-silent"],
         verdicts: &[],
         open: true,
+        gate: None,
         why: "one of three servers is no majority: what the peer says now is not known, and a person is told whom to ask",
     },
     Allowed {
@@ -70,6 +78,7 @@ pub const ALLOWED: &[Allowed] = &[
         with: &["and-a-server-lags"],
         verdicts: &["lame_delegation"],
         open: false,
+        gate: None,
         why: "the peer's servers contradict each other, which comes before what a resolver makes of it",
     },
     Allowed {
@@ -77,6 +86,7 @@ pub const ALLOWED: &[Allowed] = &[
         with: &["shared-address"],
         verdicts: &["peer_cert"],
         open: false,
+        gate: None,
         why: "every address shows a certificate for another name: that is how it looks when the machines behind it are others'",
     },
 ];

@@ -1,5 +1,7 @@
 //! Whether what was done about a crossed outage is right. Pure, and of the lab alone: the tables know nothing of rules.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use ukai_core::event::Event;
 
@@ -104,30 +106,25 @@ fn wrong_action(combination: &Combination, seen: &Seen, course: Course<'_>) -> O
         return Some(format!("an override is proposed for the other peer ({plan})"));
     }
     let gate = combination.gate();
-    let served = seen.served_at();
     let shown = seen.plan().is_some_and(|plan| !plan.shown.is_empty());
     let expects = |action| scenario.expect.action.contains(&action);
-    if served.is_some()
-        && !wants_override(scenario)
-        && !expects(Action::Revert)
-        && !(expects(Action::Escalate) && shown)
-    {
+    let right = wants_override(scenario) || expects(Action::Revert) || expects(Action::Escalate) && shown;
+    let served = seen.served_at();
+    if served.is_some() && !right && gate != Gate::Free {
         return Some("an override is served where none is right".to_owned());
     }
-    if let (Some(served), Some(cleared)) = (served, course.cleared_at)
-        && served > cleared + GONE_FOR_MS
-        && gate == Gate::Closed
-    {
-        return Some(format!("an override is served {} s after the fault was gone", (served - cleared) / 1000));
-    }
-    match gate {
-        Gate::Closed if served.is_some() => {
+    // One that was served before the modifiers were in force is another matter.
+    let from = seen.first_fault.unwrap_or(0).saturating_sub(first_fault(combination)) + ms(combination.from);
+    if let Some(served) = served.filter(|served| *served >= from) {
+        if let Some(cleared) = course.cleared_at.filter(|cleared| gate == Gate::Closed && served > cleared + GONE_FOR_MS) {
+            return Some(format!("an override is served {} s after the fault was gone", (served - cleared) / 1000));
+        }
+        if gate == Gate::Closed {
             return Some("an override is served with a gate that does not hold".to_owned());
         }
-        Gate::Person if served.is_some() && !shown => {
+        if gate == Gate::Person && !shown {
             return Some("an override is served, and nobody was shown what speaks against it".to_owned());
         }
-        _ => {}
     }
     if gate == Gate::Holds && scenario.expect.action == [Action::Override] {
         let Some(served) = served else { return Some("missed: no override is served".to_owned()) };
@@ -174,4 +171,12 @@ fn left_behind(combination: &Combination, seen: &Seen) -> Option<String> {
     let left = seen.after_heal.as_ref().filter(|_| stood && healed)?;
     let what = left.residue.first()?;
     Some(format!("in the end {what}"))
+}
+
+fn first_fault(combination: &Combination) -> Ms {
+    ms(combination.staging.scenario.faults.iter().map(|fault| fault.at).min().unwrap_or_default())
+}
+
+fn ms(time: Duration) -> Ms {
+    Ms::try_from(time.as_millis()).unwrap_or(Ms::MAX)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::change::last_fault;
+use super::judge::rows;
 use super::modifiers::{Gate, MODIFIERS, Modifier};
 use super::staging::Staging;
 use crate::scenario::Scenario;
@@ -14,20 +16,25 @@ const HEALS_LATER: Duration = Duration::from_secs(240);
 pub struct Combination {
     pub staging: Staging,
     pub modifiers: Vec<&'static Modifier>,
+    /// When the last fault of the file comes: from then on the modifiers are in force.
+    pub from: Duration,
 }
 
 impl Combination {
     /// None: one of the modifiers has no meaning here.
     pub fn of(scenario: &Scenario, modifiers: &[&'static Modifier]) -> Option<Combination> {
+        let from = last_fault(scenario);
         let mut staging = Staging::plain(scenario.clone());
         staging.scenario.heals.iter_mut().for_each(|heal| heal.at += HEALS_LATER);
         let made = modifiers.iter().all(|modifier| (modifier.make)(&mut staging));
-        made.then(|| Combination { staging, modifiers: modifiers.to_vec() })
+        made.then(|| Combination { staging, modifiers: modifiers.to_vec(), from })
     }
 
     /// What all modifiers together leave of the gate.
     pub fn gate(&self) -> Gate {
-        self.modifiers.iter().map(|modifier| modifier.gate).max().unwrap_or(Gate::Holds)
+        let by_row = rows(self).into_iter().filter_map(|row| row.gate);
+        let by_modifier = self.modifiers.iter().map(|modifier| modifier.gate).max().unwrap_or(Gate::Holds);
+        by_row.max().unwrap_or(by_modifier)
     }
 
     /// What ends the outage does not make everything whole.

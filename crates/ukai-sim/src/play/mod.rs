@@ -20,7 +20,7 @@ use ukai_core::input::{Command, Input};
 use ukai_core::peer::{Level, Mode, Peer, Settings, Subscriber};
 use ukai_lab::crossed::{Served, Staging};
 use ukai_lab::runner::seen::Seen;
-use ukai_lab::scenario::{self, History, Operator, Scenario};
+use ukai_lab::scenario::{self, DaemonSignal, History, Operator, Scenario};
 
 use crate::world::gather::Gathering;
 use crate::world::{Ms, World, millis, timestamp};
@@ -100,6 +100,7 @@ enum Due {
         tries: u32,
     },
     LookAtServed(usize),
+    Signal(DaemonSignal),
     Paged(usize),
     Poll,
     Tick,
@@ -247,6 +248,7 @@ impl<'a> Play<'a> {
             Due::Then => self.then(),
             Due::Deed { place, operator, over, tries } => self.act(place, operator, over, tries),
             Due::LookAtServed(place) => self.look_at_served(place),
+            Due::Signal(signal) => self.signal(signal),
             Due::Paged(place) => self.seen[place].pages.push(self.now),
             Due::Poll => self.poll(),
             Due::Tick => self.tick(),

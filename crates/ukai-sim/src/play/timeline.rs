@@ -90,7 +90,11 @@ impl Play<'_> {
             && !std::mem::replace(&mut self.has_turned, true)
         {
             self.pending += 1;
-            self.queue.push(self.now + ms(then.after), Due::Then);
+            // At once means before anything that the daemon does next.
+            match ms(then.after) {
+                0 => self.then(),
+                after => self.queue.push(self.now + after, Due::Then),
+            }
         }
     }
 
@@ -161,12 +165,15 @@ impl Play<'_> {
             }
         }
         match change.daemon {
-            Some(DaemonSignal::Kill) => self.kill_daemon(),
-            Some(DaemonSignal::Restart) => {
-                self.kill_daemon();
-                self.start_daemon();
-            }
+            Some(signal) => self.queue.push(self.now, Due::Signal(signal)),
             None => {}
+        }
+    }
+
+    pub(super) fn signal(&mut self, signal: DaemonSignal) {
+        self.kill_daemon();
+        if signal == DaemonSignal::Restart {
+            self.start_daemon();
         }
     }
 
@@ -305,6 +312,9 @@ impl Play<'_> {
             return false;
         }
         let last = self.seen.iter().map(|seen| seen.last_fault.max(seen.last_heal).unwrap_or(0).max(seen.last_turn()));
-        self.now >= last.max().unwrap_or(0) + QUIET_MS || self.now >= zero + SETTLED_BY_MS
+        // An override goes when the last bad answer has run out everywhere, which may take its whole TTL.
+        let healed = self.seen.iter().any(|seen| seen.last_heal.is_some());
+        let stands = healed && !self.embedded.is_empty();
+        self.now >= last.max().unwrap_or(0) + QUIET_MS && !stands || self.now >= zero + SETTLED_BY_MS
     }
 }
