@@ -56,7 +56,7 @@ pub struct Served {
     pub label: String,
     pub behaviour: HostBehaviour,
     pub private: bool,
-    /// The peer's servers led to it too.
+    /// The peer's servers led to it too, then or lately.
     pub named: bool,
 }
 
@@ -68,9 +68,11 @@ pub fn judge(combination: &Combination, seen: &Seen, course: Course<'_>) -> Judg
     let verdict = seen.verdict().map(|(_, verdict)| verdict);
     let code = verdict.map_or("none", |verdict| verdict.code.name());
     let sure = verdict.map_or("none", |verdict| verdict.sure.name());
-    let open = matches!(code, "none" | "open");
+    // Where the file wants nothing to be concluded, nothing is right.
+    let open = matches!(code, "none" | "open") && !scenario.expect.verdict.is_empty();
+    let as_wanted = code == "none" && scenario.expect.verdict.is_empty();
     let open_because = rows.iter().find(|row| row.open).map(|row| row.why).filter(|_| open);
-    let verdict_right = right.iter().any(|allowed| allowed == code) || open_because.is_some();
+    let verdict_right = right.iter().any(|allowed| allowed == code) || open_because.is_some() || as_wanted;
     let recovered = seen.served_at().and_then(|served| seen.recovered_at(served, Ms::MAX));
     Judged {
         scenario: scenario.id.clone(),
@@ -116,7 +118,9 @@ fn wrong_action(combination: &Combination, seen: &Seen, course: Course<'_>) -> O
     // One that was served before the modifiers were in force is another matter.
     let from = seen.first_fault.unwrap_or(0).saturating_sub(first_fault(combination)) + ms(combination.from);
     if let Some(served) = served.filter(|served| *served >= from) {
-        if let Some(cleared) = course.cleared_at.filter(|cleared| gate == Gate::Closed && served > cleared + GONE_FOR_MS) {
+        if let Some(cleared) =
+            course.cleared_at.filter(|cleared| gate == Gate::Closed && served > cleared + GONE_FOR_MS)
+        {
             return Some(format!("an override is served {} s after the fault was gone", (served - cleared) / 1000));
         }
         if gate == Gate::Closed {

@@ -27,7 +27,10 @@ impl Combination {
         let mut staging = Staging::plain(scenario.clone());
         staging.scenario.heals.iter_mut().for_each(|heal| heal.at += HEALS_LATER);
         let made = modifiers.iter().all(|modifier| (modifier.make)(&mut staging));
-        made.then(|| Combination { staging, modifiers: modifiers.to_vec(), from })
+        // What has gone away for good does not come back.
+        let flaps = modifiers.iter().any(|modifier| modifier.id.starts_with("flapping"));
+        let contradicts = flaps && staging.then.as_ref().is_some_and(|then| then.clears);
+        (made && !contradicts).then(|| Combination { staging, modifiers: modifiers.to_vec(), from })
     }
 
     /// What all modifiers together leave of the gate.

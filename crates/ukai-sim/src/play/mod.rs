@@ -10,7 +10,8 @@ mod people;
 mod queue;
 mod timeline;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use ukai_core::effect::Effect;
@@ -127,6 +128,8 @@ struct Play<'a> {
     /// What the staging says happens then has been set going.
     has_turned: bool,
     served: Vec<Served>,
+    /// What the first peer's servers named, until when.
+    named: Vec<(Ms, BTreeSet<IpAddr>)>,
     /// Faults and heals that are still to come.
     pending: usize,
     deeds: usize,
@@ -162,6 +165,7 @@ impl<'a> Play<'a> {
             cleared_at: None,
             has_turned: false,
             served: Vec::new(),
+            named: Vec::new(),
             pending: 0,
             deeds: 0,
             commands: 0,

@@ -32,6 +32,8 @@ const REPORT_WITHIN_MS: Ms = 6_000;
 const QUIET_MS: Ms = 200_000;
 /// By then a run is over, whatever is still going on.
 const SETTLED_BY_MS: Ms = 900_000;
+/// What was true when the evidence was gathered may be served, and proved for half a minute, before it is known to be over.
+const EVIDENCE_HOLDS_MS: Ms = 45_000;
 const SERVED_MS: Ms = 10;
 
 pub fn ms(time: Duration) -> Ms {
@@ -109,7 +111,9 @@ impl Play<'_> {
             .map(|address| Answered { address: *address, label: world.layout.label_of(*address).map(str::to_owned) })
             .collect();
         if place == 0 {
-            let named = world.named();
+            let mut named = world.named();
+            let lately = self.named.iter().filter(|(until, _)| now < *until + EVIDENCE_HOLDS_MS);
+            named.extend(lately.flat_map(|(_, set)| set));
             let stood = |answered: &Answered| {
                 let label = answered.label.clone()?;
                 let host = world.state().hosts.get(&label).cloned().unwrap_or_default();
@@ -157,6 +161,10 @@ impl Play<'_> {
     }
 
     fn change(&mut self, place: usize, change: &WorldChange) {
+        if place == 0 {
+            let named = self.worlds[0].named();
+            self.named.push((self.now, named));
+        }
         self.worlds[place].change(change, self.now);
         if place == 0 {
             let shared = self.worlds[0].share();

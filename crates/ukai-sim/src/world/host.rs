@@ -64,6 +64,11 @@ impl World {
         )
     }
 
+    /// How far the world's clock is from the one there: only ours is wrong.
+    fn shift_at(&self, from: From) -> i64 {
+        if from == From::Here { self.state().clock.0 } else { 0 }
+    }
+
     /// Nothing answers a SYN.
     fn is_silent(&self, address: IpAddr, from: From) -> bool {
         if from == From::Elsewhere {
@@ -124,7 +129,7 @@ impl World {
             );
         }
         if self.scenario.peer.tls
-            && let Some(failure) = self.shake_hands(behaviour, now, met)
+            && let Some(failure) = self.shake_hands(behaviour, self.shift_at(from), now, met)
         {
             return Some(failure);
         }
@@ -135,7 +140,7 @@ impl World {
         self.request(behaviour, who, now, met)
     }
 
-    fn shake_hands(&mut self, behaviour: &HostBehaviour, now: Ms, met: &mut Met) -> Option<Failure> {
+    fn shake_hands(&mut self, behaviour: &HostBehaviour, shift_s: i64, now: Ms, met: &mut Met) -> Option<Failure> {
         let failed = |class, detail: &str| Some(Failure { stage: Stage::Tls, class, detail: detail.to_owned() });
         let took = self.about(4);
         met.took += took;
@@ -161,7 +166,7 @@ impl World {
             }
             _ => {}
         }
-        let shown = shown(behaviour, &self.layout, self.state().clock.0, timestamp(now));
+        let shown = shown(behaviour, &self.layout, shift_s, timestamp(now));
         let (identity, fault) = (shown.identity, shown.fault);
         met.result.identity = Some(identity);
         fault.map(|(class, detail)| Failure { stage: Stage::Tls, class, detail })

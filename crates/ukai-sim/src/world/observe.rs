@@ -97,7 +97,7 @@ impl World {
             .map(|endpoint| {
                 let addresses: Vec<IpAddr> = match resolution.failure {
                     Some(_) => Vec::new(),
-                    None => resolution.addresses.iter().take(ADDRESSES_MAX).copied().collect(),
+                    None => in_turn(&resolution.addresses),
                 };
                 let results = addresses
                     .into_iter()
@@ -198,6 +198,14 @@ impl World {
             None => (None, self.about(2)),
         }
     }
+}
+
+/// As many as are probed, both families in turn.
+fn in_turn(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| address.is_ipv4());
+    let longest = v4.len().max(v6.len());
+    let turns = (0..longest).flat_map(|turn| [v4.get(turn), v6.get(turn)]).flatten();
+    turns.take(ADDRESSES_MAX).copied().collect()
 }
 
 /// The failure that explains an empty resolution. NODATA explains it only where both families say so.
