@@ -185,10 +185,4 @@ pub const ALLOWED: &[Allowed] = &[
         &["stale_resolver"],
         "what the override was made for; where none stands, or nothing better than what it serves is proved, nothing else is concluded",
     ),
-    row(
-        &["S24a"],
-        &["shared-address"],
-        &["suspect_hijack"],
-        "the server that lags leads to a machine that is somebody else's by now, and that was the peer's for moments only",
-    ),
 ];

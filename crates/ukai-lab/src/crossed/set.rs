@@ -27,10 +27,7 @@ impl Combination {
         let mut staging = Staging::plain(scenario.clone());
         staging.scenario.heals.iter_mut().for_each(|heal| heal.at += HEALS_LATER);
         let made = modifiers.iter().all(|modifier| (modifier.make)(&mut staging));
-        // What has gone away for good does not come back.
-        let flaps = modifiers.iter().any(|modifier| modifier.id.starts_with("flapping"));
-        let contradicts = flaps && staging.then.as_ref().is_some_and(|then| then.clears);
-        (made && !contradicts).then(|| Combination { staging, modifiers: modifiers.to_vec(), from })
+        (made && !contradict(&staging, modifiers)).then(|| Combination { staging, modifiers: modifiers.to_vec(), from })
     }
 
     /// What all modifiers together leave of the gate.
@@ -86,4 +83,12 @@ pub fn crossed(scenarios: &[Scenario], seed: u64, pairs: usize) -> Vec<Combinati
         }
     }
     all
+}
+
+/// Modifiers that cannot hold together: what has gone away for good does not come back; and two name servers lost by two
+/// modifiers are another modifier.
+fn contradict(staging: &Staging, modifiers: &[&'static Modifier]) -> bool {
+    let begin = |with: &str| modifiers.iter().filter(|modifier| modifier.id.starts_with(with)).count();
+    let clears = staging.then.as_ref().is_some_and(|then| then.clears);
+    begin("flapping") > 0 && clears || begin("and-a-server") + begin("and-two-servers") > 1
 }

@@ -29,11 +29,12 @@ const LOOK_EVERY_MS: Ms = 700;
 /// Once everything is judged, how long the report of a healed incident is waited for.
 const REPORT_WITHIN_MS: Ms = 6_000;
 /// Without a turn for so long nothing more is coming: a gathering that never came back is missed after two minutes.
-const QUIET_MS: Ms = 200_000;
+const QUIET_MS: Ms = 150_000;
 /// By then a run is over, whatever is still going on.
 const SETTLED_BY_MS: Ms = 900_000;
 /// What was true when the evidence was gathered may be served, and proved for half a minute, before it is known to be over.
 const EVIDENCE_HOLDS_MS: Ms = 45_000;
+const SECOND_MS: Ms = 1_000;
 const SERVED_MS: Ms = 10;
 
 pub fn ms(time: Duration) -> Ms {
@@ -316,7 +317,7 @@ impl Play<'_> {
     }
 
     fn is_settled(&self, zero: Ms) -> bool {
-        if self.pending > 0 {
+        if self.pending > 0 || self.now % SECOND_MS >= TICK_MS {
             return false;
         }
         let last = self.seen.iter().map(|seen| seen.last_fault.max(seen.last_heal).unwrap_or(0).max(seen.last_turn()));

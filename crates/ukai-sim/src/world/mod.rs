@@ -16,6 +16,7 @@ pub mod resolver;
 pub mod zone;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
@@ -50,9 +51,9 @@ pub fn millis(at: Timestamp) -> Ms {
 pub struct World {
     pub scenario: Scenario,
     pub layout: Layout,
-    pub zone: Zone,
+    pub zone: Arc<Zone>,
     /// The zone before its last edit, which a server that missed it still serves.
-    pub previous: Zone,
+    pub previous: Arc<Zone>,
     pub memories: [Memory; 4],
     pub hosts: BTreeMap<String, HostCounts>,
     /// Probes of the daemon that a host answered over HTTP.
@@ -68,7 +69,8 @@ impl World {
     /// `place` tells peers that are played side by side apart.
     pub fn new(scenario: &Scenario, place: u8, seed: u64) -> World {
         let zone = Zone { state: scenario.initial_state(), serial: FIRST_SERIAL };
-        let previous = Zone { serial: FIRST_SERIAL - 1, ..zone.clone() };
+        let previous = Arc::new(Zone { serial: FIRST_SERIAL - 1, ..zone.clone() });
+        let zone = Arc::new(zone);
         let mut world = World {
             scenario: scenario.clone(),
             layout: Layout::new(scenario, place),
@@ -99,9 +101,10 @@ impl World {
 
     pub fn change(&mut self, change: &WorldChange, now: Ms) {
         let before = self.zone.clone();
-        change.apply_to(&mut self.zone.state);
+        let zone = Arc::make_mut(&mut self.zone);
+        change.apply_to(&mut zone.state);
         if change.edits_zone() {
-            self.zone.serial += 1;
+            zone.serial += 1;
             self.previous = before.clone();
         }
         self.switch_resolvers(&before, &before.state, now);
@@ -125,7 +128,7 @@ impl World {
         }
     }
 
-    fn switch_resolvers(&mut self, before: &Zone, was: &WorldState, now: Ms) {
+    fn switch_resolvers(&mut self, before: &Arc<Zone>, was: &WorldState, now: Ms) {
         for number in 0..self.memories.len() {
             let mode = self.setup(number).mode;
             if mode != setup(was, number).mode {

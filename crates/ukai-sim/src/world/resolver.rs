@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ukai_core::diagnose::evidence::{Rcode, Soa};
 use ukai_lab::scenario::{Egress, Parent, ResolverMode, ServerMode, Signed};
@@ -20,12 +21,12 @@ const EDE_BOGUS: u16 = 6;
 pub struct Memory {
     cache: BTreeMap<Kind, (Reply, Ms)>,
     /// What the world said when it stopped being honest.
-    known: Option<(Zone, Ms)>,
+    known: Option<(Arc<Zone>, Ms)>,
 }
 
 impl Memory {
     /// Called when its mode changes, with the world as it was just before.
-    pub fn switch(&mut self, before: &Zone, mode: &ResolverMode, now: Ms) {
+    pub fn switch(&mut self, before: &Arc<Zone>, mode: &ResolverMode, now: Ms) {
         match mode {
             ResolverMode::Stale
             | ResolverMode::TtlClamp(_)
