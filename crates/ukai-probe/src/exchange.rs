@@ -178,6 +178,15 @@ async fn read_body(mut incoming: Incoming, limit: Duration) -> Body {
     Body { bytes, announced, end }
 }
 
+/// A whole body, of which nothing is kept. What is longer than [`BODY_MAX`] is not read to its end.
+pub(crate) async fn read_to_end(response: Response<Incoming>) -> Result<(), Failure> {
+    match read_frames(&mut response.into_body(), &mut Vec::new()).await {
+        End::Whole => Ok(()),
+        End::Bounded => Err(too_large("its body does not end within 1 MiB")),
+        End::Failed(failure) => Err(failure),
+    }
+}
+
 async fn read_frames(incoming: &mut Incoming, bytes: &mut Vec<u8>) -> End {
     while let Some(frame) = incoming.frame().await {
         let data = match frame.map(|frame| frame.into_data()) {

@@ -8,14 +8,14 @@ use jiff::tz::TimeZone;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{AlertDescription, CertificateError, ClientConfig, Error, InvalidMessage, PeerIncompatible};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use ukai_core::observe::{ErrorClass, Failure, Identity, Stage, Timings};
 
 use crate::certificate::names_text;
-use crate::endpoint::{Endpoint, Kind};
+use crate::counted::Counted;
+use crate::endpoint::Endpoint;
 use crate::escape::escape;
 use crate::request::Request;
 use crate::timing::{elapsed_us, human};
@@ -31,19 +31,29 @@ pub(crate) struct Trust {
 /// What the handshake yields: the stream or why there is none, and in both cases who answered.
 pub(crate) struct Handshake {
     pub(crate) identity: Option<Identity>,
-    pub(crate) outcome: Result<TlsStream<TcpStream>, Failure>,
+    pub(crate) outcome: Result<TlsStream<Counted>, Failure>,
+}
+
+/// What the client says of itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Hello<'a> {
+    /// The server's name is sent (RFC 6066, 3). Without it a shared host shows its default certificate.
+    pub(crate) server_name: bool,
+    /// Application protocols that are offered (RFC 7301).
+    pub(crate) protocols: &'a [&'a [u8]],
 }
 
 pub(crate) async fn handshake(
-    stream: TcpStream,
+    stream: Counted,
     endpoint: &Endpoint,
     request: &Request,
     trust: &Trust,
+    hello: Hello<'_>,
     limit: Duration,
     timings: &mut Timings,
 ) -> Handshake {
     let verifier = Arc::new(RecordingVerifier::new(Arc::clone(&trust.verifier)));
-    let prepared = client_config(endpoint, request, trust, Arc::clone(&verifier));
+    let prepared = client_config(request, trust, hello, Arc::clone(&verifier));
     let (config, name) = match (prepared, endpoint.server_name()) {
         (Ok(config), Ok(name)) => (config, name),
         (Err(error), _) => return unprepared(&error.to_string()),
@@ -91,9 +101,9 @@ struct Shown<'a> {
 }
 
 fn client_config(
-    endpoint: &Endpoint,
     request: &Request,
     trust: &Trust,
+    hello: Hello<'_>,
     verifier: Arc<RecordingVerifier>,
 ) -> Result<ClientConfig, Error> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&trust.provider))
@@ -106,9 +116,8 @@ fn client_config(
     };
     // Every probe must see the certificate, which a resumed session does not show.
     config.resumption = Resumption::disabled();
-    if endpoint.kind() == Kind::Https {
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    }
+    config.enable_sni = hello.server_name;
+    config.alpn_protocols = hello.protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
 }
 
@@ -117,7 +126,7 @@ fn unprepared(reason: &str) -> Handshake {
     Handshake { identity: None, outcome: Err(tls_failure(ErrorClass::Local, detail)) }
 }
 
-fn negotiated(mut identity: Identity, stream: &TlsStream<TcpStream>) -> Identity {
+fn negotiated(mut identity: Identity, stream: &TlsStream<Counted>) -> Identity {
     let (_, connection) = stream.get_ref();
     identity.version =
         connection.protocol_version().and_then(|version| version.as_str().map(|text| text.replace('_', ".")));

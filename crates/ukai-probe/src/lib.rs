@@ -21,6 +21,8 @@
 //! | [`request`] | what is sent, secrets included |
 //! | [`probe`] | one address, and all addresses of an answer |
 //! | `connect`, `handshake`, `exchange` | the stages |
+//! | `reuse` | a connection that is used twice; the certificate without a server name |
+//! | `counted` | how much had come when a stage timed out |
 //! | `roots`, `verifier`, `certificate` | whom we trust, the decision, and who answered |
 //! | `fault` | libraries' errors in our classes |
 //! | `facts`, [`parking`] | what an HTTP answer says of itself |
@@ -29,6 +31,7 @@
 pub use ukai_core::address;
 mod certificate;
 mod connect;
+mod counted;
 pub mod endpoint;
 pub mod escape;
 mod exchange;
@@ -40,6 +43,7 @@ pub mod parking;
 pub mod probe;
 mod proxy;
 pub mod request;
+mod reuse;
 mod roots;
 pub mod sentence;
 pub mod timing;

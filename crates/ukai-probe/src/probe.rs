@@ -9,18 +9,18 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use rustls::client::WebPkiServerVerifier;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use ukai_core::observe::{AddressResult, ErrorClass, Failure, Identity, Observation, Path, Resolution, Stage, Timings};
 
 use crate::address::{is_global, is_within};
 use crate::connect::connect;
+use crate::counted::{Counted, Received};
 use crate::endpoint::{Endpoint, Kind};
 use crate::exchange::{Ask, exchange};
 use crate::expect::Expectation;
-use crate::handshake::{Trust, handshake};
+use crate::handshake::{Hello, Trust, handshake};
 use crate::request::Request;
 use crate::roots::{ROOTS_MAX, root_store};
 use crate::timing::{Timeouts, human, human_us};
@@ -117,10 +117,13 @@ impl Prober {
         let failure = self.refusal(address, expectation);
         let mut result = AddressResult { failure, ..AddressResult::untried(address, endpoint.port()) };
         if result.failure.is_none() {
+            let received = Received::default();
             // The semaphore is never closed, and the time spent waiting for it is not the peer's.
             let _permit = self.shared.permits.acquire().await;
             let ask = Ask { endpoint, request, expectation, timeouts };
-            result.failure = self.walk(ask, &mut result).await.err();
+            result.failure = self.walk(ask, &received, &mut result).await.err();
+            let stalled = |failure: &Failure| failure.class == ErrorClass::Timeout && failure.stage > Stage::Connect;
+            result.stalled_after = result.failure.as_ref().filter(|failure| stalled(failure)).map(|_| received.bytes());
             result.failure = result
                 .failure
                 .or_else(|| expires_soon(result.identity.as_ref(), expectation, Timestamp::now()))
@@ -174,10 +177,24 @@ impl Prober {
         }
     }
 
+    /// The operator allows the address, or it is a public one.
+    pub(crate) fn may_contact(&self, address: IpAddr) -> bool {
+        is_global(address) || is_within(address, &self.shared.allow)
+    }
+
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.shared.trust
+    }
+
+    /// A place among the connections that may be open at once.
+    pub(crate) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.shared.permits.acquire().await.ok()
+    }
+
     /// Why the address is not contacted at all.
     fn refusal(&self, address: IpAddr, expectation: &Expectation) -> Option<Failure> {
         let ranges = &expectation.address_ranges;
-        let detail = if !is_global(address) && !is_within(address, &self.shared.allow) {
+        let detail = if !self.may_contact(address) {
             format!(
                 "{address} is not a public address and not in a network that may be probed, so it was not contacted"
             )
@@ -190,9 +207,10 @@ impl Prober {
     }
 
     /// The stages in order; what was found on the way stays in `result`, whatever fails.
-    async fn walk(&self, ask: Ask<'_>, result: &mut AddressResult) -> Result<(), Failure> {
+    async fn walk(&self, ask: Ask<'_>, received: &Received, result: &mut AddressResult) -> Result<(), Failure> {
         let AddressResult { address, port, timings, .. } = result;
         let stream = connect(*address, *port, ask.timeouts.connect, timings).await?;
+        let stream = Counted::new(stream, received.clone());
         match ask.endpoint.kind() {
             Kind::Tcp => Ok(()),
             Kind::Http => finish(exchange(stream, false, ask, timings).await, result),
@@ -200,11 +218,13 @@ impl Prober {
         }
     }
 
-    async fn walk_tls(&self, stream: TcpStream, ask: Ask<'_>, result: &mut AddressResult) -> Result<(), Failure> {
+    async fn walk_tls(&self, stream: Counted, ask: Ask<'_>, result: &mut AddressResult) -> Result<(), Failure> {
         let timings = &mut result.timings;
         let limit = ask.timeouts.tls;
         let trust = &self.shared.trust;
-        let shaken = handshake(stream, ask.endpoint, ask.request, trust, limit, timings).await;
+        let protocols: &[&[u8]] = if ask.endpoint.kind() == Kind::Https { &[b"h2", b"http/1.1"] } else { &[] };
+        let hello = Hello { server_name: true, protocols };
+        let shaken = handshake(stream, ask.endpoint, ask.request, trust, hello, limit, timings).await;
         result.identity = shaken.identity;
         let mut stream = shaken.outcome?;
         if ask.endpoint.kind() == Kind::Tls {

@@ -14,6 +14,7 @@ mod notify;
 mod report;
 mod secret;
 mod socket;
+mod vantage;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -208,6 +208,7 @@ impl<'a> Play<'a> {
         let lines = self.world.describe();
         self.say(DrillEvent::World { lines });
         self.teach_history().await?;
+        self.stage.start_vantages(&self.world)?;
         self.stage.start_daemon()?;
         self.stage.follow_events()?;
         self.stage.start_application(self.scenario, &self.world)?;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ const WAITING_LINES: usize = 1_024;
 const RECONNECT: Duration = Duration::from_millis(150);
 /// How long the DNS process may take to obey.
 const STOP_BOUND: Duration = Duration::from_secs(3);
+/// How long another vantage may take to listen.
+const VANTAGE_BOUND: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
 /// What a process said.
@@ -59,6 +62,7 @@ pub struct Stage {
     secret: String,
     daemon: Option<Child>,
     application: Option<Child>,
+    vantages: Vec<Child>,
     follower: Follower,
     say: Sender<Heard>,
 }
@@ -98,6 +102,7 @@ impl Stage {
             secret: world.secret().to_owned(),
             daemon: None,
             application: None,
+            vantages: Vec::new(),
             follower: Follower::default(),
             say,
         };
@@ -126,6 +131,35 @@ impl Stage {
             .spawn()
             .with_context(|| format!("cannot start {} run", self.cli.ukai.display()))?;
         self.daemon = Some(child);
+        Ok(())
+    }
+
+    /// `ukai vantage`, once for each network that looks besides ours.
+    pub fn start_vantages(&mut self, world: &World) -> anyhow::Result<()> {
+        for number in 1..=world.vantages() {
+            let file = self.path.join(format!("vantage-{number}.toml"));
+            fs::write(&file, world.vantage_config(number)).context("cannot write a vantage's configuration")?;
+            let log = self.log(&format!("vantage-{number}.log"))?;
+            let child = Command::new(&self.cli.ukai)
+                .args(["vantage", "--config"])
+                .arg(&file)
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log)
+                .spawn()
+                .context("cannot start a vantage")?;
+            self.vantages.push(child);
+        }
+        let deadline = Instant::now() + VANTAGE_BOUND;
+        for number in 1..=world.vantages() {
+            while TcpStream::connect(world.vantage_listener(number)).is_err() {
+                if Instant::now() >= deadline {
+                    let name = format!("vantage-{number}.log");
+                    bail!("vantage {number} does not answer:\n{}", self.log_tail(&name));
+                }
+                thread::sleep(POLL);
+            }
+        }
         Ok(())
     }
 
@@ -190,6 +224,7 @@ impl Stage {
         if let Some(mut child) = self.application.take() {
             end(&mut child);
         }
+        self.vantages.drain(..).for_each(|mut child| end(&mut child));
         self.kill_daemon();
         stop_dns(&self.cli.data_dir.join("dns").join("control.sock"));
         end_left_over(&self.cli);

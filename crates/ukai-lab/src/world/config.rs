@@ -19,6 +19,7 @@ use crate::scenario::{Controls, NAME_SERVERS, NameState, Records, WorldState};
 
 pub(super) const CA_FILE: &str = "ca.pem";
 pub(super) const TOKEN_FILE: &str = "token";
+pub(super) const VANTAGE_TOKEN_FILE: &str = "vantage-token";
 pub(super) const WEBHOOK_SECRET_FILE: &str = "webhook-secret";
 const HISTORY: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How far back a rotating set is found in other shapes.
@@ -29,6 +30,7 @@ const ROTATION_STEPS: i32 = 6;
 pub(super) fn write_files(live: &Live, directory: &Path) -> io::Result<()> {
     std::fs::write(directory.join(CA_FILE), live.zoo.bundle())?;
     write_secret(&directory.join(TOKEN_FILE))?;
+    write_secret(&directory.join(VANTAGE_TOKEN_FILE))?;
     write_secret(&directory.join(WEBHOOK_SECRET_FILE))
 }
 
@@ -61,9 +63,7 @@ fn write_config(world: &World, data_dir: &Path, text: &mut String) {
     line("root_hints", format!("[{}]", quoted(&layout.root_server())));
     line("authority_port", dns.to_string());
     line("ca", quoted(&world.ca_file().display()));
-    let six = layout.hosts.values().any(IpAddr::is_ipv6).then(|| quoted(&"::1/128"));
-    let allowed: Vec<String> = std::iter::once(quoted(&layout.public_network())).chain(six).collect();
-    line("allow_addresses", format!("[{}]", allowed.join(", ")));
+    line("allow_addresses", allowed(world));
     let independent = [
         quoted(&format!("udp://{}:{dns}", layout.independent(1))),
         quoted(&format!("tls://{}:{https}#i-2.test", layout.independent(2))),
@@ -80,6 +80,14 @@ fn write_config(world: &World, data_dir: &Path, text: &mut String) {
         let address = quoted(&layout.control(number));
         let _ = write!(text, "\n[[control]]\nurl = {}\naddress = {address}\n", quoted(&url));
     }
+    for number in 1..=world.vantages() {
+        let (url, token) = (format!("http://{}", layout.vantage(number)), vantage_token(world));
+        let _ = write!(
+            text,
+            "\n[[other_vantage]]\nname = \"v-{number}\"\nurl = {}\ntoken = {{ file = {token} }}\n",
+            quoted(&url)
+        );
+    }
     write_peer(world, text);
     let hook = quoted(&format!("http://{}/hook", layout.webhook()));
     let secret = quoted(&world.webhook_secret_file().display());
@@ -87,6 +95,49 @@ fn write_config(world: &World, data_dir: &Path, text: &mut String) {
         text,
         "\n[[notify]]\nname = \"drill\"\nkind = \"webhook\"\nurl = {hook}\nsecret = {{ file = {secret} }}\n"
     );
+}
+
+fn vantage_token(world: &World) -> String {
+    quoted(&world.directory.path().join(VANTAGE_TOKEN_FILE).display())
+}
+
+/// Another network: its own resolver, and every host by its other door.
+pub(super) fn vantage_config(world: &World, number: u8) -> String {
+    let layout = &world.live.layout;
+    let mut text = String::new();
+    let mut line = |key: &str, value: String| {
+        let _ = writeln!(text, "{key} = {value}");
+    };
+    line("resolver", format!("[{}]", quoted(&format!("udp://{}:{}", layout.independent(1), layout.dns_port))));
+    line("ca", quoted(&world.ca_file().display()));
+    line("allow_addresses", allowed(world));
+    line("controls", quoted(&"none"));
+    let _ = write!(
+        text,
+        "\n[vantage_service]\nlisten = {}\ntoken_file = {}\n",
+        quoted(&layout.vantage(number)),
+        vantage_token(world)
+    );
+    let urls: Vec<String> = world.urls().iter().map(|url| elsewhere(url, layout.elsewhere_port)).collect();
+    let _ = write!(text, "\n[[peer]]\nname = {}\nurls = [{}]\n", quoted(&peer_name(world)), urls.join(", "));
+    if let Some(expect) = expectation(world) {
+        let _ = writeln!(text, "expect = {expect}");
+    }
+    text
+}
+
+fn elsewhere(url: &Url, port: u16) -> String {
+    let mut url = url.clone();
+    // A URL with a host always takes a port.
+    let _ = url.set_port(Some(port));
+    quoted(&url)
+}
+
+fn allowed(world: &World) -> String {
+    let layout = &world.live.layout;
+    let six = layout.hosts.values().any(IpAddr::is_ipv6).then(|| quoted(&"::1/128"));
+    let allowed: Vec<String> = std::iter::once(quoted(&layout.public_network())).chain(six).collect();
+    format!("[{}]", allowed.join(", "))
 }
 
 pub(super) fn app_options(world: &World) -> AppOptions {
@@ -119,15 +170,17 @@ fn write_peer(world: &World, text: &mut String) {
     given("level", scenario.policy.level.map(|level| quoted(&level.as_str())));
     given("approvals", scenario.policy.approvals.map(|count| count.to_string()));
     given("lease", scenario.policy.lease.map(duration));
-    let expect = scenario.peer.expect.as_ref().map(|expect| {
-        let status = expect.status.map(|status| format!("status = [{status}]"));
-        let body = expect.body.as_ref().map(|body| format!("body_contains = {}", quoted(body)));
-        let stated: Vec<String> = status.into_iter().chain(body).collect();
-        format!("{{ {} }}", stated.join(", "))
-    });
-    given("expect", expect.filter(|expect| expect != "{  }"));
+    given("expect", expectation(world));
     let secret = format!("{{ Authorization = {{ env = {} }} }}", quoted(&SECRET_VARIABLE));
     given("headers", scenario.peer.auth.then_some(secret));
+}
+
+fn expectation(world: &World) -> Option<String> {
+    let expect = world.scenario.peer.expect.as_ref()?;
+    let status = expect.status.map(|status| format!("status = [{status}]"));
+    let body = expect.body.as_ref().map(|body| format!("body_contains = {}", quoted(body)));
+    let stated: Vec<String> = status.into_iter().chain(body).collect();
+    (!stated.is_empty()).then(|| format!("{{ {} }}", stated.join(", ")))
 }
 
 /// The first label of the host, which is what people call a peer.

@@ -33,6 +33,8 @@ const WRONG_BODY: &str = "<html><h1>It works!</h1></html>";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Site {
     Host(String),
+    /// The same host, as other networks meet it.
+    Elsewhere(String),
     /// Counted from 1, as in `control-1`.
     Control(u8),
 }
@@ -40,7 +42,7 @@ pub(super) enum Site {
 impl Site {
     pub fn label(&self) -> String {
         match self {
-            Self::Host(label) => label.clone(),
+            Self::Host(label) | Self::Elsewhere(label) => label.clone(),
             Self::Control(number) => format!("control-{number}"),
         }
     }
@@ -49,6 +51,8 @@ impl Site {
         let zone = live.zone();
         let state = &zone.state;
         match (self, &state.egress) {
+            // What our own network lets out is no matter there.
+            (Self::Elsewhere(_), _) => {}
             (_, Egress::Cut) => return Door::Silent,
             (Self::Host(label), Egress::Allow(allowed)) if !allowed.contains(label) => {
                 return Door::Silent;
@@ -61,7 +65,7 @@ impl Site {
                 Controls::None => Door::Closed,
                 Controls::Ok | Controls::NamesFail | Controls::Intercepted => Door::Open,
             },
-            Self::Host(_) => match self.behaviour(live) {
+            Self::Host(_) | Self::Elsewhere(_) => match self.behaviour(live) {
                 HostBehaviour::Blackhole => Door::Silent,
                 HostBehaviour::Refuse => Door::Closed,
                 _ => Door::Open,
@@ -69,12 +73,15 @@ impl Site {
         }
     }
 
-    /// What our vantage meets.
+    /// What our vantage meets, or the others.
     fn behaviour(&self, live: &Live) -> HostBehaviour {
         match self {
             Self::Control(_) => HostBehaviour::Serve,
             // A host that only a later fault names is there from the beginning, as a machine that serves.
             Self::Host(label) => live.zone().state.hosts.get(label).map(|host| host.us.clone()).unwrap_or_default(),
+            Self::Elsewhere(label) => {
+                live.zone().state.hosts.get(label).map(|host| host.others.clone()).unwrap_or_default()
+            }
         }
     }
 

@@ -47,22 +47,30 @@ impl Slot {
         FIRST_OCTET + 2 * self.number
     }
 
-    /// Two ports that are free on every address, `[::1]` included, because all slots share that one.
-    fn free_ports(&self) -> io::Result<(u16, u16)> {
+    /// Ports that are free on every address, `[::1]` included, because all slots share that one.
+    fn free_ports(&self) -> io::Result<Ports> {
         let first = FIRST_PORT + u16::from(self.number) * PORTS_PER_SLOT;
         let witness = Ipv4Addr::new(127, self.octet(), 255, 2);
-        for dns in (first..first + PORTS_PER_SLOT).step_by(2) {
-            let https = dns + 1;
+        for dns in (first..first + PORTS_PER_SLOT).step_by(4) {
+            let (https, elsewhere) = (dns + 1, dns + 2);
             let free = TcpListener::bind((witness, dns)).is_ok()
                 && UdpSocket::bind((witness, dns)).is_ok()
                 && TcpListener::bind((witness, https)).is_ok()
-                && TcpListener::bind((Ipv6Addr::LOCALHOST, https)).is_ok();
+                && TcpListener::bind((witness, elsewhere)).is_ok()
+                && TcpListener::bind((Ipv6Addr::LOCALHOST, https)).is_ok()
+                && TcpListener::bind((Ipv6Addr::LOCALHOST, elsewhere)).is_ok();
             if free {
-                return Ok((dns, https));
+                return Ok(Ports { dns, https, elsewhere });
             }
         }
         Err(io::Error::new(io::ErrorKind::AddrInUse, format!("no free port from {first} on")))
     }
+}
+
+struct Ports {
+    dns: u16,
+    https: u16,
+    elsewhere: u16,
 }
 
 #[derive(Debug, Clone)]
@@ -72,15 +80,23 @@ pub(super) struct Layout {
     pub dns_port: u16,
     /// Where every host listens, as 443 is in the world.
     pub https_port: u16,
+    /// Where every host listens for those who come from other networks.
+    pub elsewhere_port: u16,
     pub hosts: BTreeMap<String, IpAddr>,
     pub servers: BTreeMap<String, Ipv4Addr>,
 }
 
 impl Layout {
     pub fn new(slot: &Slot, scenario: &Scenario) -> io::Result<Self> {
-        let (dns_port, https_port) = slot.free_ports()?;
-        let mut layout =
-            Self { octet: slot.octet(), dns_port, https_port, hosts: BTreeMap::new(), servers: BTreeMap::new() };
+        let ports = slot.free_ports()?;
+        let mut layout = Self {
+            octet: slot.octet(),
+            dns_port: ports.dns,
+            https_port: ports.https,
+            elsewhere_port: ports.elsewhere,
+            hosts: BTreeMap::new(),
+            servers: BTreeMap::new(),
+        };
         for (index, (label, host)) in crate::scenario::hosts(scenario).iter().enumerate() {
             let address = layout.host_address(index, host)?;
             layout.hosts.insert(label.clone(), address);
@@ -140,6 +156,11 @@ impl Layout {
     /// Where the daemon under drill hears the application's own success metric.
     pub fn application(&self) -> SocketAddr {
         (self.public(0, 55), self.dns_port).into()
+    }
+
+    /// Where another vantage answers; `number` counts from 1.
+    pub fn vantage(&self, number: u8) -> SocketAddr {
+        (self.public(5, number), self.https_port).into()
     }
 
     pub fn webhook(&self) -> SocketAddr {

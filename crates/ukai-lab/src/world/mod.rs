@@ -10,6 +10,7 @@
 //! | `127.P.0.53` | the application's resolver |
 //! | `127.P.0.54`, `.55`, `.56` | left for the daemon's DNS server and its application listener; the drill's webhook |
 //! | `127.P.0.123` | the time server (SNTP) |
+//! | `127.P.5.1`… | other vantages, processes of their own, which find every host at a third port |
 //! | `127.P.4.1`… | the independent resolvers `i-1` (UDP, TCP), `i-2` (and TLS), `i-3` (and HTTPS) |
 //! | `127.P.10.x`, `127.P.20.x` | the peer's hosts in network a and in network b |
 //! | `127.P.31.1`, `.32.1`, `.33.1` | the controls |
@@ -28,7 +29,8 @@
 //! - `signed` puts a DS record at the parent and a DNSKEY at the apex, whose digest matches when `valid` and does not when
 //!   `bogus`. There are no RRSIG records: a `validating` resolver knows the state rather than checking signatures, and a
 //!   client that validates for itself finds every answer bogus. The top-level domain and the root are unsigned.
-//! - All vantages but ours are described (`vantages`, `others`) and not yet played: hosts do what `us` says. Queries that
+//! - Another vantage is `ukai vantage` with the first independent resolver as its own. It finds every host at the same
+//!   address and another port, where the host does what `others` says and nothing of our `egress` stands between. Queries that
 //!   carry a client subnet that is not loopback, and the independent resolvers, get what `by_subnet` holds for `others`.
 
 mod authority;
@@ -75,6 +77,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 const OPEN_TRIES: u32 = 50;
 const OPEN_WAIT: Duration = Duration::from_millis(20);
 const CONTROL_COUNT: u8 = 3;
+/// Each is a process.
+const VANTAGES_MAX: u8 = 5;
 
 #[derive(Debug, thiserror::Error)]
 pub enum WorldError {
@@ -231,6 +235,20 @@ impl World {
         self.directory.path().join(config::TOKEN_FILE)
     }
 
+    /// Other vantages of the scenario, from the beginning.
+    pub fn vantages(&self) -> u8 {
+        u8::try_from(self.scenario.initial_state().vantages).unwrap_or(u8::MAX).min(VANTAGES_MAX)
+    }
+
+    /// What another vantage is told; `number` counts from 1.
+    pub fn vantage_config(&self, number: u8) -> String {
+        config::vantage_config(self, number)
+    }
+
+    pub fn vantage_listener(&self, number: u8) -> SocketAddr {
+        self.live.layout.vantage(number)
+    }
+
     pub fn webhook_secret_file(&self) -> PathBuf {
         self.directory.path().join(config::WEBHOOK_SECRET_FILE)
     }
@@ -294,8 +312,8 @@ fn open(live: &Arc<Live>, tasks: &mut JoinSet<()>) -> Result<Vec<(Who, DoorContr
         let address = (live.layout.independent(number), live.layout.https_port).into();
         doors.push(open_door(live, tasks, address, Who::EncryptedDns(Role::Independent(number)))?);
     }
-    for (site, address) in sites(live) {
-        doors.push(open_door(live, tasks, (address, live.layout.https_port).into(), Who::Site(site))?);
+    for (site, address, port) in sites(live) {
+        doors.push(open_door(live, tasks, (address, port).into(), Who::Site(site))?);
     }
     doors.push(open_door(live, tasks, live.layout.webhook(), Who::Webhook)?);
     time_server::spawn(tasks, live)?;
@@ -319,9 +337,12 @@ fn dns_servers(live: &Live) -> Vec<(Ipv4Addr, Role)> {
     servers
 }
 
-fn sites(live: &Live) -> Vec<(Site, IpAddr)> {
-    let hosts = live.layout.hosts.iter().map(|(label, address)| (Site::Host(label.clone()), *address));
-    let controls = (1..=CONTROL_COUNT).map(|number| (Site::Control(number), live.layout.control(number).into()));
+fn sites(live: &Live) -> Vec<(Site, IpAddr, u16)> {
+    let (port, elsewhere) = (live.layout.https_port, live.layout.elsewhere_port);
+    let hosts = live.layout.hosts.iter().flat_map(|(label, address)| {
+        [(Site::Host(label.clone()), *address, port), (Site::Elsewhere(label.clone()), *address, elsewhere)]
+    });
+    let controls = (1..=CONTROL_COUNT).map(|number| (Site::Control(number), live.layout.control(number).into(), port));
     hosts.chain(controls).collect()
 }
 

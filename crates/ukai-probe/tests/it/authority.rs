@@ -109,6 +109,11 @@ impl Leaf {
             .unwrap()
     }
 
+    pub fn certified(&self) -> Arc<CertifiedKey> {
+        let key = provider().key_provider.load_private_key(der(&self.key)).unwrap();
+        Arc::new(CertifiedKey::new(self.chain.clone(), key))
+    }
+
     /// A server that shows this certificate and holds another key.
     pub fn config_with_key_of(&self, other: &Leaf) -> ServerConfig {
         let key = provider().key_provider.load_private_key(der(&other.key)).unwrap();

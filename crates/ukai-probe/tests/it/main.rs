@@ -7,6 +7,7 @@ mod certificates;
 mod connections;
 mod http;
 mod malice;
+mod reuse;
 mod rounds;
 mod server;
 mod wrong;

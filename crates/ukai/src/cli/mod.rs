@@ -24,6 +24,7 @@ mod offline;
 mod overrides;
 mod paint;
 mod run;
+mod vantage;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -155,6 +156,9 @@ enum Command {
     Log(journal::Command),
     /// Play outages on real sockets on this machine and see whether they end well.
     Drill(drill::Args),
+    /// Say what this machine sees of a peer, to a controller in another network that asks.
+    #[command(after_help = "Example:\n  ukai vantage --config vantage.toml")]
+    Vantage(vantage::Args),
     /// The embedded DNS server, a process of its own. `run` starts it where the configuration has a [dns] section.
     #[command(
         after_help = "Example:\n  ukai dns --listen 127.0.0.1:5300 --upstream 127.0.0.53 --overrides-dir /var/lib/ukai/dns"
@@ -219,6 +223,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Events(args) => control::events(args).await,
         Command::Log(command) => journal::run(command),
         Command::Drill(args) => drill::run(args).await,
+        Command::Vantage(args) => vantage::run(args).await,
         Command::Dns(args) => dns::run(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

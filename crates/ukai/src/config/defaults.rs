@@ -48,6 +48,11 @@ pub const PEM_BYTES: u64 = 4 * 1024 * 1024;
 pub const INDEPENDENT: [&str; 3] =
     ["tls://1.1.1.1#cloudflare-dns.com", "tls://9.9.9.9#dns.quad9.net", "https://8.8.8.8/dns-query#dns.google"];
 
+/// Beside the application's own listener.
+pub const VANTAGE_LISTEN: &str = "127.0.0.1:9155";
+/// All are asked at once, in each gathering of an incident.
+pub const OTHER_VANTAGES: usize = 16;
+
 /// Clients far from each other, so that wherever we are one of them is elsewhere: the networks in which the RIPE NCC (Amsterdam)
 /// and APNIC (Brisbane) have kept their own whois servers for decades. Registries do not move and are nobody's customers, and
 /// these are not anycast. Networks for documentation would not do: they are nowhere, and get what nobody in particular gets.

@@ -19,11 +19,12 @@ mod template;
 #[cfg(test)]
 mod tests;
 pub mod v1;
+mod vantage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use rustls::pki_types::CertificateDer;
 use ukai_core::peer::{Level, Mode};
 use ukai_dns::Upstream;
 use ukai_probe::{Endpoint, Expectation, Request, Timeouts};
+use url::Url;
 
 pub use defaults::{SOCKET_NAME, default_data_dir};
 pub use problem::{ConfigError, Problem};
@@ -73,6 +75,8 @@ pub struct Config {
     pub account_id: String,
     pub report_dir: PathBuf,
     pub controls: Vec<Control>,
+    pub other_vantages: Vec<OtherVantage>,
+    pub vantage_service: Option<VantageService>,
     pub peers: Vec<Peer>,
     pub subscribers: Vec<Subscriber>,
     /// What is allowed, but should be known.
@@ -106,6 +110,22 @@ pub struct Application {
 pub struct Control {
     pub endpoint: Endpoint,
     pub address: Option<IpAddr>,
+    pub address_v6: Option<Ipv6Addr>,
+}
+
+/// Another ukai that is asked what it sees.
+#[derive(Debug, Clone)]
+pub struct OtherVantage {
+    pub name: String,
+    pub url: Url,
+    pub token: Secret,
+}
+
+/// Where this ukai is asked what it sees.
+#[derive(Debug, Clone)]
+pub struct VantageService {
+    pub listen: SocketAddr,
+    pub token: Secret,
 }
 
 #[derive(Debug, Clone)]

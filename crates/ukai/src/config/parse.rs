@@ -20,7 +20,9 @@ use ukai_dns::Upstream;
 use ukai_probe::Endpoint;
 
 use super::problem::{At, ConfigError, Problems, suggestion};
-use super::{Application, Config, Control, Dns, Peer, Socket, defaults, duration, keys, metrics, peer, subscriber, v1};
+use super::{
+    Application, Config, Control, Dns, Peer, Socket, defaults, duration, keys, metrics, peer, subscriber, v1, vantage,
+};
 use crate::secret::{self, Secret};
 
 pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
@@ -130,6 +132,8 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
             None => data_dir.join("reports"),
         },
         controls: controls(file.controls.as_deref(), file.control, reader),
+        other_vantages: vantage::other_vantages(file.other_vantage.unwrap_or_default(), reader),
+        vantage_service: file.vantage_service.and_then(|written| vantage::service(written, reader)),
         data_dir,
         resolver,
         authority_port,
@@ -266,21 +270,8 @@ fn application(application: v1::Application, reader: &mut Reader<'_>) -> Option<
     if listen.is_some_and(|listen| !listen.ip().is_loopback()) {
         reader.warn(&at.key("listen"), "the application's token will cross the network in plain HTTP");
     }
-    let token = match (application.token, application.token_file) {
-        (Some(place), None) => reader.secret_place(&at.key("token"), &place),
-        (None, Some(file)) => reader.secret_file(&at.key("token_file"), &file),
-        (Some(_), Some(_)) => {
-            reader.problem(&at.key("token_file"), "token and token_file are the same thing; write one of them");
-            None
-        }
-        (None, None) => {
-            reader.problem(
-                &at,
-                "the application needs a token to report its calls with; write token = { env = \"NAME\" } or token_file = \"PATH\"",
-            );
-            None
-        }
-    };
+    let (token, file) = (application.token.as_ref(), application.token_file.as_deref());
+    let token = reader.token(&at, token, file, "the application needs a token to report its calls with");
     let resolver = application.resolver.and_then(|text| reader.one(&at.key("resolver"), &text));
     Some(Application { listen: listen?, token: token?, resolver })
 }
@@ -313,7 +304,8 @@ fn built_in_controls() -> Vec<Control> {
         .iter()
         .filter_map(|(url, address)| {
             let endpoint = Endpoint::parse(url).ok()?;
-            Some(Control { endpoint, address: address.and_then(|address| address.parse().ok()) })
+            let address = address.and_then(|address| address.parse().ok());
+            Some(Control { endpoint, address, address_v6: None })
         })
         .collect()
 }
@@ -329,7 +321,8 @@ fn written_controls(written: Vec<v1::Control>, reader: &mut Reader<'_>) -> Vec<C
         let at = at.index(index);
         let endpoint = reader.problems.check(&at.key("url"), Endpoint::parse(&control.url));
         let address = control.address.and_then(|text| reader.one::<IpAddr>(&at.key("address"), &text));
-        controls.extend(endpoint.map(|endpoint| Control { endpoint, address }));
+        let address_v6 = control.address_v6.and_then(|text| reader.one(&at.key("address_v6"), &text));
+        controls.extend(endpoint.map(|endpoint| Control { endpoint, address, address_v6 }));
     }
     controls
 }
@@ -419,6 +412,28 @@ impl<'a> Reader<'a> {
     }
 
     /// Names are not resolved: the address that is served must not depend on the thing that may be broken.
+    /// A bearer token, written in one of two ways.
+    pub fn token(
+        &mut self,
+        at: &At,
+        place: Option<&v1::SecretPlace>,
+        file: Option<&str>,
+        needed: &str,
+    ) -> Option<Secret> {
+        match (place, file) {
+            (Some(place), None) => self.secret_place(&at.key("token"), place),
+            (None, Some(file)) => self.secret_file(&at.key("token_file"), file),
+            (Some(_), Some(_)) => {
+                self.problem(&at.key("token_file"), "token and token_file are the same thing; write one of them");
+                None
+            }
+            (None, None) => {
+                self.problem(at, format!("{needed}; write token = {{ env = \"NAME\" }} or token_file = \"PATH\""));
+                None
+            }
+        }
+    }
+
     pub fn listen(&mut self, at: &At, text: &str) -> Option<SocketAddr> {
         let parsed = text.parse::<SocketAddr>().map_err(|_| {
             format!("{text:?} is not an address to listen on; write an IP address and a port, such as \"127.0.0.1:5300\" or \"[::1]:5300\" (names are not resolved)")

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 /// Tables in the order in which a reader meets them: where each stands in the file, and its definition's name.
-const TABLES: [(&str, &str); 19] = [
+const TABLES: [(&str, &str); 21] = [
     ("[dns]", "Dns"),
     ("[socket]", "Socket"),
     ("[application]", "Application"),
@@ -13,6 +13,8 @@ const TABLES: [(&str, &str); 19] = [
     ("[metrics.otlp]", "Otlp"),
     ("[report]", "Report"),
     ("[[control]]", "Control"),
+    ("[[other_vantage]]", "OtherVantage"),
+    ("[vantage_service]", "VantageService"),
     ("[[peer]]", "Peer"),
     ("expect = { … } and unauthenticated = { … }", "Expect"),
     ("body_json = { … }", "BodyJson"),

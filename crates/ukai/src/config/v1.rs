@@ -63,6 +63,11 @@ pub struct File {
     /// Unrelated names that tell our own fault from a peer's, probed every minute, when a peer fails, and whenever evidence
     /// is gathered. Default: three built in, run by three organisations.
     pub control: Option<Vec<Control>>,
+    /// Other ukais, in other networks, that are asked what they see when a peer fails: what fails for us alone is not the
+    /// peer. Default: none.
+    pub other_vantage: Option<Vec<OtherVantage>>,
+    /// Where `ukai vantage` answers controllers of other networks.
+    pub vantage_service: Option<VantageService>,
     /// The services that are watched.
     pub peer: Option<Vec<Peer>>,
     /// Who is told.
@@ -111,6 +116,29 @@ pub struct Application {
     /// that is led to it for the peers' names: an override counts as served when it is seen there. Default: the embedded
     /// server.
     pub resolver: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OtherVantage {
+    /// What evidence and verdicts call it.
+    pub name: String,
+    /// Where its `ukai vantage` listens: https, or http to loopback. The path is ours.
+    pub url: String,
+    /// The bearer token that it wants: `{ env = "NAME" }` or `{ file = "PATH" }`.
+    pub token: SecretPlace,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VantageService {
+    /// IP address and port. Default: "127.0.0.1:9155". It speaks plain HTTP: put a proxy with TLS before it where it is to be
+    /// reached from another machine.
+    pub listen: Option<String>,
+    /// The bearer token that controllers show: `{ env = "NAME" }` or `{ file = "PATH" }`. This or `token_file`.
+    pub token: Option<SecretPlace>,
+    /// The same as `token = { file = "PATH" }`.
+    pub token_file: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -171,6 +199,8 @@ pub struct Control {
     pub url: String,
     /// A known address of it, so that the control works without any name. Default: none, so only the name is tried.
     pub address: Option<String>,
+    /// A known IPv6 address of it: tells our own IPv6 from a peer's. Default: what its name gives.
+    pub address_v6: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -132,7 +132,7 @@ async fn prove(subject: &Subject, address: IpAddr, deadline: Instant) -> Vec<Pro
     proofs
 }
 
-async fn prove_once(prober: &Prober, watched: &Watched, address: IpAddr, deadline: Instant) -> Proof {
+pub async fn prove_once(prober: &Prober, watched: &Watched, address: IpAddr, deadline: Instant) -> Proof {
     let (request, expectation) = watched.proof();
     let left = deadline.saturating_duration_since(Instant::now());
     let timeouts = within(&watched.timeouts, left);

@@ -9,7 +9,9 @@ use ukai_dns::system::{RESOLV_CONF, SystemResolver};
 use ukai_dns::{Client, ClientOptions, Upstream};
 use ukai_probe::{Prober, ProberOptions};
 
-use crate::config::{Config, Peer};
+use crate::config::{self, Config, Peer};
+use crate::notify::http::{HttpsClient, HttpsOptions};
+use crate::vantage::OtherVantage;
 
 use super::families;
 use super::own::SystemFiles;
@@ -32,12 +34,13 @@ pub fn configure(config: &Config) -> anyhow::Result<Configured> {
         application: config.application.as_ref().and_then(|application| application.resolver.clone()),
         is_routed: families::is_routed,
         independent: config.independent.clone(),
+        others: other_vantages(config)?,
         root_hints: config.root_hints.clone(),
         authority_port: config.authority_port,
         controls: config
             .controls
             .iter()
-            .map(|control| Control::new(control.endpoint.clone(), control.address))
+            .map(|control| Control::new(control.endpoint.clone(), control.address, control.address_v6))
             .collect(),
         bound: config.evidence_bound,
         ecs_subnets: config.ecs_subnets.clone(),
@@ -54,6 +57,21 @@ pub fn configure(config: &Config) -> anyhow::Result<Configured> {
         })
         .collect::<anyhow::Result<_>>()?;
     Ok(Configured { vantage, subjects })
+}
+
+/// Asked as notifications are sent: a broken resolver of ours must not keep us from hearing what others see.
+fn other_vantages(config: &Config) -> anyhow::Result<Vec<OtherVantage>> {
+    if config.other_vantages.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (resolver, independent, ca) = (config.resolver.clone(), config.independent.clone(), config.ca.clone());
+    let http = HttpsClient::new(HttpsOptions { resolver, independent, ca });
+    let http = http.context("other vantages cannot be asked: TLS could not be set up")?;
+    let vantages = config.other_vantages.iter();
+    let asked = |known: &config::OtherVantage| {
+        OtherVantage::new(known.name.clone(), known.url.clone(), known.token.clone(), http.clone())
+    };
+    Ok(vantages.map(asked).collect())
 }
 
 /// What the application's network resolves with, past our override: never the embedded server itself.

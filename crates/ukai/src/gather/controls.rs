@@ -1,11 +1,11 @@
 //! Controls: unrelated names and addresses that tell our own fault from the peer's.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use ukai_core::diagnose::evidence::ControlResult;
-use ukai_core::observe::{AddressResult, ErrorClass};
+use ukai_core::diagnose::evidence::{ControlResult, Reached};
+use ukai_core::observe::{AddressResult, ErrorClass, Resolution, Stage};
 use ukai_probe::{Expectation, Request, StatusSet, Timeouts, explain};
 
 use super::question::QUERY_TIMEOUT;
@@ -46,7 +46,23 @@ async fn probe_one(vantage: &Vantage, control: &Control) -> ControlResult {
     if let Some((result, _)) = reached.as_ref().filter(|(result, _)| result.is_success()) {
         control.remember(result.address);
     }
-    judge(control, resolution.failure.map(|failure| failure.detail), reached)
+    let v6 = reach_v6(vantage, control, &resolution).await;
+    ControlResult { v6, ..judge(control, resolution.failure.map(|failure| failure.detail), reached) }
+}
+
+/// Over IPv6 too, where the control has such an address. A machine without a route for it is no finding.
+async fn reach_v6(vantage: &Vantage, control: &Control, resolution: &Resolution) -> Option<Reached> {
+    let resolved = || resolution.addresses.iter().copied().find(IpAddr::is_ipv6);
+    let address = control.address_v6.map(IpAddr::from).or_else(resolved)?;
+    if !(vantage.is_routed)(SocketAddr::new(address, control.endpoint.port())) {
+        return None;
+    }
+    let (result, _) = reach(vantage, control, address).await;
+    Some(match result.failure {
+        // Somebody answered, whatever he showed.
+        Some(failure) if failure.stage <= Stage::Connect => Reached::No(failure.detail),
+        _ => Reached::Yes,
+    })
 }
 
 /// With the moment of its answer by the machine's own clock: the engine's never goes back, and would show a clock that was

@@ -24,7 +24,9 @@ mod elsewhere;
 mod families;
 #[cfg(test)]
 pub mod name_server;
+mod others;
 mod own;
+mod path;
 mod question;
 mod resolution;
 mod size;
@@ -40,18 +42,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use ukai_core::diagnose::evidence::{Asked, Canary, Delegation, Evidence, Purpose, Source};
-use ukai_core::observe::Path;
 use ukai_dns::{RecordType, Upstream};
 
+pub use candidates::prove_once;
 pub use configured::{Configured, configure, pem, resolvers};
+pub use families::usable;
 pub use question::Anchor;
 pub use resolution::{OPERATOR, chosen, resolve};
-pub use subject::{Subject, Vantage};
-
-use subject::join_all;
+pub use subject::{Subject, Vantage, join_all};
 
 use candidates::Found;
 use elsewhere::{ask_unchecked, is_servfail};
+use path::Walked;
 use question::{Asker, Whom};
 
 /// More than a second, so that a TTL in whole seconds that counts down is lower by one at least, and one that is frozen, or
@@ -80,11 +82,12 @@ pub async fn gather(vantage: &Vantage, subject: &Subject, order: &Order) -> Evid
     if subject.is_literal() {
         also.extend(subject.host.parse::<IpAddr>());
     }
-    let (seen, candidates, own, connections) = tokio::join!(
-        look(vantage, subject, &asker, found),
+    let (seen, candidates, own, connections, vantages) = tokio::join!(
+        look(vantage, subject, &asker, order.purpose, found),
         candidates::collect(vantage, subject, (&also, &order.known), deadline, finds),
         own::read(vantage, &subject.host),
         connections::read(&vantage.system),
+        others::ask(vantage, subject, order),
     );
     let connections = connections::of_interest(connections, &candidates, order, &seen.asked);
     Evidence {
@@ -95,9 +98,12 @@ pub async fn gather(vantage: &Vantage, subject: &Subject, order: &Order) -> Evid
         canary: seen.canary,
         candidates,
         controls: seen.controls,
-        observations: seen.observations,
+        observations: seen.walked.observations,
+        reuse: seen.walked.reuse,
+        default_sites: seen.walked.default_sites,
         own,
         connections,
+        vantages,
         ..Evidence::about(&subject.peer, &subject.host, order.purpose, order.now)
     }
 }
@@ -107,23 +113,23 @@ struct Seen {
     delegation: Option<Delegation>,
     canary: Canary,
     controls: Vec<ukai_core::diagnose::evidence::ControlResult>,
-    observations: Vec<ukai_core::observe::Observation>,
+    walked: Walked,
 }
 
 /// Asks everybody. Dropping `found` at the end tells the collector that no address can come any more.
-async fn look(vantage: &Vantage, subject: &Subject, asker: &Asker, found: Found) -> Seen {
+async fn look(vantage: &Vantage, subject: &Subject, asker: &Asker, purpose: Purpose, found: Found) -> Seen {
     let named = !subject.is_literal();
     let resolvers: &[Upstream] = if named { &vantage.resolvers } else { &[] };
     let independent: &[Upstream] = if named { &vantage.independent } else { &[] };
     let embedded = vantage.embedded.filter(|_| named).map(Upstream::Udp);
-    let (ours, authorities, independents, embedded, controls, observations) = tokio::join!(
+    let (ours, authorities, independents, embedded, controls, walked) = tokio::join!(
         ask_our_resolvers(asker, resolvers, &found),
         authorities::ask(vantage, subject, asker, &found),
         elsewhere::ask_independents(asker, independent, &vantage.ecs_subnets, &found),
         // What we serve ourselves is not a source of candidates: `also` names a standing override's set.
         ask_each(asker, Source::Embedded, embedded.as_slice(), None),
         controls::probe(vantage),
-        vantage.observe(subject, Path::Bypass, asker.anchor.now()),
+        path::walk(vantage, subject, purpose, asker.anchor.now()),
     );
     let last = ask_each(asker, Source::OurResolver, resolvers, Some(&found)).await;
     let mut asked = ours;
@@ -132,7 +138,7 @@ async fn look(vantage: &Vantage, subject: &Subject, asker: &Asker, found: Found)
     asked.extend(embedded);
     asked.extend(last);
     size::fit(&mut asked);
-    Seen { asked, delegation: authorities.delegation, canary: authorities.canary, controls, observations }
+    Seen { asked, delegation: authorities.delegation, canary: authorities.canary, controls, walked }
 }
 
 /// UDP and TCP at once, UDP again later; with validation off, where validation may be what fails.

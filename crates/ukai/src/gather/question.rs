@@ -175,7 +175,7 @@ fn answer(reply: &Reply) -> Answer {
         authentic_data: reply.authentic_data,
         truncated: reply.truncated,
         addresses,
-        records: 0,
+        records: reply.answers.iter().filter(|record| record.rtype() == reply.question.qtype).count(),
         chain: reply.cname_chain().iter().map(|name| escape(&name.to_string())).collect(),
         ttl: reply.min_ttl(),
         soa: reply.soa.as_ref().map(|soa| Soa { serial: soa.serial, negative_ttl: soa.ttl.min(soa.minimum) }),

@@ -1,6 +1,6 @@
 //! Who is looked at, and from where.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use ukai_core::observe::{Observation, Path, Resolution};
 use ukai_dns::{Client, Upstream};
 use ukai_probe::{Endpoint, Expectation, Prober, Request, Round, Secrets, StatusSet, Timeouts};
+
+use crate::vantage::OtherVantage;
 
 use super::families;
 use super::own::SystemFiles;
@@ -29,6 +31,7 @@ pub struct Vantage {
     /// Whether a packet to there would leave this machine at all.
     pub is_routed: fn(SocketAddr) -> bool,
     pub independent: Vec<Upstream>,
+    pub others: Vec<OtherVantage>,
     pub root_hints: Vec<IpAddr>,
     pub authority_port: u16,
     pub controls: Vec<Control>,
@@ -46,13 +49,14 @@ pub struct Control {
     pub endpoint: Endpoint,
     /// Its known address, so that it can be reached without any name.
     pub address: Option<IpAddr>,
+    pub address_v6: Option<Ipv6Addr>,
     /// Where it was last reached, for one whose address nobody configured.
     pub last_reached: Arc<Mutex<Option<IpAddr>>>,
 }
 
 impl Control {
-    pub fn new(endpoint: Endpoint, address: Option<IpAddr>) -> Control {
-        Control { endpoint, address, last_reached: Arc::default() }
+    pub fn new(endpoint: Endpoint, address: Option<IpAddr>, address_v6: Option<Ipv6Addr>) -> Control {
+        Control { endpoint, address, address_v6, last_reached: Arc::default() }
     }
 
     pub fn known_address(&self) -> Option<IpAddr> {

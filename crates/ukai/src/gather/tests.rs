@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use ukai_core::diagnose::answers::{Authority, authority};
 use ukai_core::diagnose::evidence::{Evidence, Purpose};
+use ukai_core::observe::Path;
 
 use super::authorities::Authorities;
 use super::name_server::{A, Mind, SOA, Said, Servers, address, cname, ns, refused, zone};

@@ -104,9 +104,21 @@ impl HttpsClient {
     }
 
     pub async fn post(&self, url: &Url, headers: Headers, body: Bytes) -> Result<Answer, NotifyError> {
+        self.post_within(url, headers, body, ATTEMPT_TIMEOUT, BODY_BYTES).await
+    }
+
+    /// One attempt within this bound, and at most so many bytes of the answer.
+    pub async fn post_within(
+        &self,
+        url: &Url,
+        headers: Headers,
+        body: Bytes,
+        bound: Duration,
+        body_bytes: usize,
+    ) -> Result<Answer, NotifyError> {
         let mut request = request(Method::POST, url, headers, body)?;
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        self.attempt_within(ATTEMPT_TIMEOUT, url, request, BODY_BYTES).await
+        self.attempt_within(bound, url, request, body_bytes).await
     }
 
     /// One attempt, and at most so many bytes of the body.
