@@ -16,6 +16,7 @@ impl RecordType {
     pub const CNAME: Self = Self(5);
     pub const SOA: Self = Self(6);
     pub const HINFO: Self = Self(13);
+    pub const MX: Self = Self(15);
     pub const TXT: Self = Self(16);
     pub const AAAA: Self = Self(28);
     pub const OPT: Self = Self(41);
@@ -24,6 +25,7 @@ impl RecordType {
     pub const SVCB: Self = Self(64);
     pub const HTTPS: Self = Self(65);
     pub const ANY: Self = Self(255);
+    pub const CAA: Self = Self(257);
 }
 
 impl fmt::Display for RecordType {

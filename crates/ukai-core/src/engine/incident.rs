@@ -54,14 +54,15 @@ impl Opening {
     }
 
     /// The layer is what our probe says, where it fails too.
-    pub fn by_application(alarm: &str, seen: Vec<Observation>, call: &ApplicationCall) -> Opening {
+    /// `every`: no call succeeds any more.
+    pub fn by_application(alarm: &str, seen: Vec<Observation>, call: &ApplicationCall, every: bool) -> Opening {
         let said = call.error.as_deref().unwrap_or("it does not say how");
         let failure = seen.iter().find_map(Observation::failure).cloned().unwrap_or_else(|| Failure {
             stage: Stage::Connect,
             class: ErrorClass::Application,
             detail: format!("the application's own calls fail ({said}), while our probe is whole"),
         });
-        let page = !is_limited(&seen);
+        let page = every && !is_limited(&seen);
         Opening { alarm: alarm.to_owned(), seen, failing_since: None, failure, page, lasting: true }
     }
 

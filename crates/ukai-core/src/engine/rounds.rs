@@ -23,6 +23,10 @@ const ROUNDS_TO_OK: u32 = 3;
 /// Failed calls of the application in a row before its own alarm fires; more than the rules need,
 /// so that the prober, who names the layer, is first where both see it.
 const CALLS_TO_ALARM: u32 = 5;
+/// Of so many calls …
+const CALLS_LOOKED_AT: usize = 10;
+/// … so many failed ones fire it too, though others between them succeed: worth telling, and no reason to wake anybody.
+const CALLS_OFTEN: usize = 5;
 /// After this long without a report the application's alarm has no data.
 const APPLICATION_SILENT: SignedDuration = SignedDuration::from_mins(15);
 /// Good calls in a row before that alarm is OK again.
@@ -252,6 +256,16 @@ impl Engine {
         }
     }
 
+    /// The alarm may have fired on calls that failed now and then; now every one does.
+    fn application_fails_for_good(&mut self, turn: &mut Turn, peer: &str) {
+        let limited = self.live.peers.get(peer).is_some_and(|live| live.limited);
+        let alarm = application_alarm(peer);
+        let opened_by_it = self.state.open_incident(peer).is_some_and(|known| known.alarm == alarm);
+        if opened_by_it && !limited && self.is_free_to_act(turn, &alarm) {
+            self.want_page(turn, peer, true);
+        }
+    }
+
     /// Changes an observed alarm's state. Nothing is said where nothing changes.
     pub(super) fn set_alarm(&mut self, turn: &mut Turn, alarm: &str, after: AlarmState, reason: &str) -> bool {
         self.change_alarm(turn, Changed::to(alarm, after, reason))
@@ -272,14 +286,21 @@ impl Engine {
         }
         live.application.push_back(call.clone());
         let (failing, fine) = (live.application_failing, live.application_fine);
+        let looked_at = live.application.iter().rev().take(CALLS_LOOKED_AT);
+        let often = looked_at.filter(|call| !call.ok).count();
         let (bursting, last) = (live.burst.is_some(), live.last.clone());
         self.confirm_by(turn, peer, &call);
         let alarm = application_alarm(peer);
         if failing >= CALLS_TO_ALARM && !bursting {
             let reason = format!("{failing} calls of the application failed in a row");
-            let opening = Some(Opening::by_application(&alarm, last, &call));
+            let opening = Some(Opening::by_application(&alarm, last, &call, true));
             self.change_alarm(turn, Changed { opening, ..Changed::to(&alarm, AlarmState::Alarm, &reason) });
-        } else if fine >= CALLS_TO_OK {
+            self.application_fails_for_good(turn, peer);
+        } else if often >= CALLS_OFTEN && !call.ok && !bursting {
+            let reason = format!("{often} of the last {CALLS_LOOKED_AT} calls of the application failed");
+            let opening = Some(Opening::by_application(&alarm, last, &call, false));
+            self.change_alarm(turn, Changed { opening, ..Changed::to(&alarm, AlarmState::Alarm, &reason) });
+        } else if fine >= CALLS_TO_OK && often < CALLS_OFTEN {
             let reason = format!("{fine} calls of the application succeeded in a row");
             self.set_alarm(turn, &alarm, AlarmState::Ok, &reason);
         }

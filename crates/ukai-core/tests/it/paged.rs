@@ -344,3 +344,23 @@ fn a_blip_that_ends_while_the_daemon_is_down_pages_nobody() {
     play.run_for(600);
     assert_eq!(pages(&play, "api"), [], "{:?}", play.verdicts());
 }
+
+#[test]
+fn an_application_that_fails_now_and_then_is_told_of_and_one_that_fails_for_good_pages() {
+    let mut play = after(10, |_| ());
+    for _ in 0..10 {
+        play.application_calls(true, OLD, 1);
+        play.application_calls(false, OLD, 1);
+    }
+    play.run_for(60);
+    let opened = |event: &Event| matches!(event, Event::IncidentOpened { .. });
+    assert!(play.saw(opened), "half of the calls fail: somebody is told");
+    assert_eq!(pages(&play, "api"), [], "and nobody is woken");
+    play.application_calls(false, OLD, 6);
+    play.run_for(THREE_ROUNDS_S);
+    assert_eq!(pages(&play, "api").len(), 1, "now nothing gets through");
+    play.application_calls(true, OLD, 10);
+    play.run_for(900);
+    assert!(play.engine.state().open_incident("api").is_none());
+    assert_eq!(pages(&play, "api").len(), 1);
+}

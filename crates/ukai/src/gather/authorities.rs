@@ -54,7 +54,14 @@ pub struct Look<'a> {
     pub found: &'a Found,
 }
 
-pub async fn ask(vantage: &Vantage, subject: &Subject, asker: &Asker, found: &Found) -> Authorities {
+/// `also`: types to ask for besides the addresses.
+pub async fn ask(
+    vantage: &Vantage,
+    subject: &Subject,
+    asker: &Asker,
+    found: &Found,
+    also: &[RecordType],
+) -> Authorities {
     if subject.is_literal() {
         return Authorities { asked: Vec::new(), delegation: None, canary: Canary::NoAnswer };
     }
@@ -64,7 +71,7 @@ pub async fn ask(vantage: &Vantage, subject: &Subject, asker: &Asker, found: &Fo
         Ok(host) => look.walk(&host).await,
         Err(error) => lost(format!("{} cannot be asked for: {error}", subject.host)),
     };
-    let (followed, canary) = tokio::join!(look.ask_and_follow(&zone), canary(vantage, asker, &zone.servers));
+    let (followed, canary) = tokio::join!(look.ask_and_follow(&zone, also), canary(vantage, asker, &zone.servers));
     let mut delegation = zone.delegation;
     delegation.parent_rcode = delegation.parent_rcode.or(followed.parent_says);
     delegation.problems.extend(followed.problems);
@@ -123,8 +130,9 @@ impl Look<'_> {
         Zone { apex: Some(walked.zone), delegation, servers }
     }
 
-    async fn ask_and_follow(&self, zone: &Zone) -> Followed {
-        let asked = self.ask_zone(zone, &self.asker.host, &TYPES).await;
+    async fn ask_and_follow(&self, zone: &Zone, also: &[RecordType]) -> Followed {
+        let types = [&TYPES, also].concat();
+        let asked = self.ask_zone(zone, &self.asker.host, &types).await;
         alias::follow(self, zone, asked).await
     }
 

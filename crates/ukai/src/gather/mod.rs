@@ -59,6 +59,8 @@ use question::{Asker, Whom};
 /// More than a second, so that a TTL in whole seconds that counts down is lower by one at least, and one that is frozen, or
 /// served again at 30 (RFC 8767, 4), is not. The last answer comes at the end, however long that takes.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(1200);
+/// While an override stands: records of the name that it must not hide.
+const BESIDE: [RecordType; 3] = [RecordType::TXT, RecordType::MX, RecordType::CAA];
 const FAMILIES: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
 
 /// What is to be gathered.
@@ -122,12 +124,13 @@ async fn look(vantage: &Vantage, subject: &Subject, asker: &Asker, purpose: Purp
     let resolvers: &[Upstream] = if named { &vantage.resolvers } else { &[] };
     let independent: &[Upstream] = if named { &vantage.independent } else { &[] };
     let embedded = vantage.embedded.filter(|_| named).map(Upstream::Udp);
+    let beside: &[RecordType] = if purpose == Purpose::Standing { &BESIDE } else { &[] };
     let (ours, authorities, independents, embedded, controls, walked) = tokio::join!(
         ask_our_resolvers(asker, resolvers, &found),
-        authorities::ask(vantage, subject, asker, &found),
+        authorities::ask(vantage, subject, asker, &found, beside),
         elsewhere::ask_independents(asker, independent, &vantage.ecs_subnets, &found),
         // What we serve ourselves is not a source of candidates: `also` names a standing override's set.
-        ask_each(asker, Source::Embedded, embedded.as_slice(), None),
+        ask_embedded(asker, embedded, beside),
         controls::probe(vantage),
         path::walk(vantage, subject, purpose, asker.anchor.now()),
     );
@@ -161,6 +164,14 @@ async fn ask_our_resolver(asker: &Asker, resolver: &Upstream, found: &Found) -> 
     tokio::time::sleep_until(started + ASK_AGAIN_AFTER).await;
     asked.extend(ask_families(asker, &[whom], Some(found)).await);
     asked
+}
+
+/// The addresses that it serves, and what must be the world's all the same.
+async fn ask_embedded(asker: &Asker, embedded: Option<Upstream>, beside: &[RecordType]) -> Vec<Asked> {
+    let Some(embedded) = embedded else { return Vec::new() };
+    let whom = Whom::resolver(Source::Embedded, &embedded);
+    let types = [&FAMILIES, beside].concat();
+    join_all(types.into_iter().map(|record_type| ask_one(asker, &whom, record_type, None))).await
 }
 
 /// A and AAAA of each, side by side.

@@ -86,7 +86,7 @@ async fn authorities(minds: [Mind; 4]) -> (Authorities, Authority) {
     let anchor = Anchor::new(Timestamp::UNIX_EPOCH);
     let asker = Asker { dns: vantage.dns.clone(), host: subject.host.clone(), anchor, deadline };
     let (found, _finds) = Found::channel();
-    let told = authorities::ask(&vantage, &subject, &asker, &found).await;
+    let told = authorities::ask(&vantage, &subject, &asker, &found, &[]).await;
     let evidence = Evidence {
         asked: told.asked.clone(),
         delegation: told.delegation.clone(),
