@@ -16,11 +16,6 @@ const COMBINATIONS_MIN: usize = 300;
 /// score, and one that nothing needs any more is taken off.
 const KNOWN: &[(&[&str], &[&str], &str)] = &[
     (
-        &["S35"],
-        &["*"],
-        "an application whose connections are cut fails every second call, and both its alarm and the rule want calls in a row",
-    ),
-    (
         &["S01", "S02a", "S02b", "S03", "S08", "S09", "S25", "S28", "S36", "S37"],
         &["clock-2h-behind", "clock-2h-ahead"],
         "one address that is dead hides that the others, and every control, fail on dates: peer_down instead of clock_skew",

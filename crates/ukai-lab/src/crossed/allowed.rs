@@ -24,7 +24,7 @@ impl Allowed {
         let names = |of: &&str| {
             *of == "*" || *of == scenario.id || *of == family || scenario.expect.verdict.iter().any(|code| code == of)
         };
-        self.of.iter().any(|of| names(of)) && modifiers.iter().any(|modifier| self.with.contains(modifier))
+        self.of.iter().any(names) && modifiers.iter().any(|modifier| self.with.contains(modifier))
     }
 }
 

@@ -32,11 +32,13 @@ impl Embedded {
     pub fn answer(&mut self, world: &mut World, kind: Kind, now: Ms) -> Option<Reply> {
         self.expire(now);
         let host = world.layout.host.clone();
-        if let Some(over) = self.overrides.get(&host) {
+        // Every other type is the world's, an override or not.
+        let over = self.overrides.get(&host).filter(|_| !Kind::BESIDE.contains(&kind));
+        if let Some(over) = over {
             let holds = |address: &&IpAddr| match kind {
                 Kind::A => address.is_ipv4(),
                 Kind::Aaaa => address.is_ipv6(),
-                Kind::Https | Kind::Soa => false,
+                _ => false,
             };
             let addresses: Vec<IpAddr> = served(world, over).iter().filter(holds).copied().collect();
             let ttl = (!addresses.is_empty()).then_some(over.ttl_s);

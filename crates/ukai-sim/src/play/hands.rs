@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ukai_core::diagnose::evidence::Purpose;
 use ukai_core::effect::Effect;
 use ukai_core::input::{Input, Verification};
 use ukai_core::observe::{Observation, Path};
@@ -41,7 +42,10 @@ pub fn carry_out(play: &mut Play<'_>, effect: Effect) {
                 return;
             }
             let now = play.now;
-            let embedded = Kind::FAMILIES.map(|kind| play.embedded.answer(&mut play.worlds[place], kind, now));
+            let beside: &[Kind] = if purpose == Purpose::Standing { &Kind::BESIDE } else { &[] };
+            let kinds = Kind::FAMILIES.iter().chain(beside);
+            let embedded =
+                kinds.map(|kind| (*kind, play.embedded.answer(&mut play.worlds[place], *kind, now))).collect();
             let order = Order { id, purpose, also, known, embedded, connected: play.apps[place].connected() };
             let (gathering, again) = play.worlds[place].gather(order, now);
             play.queue.push(again, Due::GatherAgain(play.generation, place, Box::new(gathering)));

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use ukai_core::diagnose::evidence::{
-    Answer, Asked, Canary, Candidate, Delegation, Evidence, ExtendedError, LiveConnection, Outcome, OwnNetwork, Proof,
-    Purpose, Rcode, Reached, Reuse, Silence, Source, VantageView,
+    Answer, Asked, Canary, Candidate, DefaultSite, Delegation, Evidence, ExtendedError, LiveConnection, Outcome,
+    OwnNetwork, Proof, Purpose, Rcode, Reached, Reuse, Silence, Source, VantageView,
 };
 use ukai_core::observe::Path;
 use ukai_lab::scenario::{Egress, HostBehaviour, NAME_SERVERS, Parent, ServerMode};
@@ -34,6 +34,9 @@ const PROOF_SPACING_MS: Ms = 100;
 const CANDIDATES_MAX: usize = 32;
 const BY_RESOLVERS_MAX: usize = 16;
 const KNOWN_MAX: usize = 8;
+/// Addresses on which a connection is used twice, and that are asked for their default certificate.
+const REUSED_MAX: usize = 2;
+const DEFAULT_SITES_MAX: usize = 4;
 /// On whose behalf authorities and independent resolvers are asked besides (RFC 7871).
 const SUBNETS: [&str; 2] = ["193.0.6.0/24", "202.12.29.0/24"];
 /// Who answers when the walk ends above the peer's zone.
@@ -48,8 +51,8 @@ pub struct Order {
     pub purpose: Purpose,
     pub also: BTreeSet<IpAddr>,
     pub known: BTreeSet<IpAddr>,
-    /// What ukai's own server answers now, of each family.
-    pub embedded: [Answered; 2],
+    /// What ukai's own server answers now, by type.
+    pub embedded: Vec<(Kind, Answered)>,
     /// Where the application has a connection standing.
     pub connected: Option<IpAddr>,
 }
@@ -164,9 +167,9 @@ impl World {
         }
         let first = if ours.iter().any(is_silent) { QUERY_MS } else { self.about(4) };
         evidence.asked.extend(ours);
-        let authorities = self.ask_authorities(&mut evidence, now);
+        let authorities = self.ask_authorities(&mut evidence, order.purpose, now);
         let independents = self.ask_independents(&mut evidence, now);
-        for (kind, answered) in Kind::FAMILIES.into_iter().zip(order.embedded.clone()) {
+        for (kind, answered) in order.embedded.clone() {
             let question = Question::of(Source::Embedded, super::observe::EMBEDDED, "udp", kind);
             evidence.asked.push(question.asked(now, outcome(answered)));
         }
@@ -224,7 +227,7 @@ impl World {
     }
 
     /// The walk from the root, then every delegated server; how long that took.
-    fn ask_authorities(&mut self, evidence: &mut Evidence, now: Ms) -> Ms {
+    fn ask_authorities(&mut self, evidence: &mut Evidence, purpose: Purpose, now: Ms) -> Ms {
         let state = self.state().clone();
         if matches!(state.egress, Egress::Cut | Egress::No53) {
             let problems = vec!["no server of the root answered".to_owned()];
@@ -256,10 +259,11 @@ impl World {
             problems: Vec::new(),
         });
         let mut silences = 0;
+        let beside: &[Kind] = if purpose == Purpose::Standing { &Kind::BESIDE } else { &[] };
         for server in &servers {
             for transport in ["udp", "tcp"] {
-                for kind in Kind::OF_AUTHORITIES {
-                    let asked = self.ask_authority(server, transport, kind, now);
+                for kind in Kind::OF_AUTHORITIES.iter().chain(beside) {
+                    let asked = self.ask_authority(server, transport, *kind, now);
                     silences += usize::from(asked.iter().any(is_silent));
                     evidence.asked.extend(asked);
                 }
@@ -478,16 +482,30 @@ impl World {
         gathering.candidates.insert(address, candidate);
     }
 
-    /// Other vantages, connections that are used twice, connections that stand.
+    /// Other vantages, what only shows when a connection is used further, connections that stand.
     fn look_around(&mut self, gathering: &mut Gathering, now: Ms) {
-        let candidates: Vec<IpAddr> = gathering.candidates.keys().copied().collect();
-        for number in 1..=self.state().vantages {
-            let resolved: BTreeSet<IpAddr> = Kind::FAMILIES
-                .into_iter()
-                .filter_map(|kind| self.resolver(1, kind, false, Subnet::Others, now))
-                .flat_map(|reply| reply.addresses)
-                .collect();
-            let addresses: BTreeSet<IpAddr> = resolved.iter().chain(&candidates).copied().collect();
+        let purpose = gathering.order.purpose;
+        if matches!(purpose, Purpose::Diagnose | Purpose::Apply) {
+            self.ask_others(gathering, now);
+        }
+        if purpose == Purpose::Diagnose {
+            self.use_further(gathering);
+        }
+        if let Some(address) = gathering.order.connected {
+            gathering.evidence.connections.push(LiveConnection { address, established: 1, waiting: 0 });
+        }
+    }
+
+    /// Each about what we are led to, what is known of before, and what it is led to itself.
+    fn ask_others(&mut self, gathering: &mut Gathering, now: Ms) {
+        let ours = Kind::FAMILIES.map(|kind| self.our_resolver_whole(kind, now));
+        let ours: Vec<IpAddr> = ours.into_iter().flatten().flat_map(|reply| reply.addresses).collect();
+        for number in 1..=self.scenario.initial_state().vantages {
+            let theirs = Kind::FAMILIES.map(|kind| self.resolver(1, kind, false, Subnet::Others, now));
+            let resolved: BTreeSet<IpAddr> = theirs.into_iter().flatten().flat_map(|reply| reply.addresses).collect();
+            let order = &gathering.order;
+            let addresses: BTreeSet<IpAddr> =
+                ours.iter().chain(&order.also).chain(&order.known).chain(&resolved).copied().collect();
             let endpoints = self.endpoints();
             let mut results = Vec::new();
             for address in addresses {
@@ -496,36 +514,40 @@ impl World {
                     results.push(Proof { endpoint: endpoint.clone(), result: met.result });
                 }
             }
-            gathering.evidence.vantages.push(VantageView {
-                vantage: format!("vantage-{number}"),
-                silence: None,
-                resolved,
-                results,
-            });
-        }
-        self.use_twice(gathering);
-        if let Some(address) = gathering.order.connected {
-            gathering.evidence.connections.push(LiveConnection { address, established: 1, waiting: 0 });
+            let vantage = format!("v-{number}");
+            gathering.evidence.vantages.push(VantageView { vantage, silence: None, resolved, results });
         }
     }
 
-    fn use_twice(&mut self, gathering: &mut Gathering) {
-        let led_to: BTreeSet<IpAddr> = gathering
-            .evidence
-            .observations
-            .iter()
-            .flat_map(|observation| &observation.results)
-            .filter(|result| result.is_success())
-            .map(|result| result.address)
-            .collect();
-        let endpoint = self.endpoints().into_iter().next().unwrap_or_default();
-        for address in led_to {
+    /// A second request on a connection, and the certificate for a client that names nobody.
+    fn use_further(&mut self, gathering: &mut Gathering) {
+        let results = || gathering.evidence.observations.iter().flat_map(|observation| &observation.results);
+        let served = distinct(results().filter(|result| result.is_success()).map(|result| result.address), REUSED_MAX);
+        let shook = distinct(results().filter(|it| it.identity.is_some()).map(|it| it.address), DEFAULT_SITES_MAX);
+        for address in served {
             let cut = self.behaviour(address, From::Here) == Some(HostBehaviour::Goaway);
             let second = if cut { Reached::No("it reset the connection".to_owned()) } else { Reached::Yes };
-            let endpoint = endpoint.clone();
-            gathering.evidence.reuse.push(Reuse { endpoint, address, first: Reached::Yes, second: Some(second) });
+            gathering.evidence.reuse.extend(self.endpoints().into_iter().map(|endpoint| Reuse {
+                endpoint,
+                address,
+                first: Reached::Yes,
+                second: Some(second.clone()),
+            }));
         }
+        gathering.evidence.default_sites = shook
+            .into_iter()
+            .map(|address| DefaultSite {
+                address,
+                certificate_sha256: "certificate of the default site".to_owned(),
+                names: vec!["default.hosting.test".to_owned()],
+                is_for_host: false,
+            })
+            .collect();
     }
+}
+
+fn distinct(addresses: impl Iterator<Item = IpAddr>, most: usize) -> BTreeSet<IpAddr> {
+    addresses.collect::<BTreeSet<IpAddr>>().into_iter().take(most).collect()
 }
 
 impl Gathering {

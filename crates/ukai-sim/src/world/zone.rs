@@ -34,11 +34,16 @@ pub enum Kind {
     Aaaa,
     Https,
     Soa,
+    Txt,
+    Mx,
+    Caa,
 }
 
 impl Kind {
     pub const FAMILIES: [Kind; 2] = [Kind::A, Kind::Aaaa];
     pub const OF_AUTHORITIES: [Kind; 4] = [Kind::A, Kind::Aaaa, Kind::Soa, Kind::Https];
+    /// What an override must not hide; asked for while one stands.
+    pub const BESIDE: [Kind; 3] = [Kind::Txt, Kind::Mx, Kind::Caa];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -46,6 +51,9 @@ impl Kind {
             Kind::Aaaa => "AAAA",
             Kind::Https => "HTTPS",
             Kind::Soa => "SOA",
+            Kind::Txt => "TXT",
+            Kind::Mx => "MX",
+            Kind::Caa => "CAA",
         }
     }
 
@@ -53,7 +61,7 @@ impl Kind {
         match self {
             Kind::A => address.is_ipv4(),
             Kind::Aaaa => address.is_ipv6(),
-            Kind::Https | Kind::Soa => false,
+            _ => false,
         }
     }
 }
@@ -167,8 +175,13 @@ impl World {
                 owner = target.clone();
                 continue;
             }
-            if kind == Kind::Https {
-                let records = usize::from(!table.https.is_empty());
+            if !Kind::FAMILIES.contains(&kind) {
+                let records = match kind {
+                    Kind::Https => usize::from(!table.https.is_empty()),
+                    Kind::Txt => table.txt.len(),
+                    Kind::Mx => table.mx.len(),
+                    _ => 0,
+                };
                 let ttl = (records > 0).then_some(state.ttl);
                 return Reply { records, ttl, soa: soa.filter(|_| records == 0), ..reply };
             }

@@ -169,6 +169,22 @@ pub(super) fn many_addresses(staging: &mut Staging) -> bool {
     true
 }
 
+pub(super) fn other_records(staging: &mut Staging) -> bool {
+    let mut changed = false;
+    for change in changes_mut(&mut staging.scenario) {
+        let authoritative = change.authoritative.iter_mut().filter_map(|records| match records {
+            Records::Table(table) if !table.a.is_empty() => Some(table),
+            _ => None,
+        });
+        for table in authoritative {
+            table.txt = vec!["v=spf1 -all".to_owned()];
+            table.mx = vec!["mail.example.test".to_owned()];
+            changed = true;
+        }
+    }
+    changed
+}
+
 pub(super) fn wildcard(staging: &mut Staging) -> bool {
     let Some((_, zone)) = staging.scenario.host().split_once('.') else { return false };
     let name = format!("*.{zone}");

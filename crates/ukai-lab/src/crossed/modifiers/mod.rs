@@ -192,6 +192,12 @@ pub const MODIFIERS: &[Modifier] = &[
         make: many_addresses,
     },
     Modifier {
+        id: "other-records",
+        doc: "the name has TXT and MX records too, wherever it has an address",
+        gate: Gate::Holds,
+        make: other_records,
+    },
+    Modifier {
         id: "idn",
         doc: "the host is written in mixed case and with letters beyond ASCII",
         gate: Gate::Holds,
