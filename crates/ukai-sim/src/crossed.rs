@@ -31,7 +31,7 @@ impl Score {
         Score {
             combinations: judged.len(),
             verdicts_right: count(|judged| judged.verdict_right),
-            wrong_and_proven: count(|judged| judged.wrong_and_proven),
+            wrong_and_proven: count(|judged| judged.wrong_and_proven.is_some()),
             wrong_actions: count(|judged| judged.wrong_action.is_some()),
             open: count(|judged| judged.open),
             open_without_reason: count(|judged| judged.open && judged.open_because.is_none()),

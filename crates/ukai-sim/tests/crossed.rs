@@ -41,9 +41,14 @@ const KNOWN: &[(&[&str], &[&str], &str)] = &[
         "peer_cert is called proven although another vantage, or another region, shows the right certificate",
     ),
     (
-        &["S37"],
+        &["S01", "S25", "S37"],
         &["resolver-truncates"],
-        "over TCP our resolver is asked once, and one reading of a TTL is taken for one that falls",
+        "over TCP our resolver is asked once, and one reading of a TTL is taken for one that falls: a brief lease, and called proven",
+    ),
+    (
+        &["S04b"],
+        &["other-records"],
+        "our server forwards every other type, and its denial is our resolver's own: a right override is taken for what hides them",
     ),
     (
         &["S38"],
@@ -59,11 +64,11 @@ fn is_known(combination: &Combination, known: &(&[&str], &[&str], &str)) -> bool
 }
 
 fn is_wrong(judged: &Judged) -> bool {
-    judged.wrong_action.is_some() || !judged.verdict_right
+    judged.wrong_action.is_some() || judged.wrong_and_proven.is_some() || !judged.verdict_right
 }
 
 fn scenarios() -> Vec<Scenario> {
-    ENTRIES.iter().map(|entry| entry.parse().unwrap()).collect()
+    ENTRIES.iter().map(|entry| entry.parse().unwrap_or_else(|error| panic!("{error}"))).collect()
 }
 
 #[test]
@@ -79,6 +84,9 @@ fn every_combination_is_treated_rightly() {
         }
         counted.push(judged.clone());
         let said = format!("{}: {} {}", combination.name(), judged.verdict, judged.sure);
+        if let Some(code) = &judged.wrong_and_proven {
+            println!("WRONG AND PROVEN {said}: {code} ({})", judged.right.join(", "));
+        }
         match &judged.wrong_action {
             Some(why) => println!("WRONG ACTION {said}: {why}"),
             None if !judged.verdict_right => println!("verdict {said} ({})", judged.right.join(", ")),

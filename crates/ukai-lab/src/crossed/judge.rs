@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use ukai_core::diagnose::verdict::Sure;
 use ukai_core::event::Event;
+use ukai_core::overrides::EndReason;
 
 use super::allowed::{ALLOWED, Allowed};
 use super::change::original;
@@ -27,8 +29,8 @@ pub struct Judged {
     /// Verdicts that are right here.
     pub right: Vec<String>,
     pub verdict_right: bool,
-    /// A wrong verdict that is marked as proven.
-    pub wrong_and_proven: bool,
+    /// A wrong verdict that was called proven, at whatever time of the outage.
+    pub wrong_and_proven: Option<String>,
     /// Nothing was concluded; why that is honest, where it is.
     pub open: bool,
     pub open_because: Option<&'static str>,
@@ -81,7 +83,10 @@ pub fn judge(combination: &Combination, seen: &Seen, course: Course<'_>) -> Judg
         sure: sure.to_owned(),
         action: judge::action(scenario, seen).as_str().to_owned(),
         verdict_right,
-        wrong_and_proven: !verdict_right && sure == "proven",
+        wrong_and_proven: proven(combination, seen)
+            .into_iter()
+            .find(|code| !right.iter().any(|allowed| allowed == code))
+            .map(str::to_owned),
         right,
         open,
         open_because,
@@ -90,6 +95,25 @@ pub fn judge(combination: &Combination, seen: &Seen, course: Course<'_>) -> Judg
         served: seen.served_at().is_some(),
         app_recovered: recovered.is_some(),
     }
+}
+
+/// What was called proven in an incident since the modifiers are in force. Of an outage that is over from time to time only
+/// the last word counts: what is true changes.
+fn proven(combination: &Combination, seen: &Seen) -> Vec<&'static str> {
+    let last = seen.verdict().map(|(at, _)| at);
+    let since = if combination.comes_and_goes() { last } else { Some(in_force(combination, seen)) };
+    let of = |(at, event): (Ms, &Event)| match event {
+        Event::Diagnosed { verdict, incident: Some(_), .. } if verdict.sure == Sure::Proven => {
+            Some(verdict.code.name()).filter(|_| since.is_some_and(|since| at >= since))
+        }
+        _ => None,
+    };
+    seen.broken().filter_map(of).collect()
+}
+
+/// From when on the modifiers are in force.
+fn in_force(combination: &Combination, seen: &Seen) -> Ms {
+    seen.first_fault.unwrap_or(0).saturating_sub(first_fault(combination)) + ms(combination.from)
 }
 
 /// The rows of the table that a combination falls under.
@@ -116,7 +140,7 @@ fn wrong_action(combination: &Combination, seen: &Seen, course: Course<'_>) -> O
         return Some("an override is served where none is right".to_owned());
     }
     // One that was served before the modifiers were in force is another matter.
-    let from = seen.first_fault.unwrap_or(0).saturating_sub(first_fault(combination)) + ms(combination.from);
+    let from = in_force(combination, seen);
     if let Some(served) = served.filter(|served| *served >= from) {
         if let Some(cleared) =
             course.cleared_at.filter(|cleared| gate == Gate::Closed && served > cleared + GONE_FOR_MS)
@@ -134,6 +158,9 @@ fn wrong_action(combination: &Combination, seen: &Seen, course: Course<'_>) -> O
         let Some(served) = served else { return Some("missed: no override is served".to_owned()) };
         if scenario.expect.app_recovers == Some(true) && seen.recovered_at(served, Ms::MAX).is_none() {
             return Some("the override does not bring the application back".to_owned());
+        }
+        if let Some(why) = taken_back_too_soon(combination, seen, served) {
+            return Some(why);
         }
     }
     left_behind(combination, seen)
@@ -183,4 +210,18 @@ fn first_fault(combination: &Combination) -> Ms {
 
 fn ms(time: Duration) -> Ms {
     Ms::try_from(time.as_millis()).unwrap_or(Ms::MAX)
+}
+
+/// ukai itself takes an override back that serves what is right, while the outage lasts.
+fn taken_back_too_soon(combination: &Combination, seen: &Seen, served: Ms) -> Option<String> {
+    let moves = combination.staging.scenario.expect.verdict.iter().any(|code| code == "override_stale");
+    if moves || combination.comes_and_goes() {
+        return None;
+    }
+    seen.broken().filter(|(at, _)| *at > served).find_map(|(_, event)| match event {
+        Event::WithdrawStarted { reason, by, why, .. } if by.uid.is_none() && *reason != EndReason::Expired => {
+            Some(format!("a right override is taken back while the outage lasts: {why}"))
+        }
+        _ => None,
+    })
 }

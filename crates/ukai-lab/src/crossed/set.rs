@@ -55,6 +55,11 @@ impl Combination {
         self.modifiers.iter().any(|modifier| BROKEN.contains(&modifier.id))
     }
 
+    /// The outage is over from time to time.
+    pub fn comes_and_goes(&self) -> bool {
+        self.modifiers.iter().any(|modifier| is_flapping(modifier))
+    }
+
     pub fn name(&self) -> String {
         let modifiers: Vec<&str> = self.modifiers.iter().map(|modifier| modifier.id).collect();
         match modifiers.is_empty() {

@@ -173,9 +173,8 @@ impl Play<'_> {
                 world.change(&shared, self.now);
             }
         }
-        match change.daemon {
-            Some(signal) => self.queue.push(self.now, Due::Signal(signal)),
-            None => {}
+        if let Some(signal) = change.daemon {
+            self.queue.push(self.now, Due::Signal(signal));
         }
     }
 

@@ -66,10 +66,12 @@ fn remark(judged: &Judged) -> Option<(Tone, String)> {
     if let Some(why) = &judged.wrong_action {
         return Some((Tone::Bad, format!("WRONG ACTION: {why}; {said}")));
     }
+    let right = judged.right.join(" or ");
+    if let Some(code) = &judged.wrong_and_proven {
+        return Some((Tone::Bad, format!("WRONG AND PROVEN: {code}, expected {right}; in the end {said}")));
+    }
     if !judged.verdict_right {
-        let (tone, word) =
-            if judged.wrong_and_proven { (Tone::Bad, "WRONG AND PROVEN") } else { (Tone::Warning, "wrong") };
-        return Some((tone, format!("{word}: {said}, expected {}", judged.right.join(" or "))));
+        return Some((Tone::Warning, format!("wrong: {said}, expected {right}")));
     }
     judged.open_because.map(|why| (Tone::Faint, format!("open: {why}")))
 }
@@ -100,7 +102,7 @@ mod tests {
             action: "none".into(),
             right: vec!["peer_down".into()],
             verdict_right,
-            wrong_and_proven: !verdict_right && sure == "proven",
+            wrong_and_proven: (!verdict_right && sure == "proven").then(|| "peer_http".into()),
             open: false,
             open_because: None,
             wrong_action: None,
