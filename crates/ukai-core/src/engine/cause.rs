@@ -339,7 +339,10 @@ impl Engine {
                 peer: peer.to_owned(),
                 incident: Some(incident.to_owned()),
                 page: false,
-                subject: format!("{peer}: {} ({})", verdict.code.name(), verdict.sure.name()),
+                subject: match verdict.code {
+                    Code::Open => format!("{peer}: the cause is not known yet"),
+                    code => format!("{peer}: {} ({})", code.name(), verdict.sure.name()),
+                },
                 text: format!("{}{advice}", verdict.summary),
             },
         );

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use ukai_core::diagnose::verdict as core;
 
+use super::advice;
 use super::seen::{Ms, Seen};
 use crate::scenario::{Action, Expect, Level, Scenario};
 
@@ -69,6 +70,7 @@ pub fn while_broken(scenario: &Scenario, seen: &Seen) -> Vec<Check> {
         let held = expect.action.contains(&done) && !wrong_override(scenario, seen);
         checks.push(Check::new("action", wanted.join(" or "), done.as_str(), held));
     }
+    checks.extend(verdict.filter(|_| !expect.verdict.is_empty()).and_then(recommends));
     if let Some(mode) = expect.mode {
         let given = seen.plan().map_or("none", |plan| plan.mode.name());
         checks.push(Check::new("mode", mode.as_str(), given, given == mode.as_str()));
@@ -84,6 +86,15 @@ pub fn while_broken(scenario: &Scenario, seen: &Seen) -> Vec<Check> {
     checks.extend(expect.app_recovers.map(|recovers| app_recovers(scenario, recovers, seen)));
     checks.extend(never_reached(expect, seen));
     checks
+}
+
+/// The right thing to do about the cause that was named, and nothing else beside it.
+fn recommends(verdict: &core::Verdict) -> Option<Check> {
+    let advised = advice::advised(verdict.code.name());
+    let recommended = verdict.options.iter().filter(|option| option.judgement == core::Judgement::Recommended);
+    let given: Vec<&str> = recommended.map(|option| option.name.as_str()).collect();
+    let held = given.len() == 1 && advised.contains(&given[0]);
+    (!advised.is_empty()).then(|| Check::new("recommends", advised.join(" or "), listed(given.iter()), held))
 }
 
 /// What was done, whatever was said.

@@ -11,12 +11,14 @@
 //! - [`seen`] is what was observed, from outside: the daemon's events, the application's own calls, the webhook, the
 //!   hosts' request logs, the answers of the DNS server.
 //! - [`judge`] compares it with what the file expects. It is pure.
+//! - `advice` is what must be recommended for each cause.
 //! - [`kills`] has the controller killed at chosen events, [`vigil`] watches its DNS server meanwhile, [`replay`] reads
 //!   its log, and [`endured`] judges what came of it.
 //!
 //! Only what the file states is checked. An override that is served and not expected is a *wrong override* and fails the
 //! drill outright, whatever else held; one that is expected and never served is *missed*.
 
+mod advice;
 pub mod catalogue;
 mod endured;
 pub mod judge;
@@ -74,6 +76,8 @@ pub struct DrillOutcome {
     pub trouble: Option<String>,
     pub wrong_override: bool,
     pub missed_override: bool,
+    /// What the file expects, as far as it says: any of these.
+    pub expected: Expected,
     pub verdict: Option<String>,
     pub sure: Option<String>,
     pub action: String,
@@ -84,6 +88,43 @@ pub struct DrillOutcome {
     pub reports: Vec<PathBuf>,
     /// Logs and data, if they were kept.
     pub directory: Option<PathBuf>,
+}
+
+/// Verdict, how sure, and action, each as any of these; empty where the file does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Expected {
+    pub verdict: Vec<String>,
+    pub sure: Vec<&'static str>,
+    pub action: Vec<&'static str>,
+}
+
+impl Expected {
+    pub fn of(scenario: &Scenario) -> Expected {
+        let expect = &scenario.expect;
+        Expected {
+            verdict: expect.verdict.clone(),
+            sure: expect.sure.iter().map(|sure| sure.as_str()).collect(),
+            action: expect.action.iter().map(|action| action.as_str()).collect(),
+        }
+    }
+}
+
+impl DrillOutcome {
+    /// Another verdict than any that is right.
+    pub fn wrong_verdict(&self) -> bool {
+        let given = self.verdict.as_ref();
+        !self.expected.verdict.is_empty() && given.is_some_and(|given| !self.expected.verdict.contains(given))
+    }
+
+    /// … and called proven: the one thing that must never be.
+    pub fn wrong_and_proven(&self) -> bool {
+        self.wrong_verdict() && self.sure.as_deref() == Some("proven")
+    }
+
+    pub fn wrong_action(&self) -> bool {
+        let right = self.expected.action.is_empty() || self.expected.action.contains(&self.action.as_str());
+        self.wrong_override || self.missed_override || !right
+    }
 }
 
 /// Plays a scenario to its end. Whatever happens, no process and no socket of it is left.

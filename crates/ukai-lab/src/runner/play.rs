@@ -21,7 +21,7 @@ use super::seen::{AfterHeal, Answered, HostCounts, Message, Ms, Seen};
 use super::stage::{self, Heard, Stage};
 use super::tell::{Change, DrillEvent, Told, changes};
 use super::vigil::Vigil;
-use super::{DrillOptions, DrillOutcome, Keep, lookup, operator, residue};
+use super::{DrillOptions, DrillOutcome, Expected, Keep, lookup, operator, residue};
 use crate::app::CallReport;
 use crate::scenario::{DaemonSignal, Deed, History, Moment, Operator, Person, Scenario, WorldChange};
 use crate::world::{Caller, Slot, World};
@@ -118,6 +118,7 @@ fn outcome(
         trouble: trouble.map(|error| format!("{error:#}")),
         wrong_override,
         missed_override: judge::missed_override(scenario, seen),
+        expected: Expected::of(scenario),
         verdict: verdict.map(|verdict| verdict.code.name().to_owned()),
         sure: verdict.map(|verdict| verdict.sure.name().to_owned()),
         action: judge::action(scenario, seen).as_str().to_owned(),
