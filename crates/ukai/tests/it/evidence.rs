@@ -94,3 +94,13 @@ fn the_rules_are_listed_in_their_order() {
     assert_eq!(codes.last(), Some(&"peer_down"));
     assert!(codes.len() >= 39);
 }
+
+#[test]
+fn the_page_of_diagnoses_lists_the_rules_as_they_are() {
+    let page = include_str!("../../../../docs/reference/diagnosis.md");
+    let rules = json(&ukai(&["explain", "--rules", "--json"]));
+    for (number, rule) in (1..).zip(rules.as_array().unwrap()) {
+        let (code, looks_for) = (rule["code"].as_str().unwrap(), rule["looks_for"].as_str().unwrap());
+        assert!(page.contains(&format!("| {number} | `{code}` | {looks_for} |")), "{number} {code}");
+    }
+}
