@@ -7,7 +7,7 @@ use ukai_core::diagnose::verdict as core;
 
 use super::advice;
 use super::seen::{Ms, Seen};
-use crate::scenario::{Action, Expect, Level, Scenario};
+use crate::scenario::{Action, Expect, Level, NO_VERDICT, Scenario};
 
 /// One stated expectation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,7 +55,7 @@ pub fn while_broken(scenario: &Scenario, seen: &Seen) -> Vec<Check> {
     let verdict = seen.verdict().map(|(_, verdict)| verdict);
     let mut checks = Vec::new();
     if !expect.verdict.is_empty() {
-        let code = verdict.map_or("none given", |verdict| verdict.code.name());
+        let code = verdict.map_or(NO_VERDICT, |verdict| verdict.code.name());
         let held = expect.verdict.iter().any(|wanted| wanted == code);
         checks.push(Check::new("verdict", expect.verdict.join(" or "), code, held));
     }
@@ -70,7 +70,7 @@ pub fn while_broken(scenario: &Scenario, seen: &Seen) -> Vec<Check> {
         let held = expect.action.contains(&done) && !wrong_override(scenario, seen);
         checks.push(Check::new("action", wanted.join(" or "), done.as_str(), held));
     }
-    checks.extend(verdict.filter(|_| !expect.verdict.is_empty()).and_then(recommends));
+    checks.extend(verdict.filter(|_| !expect.verdict.is_empty()).and_then(|verdict| recommends(expect, verdict)));
     if let Some(mode) = expect.mode {
         let given = seen.plan().map_or("none", |plan| plan.mode.name());
         checks.push(Check::new("mode", mode.as_str(), given, given == mode.as_str()));
@@ -85,12 +85,18 @@ pub fn while_broken(scenario: &Scenario, seen: &Seen) -> Vec<Check> {
     checks.extend(expect.page.map(|page| paged(page, seen)));
     checks.extend(expect.app_recovers.map(|recovers| app_recovers(scenario, recovers, seen)));
     checks.extend(never_reached(expect, seen));
+    checks.extend(seen.beside.as_ref().map(|lost| beside(lost)));
     checks
 }
 
+/// An override decides the addresses of one name, and hides nothing that stands beside or below it.
+fn beside(lost: &[String]) -> Check {
+    Check::of("hidden by the override", "nothing", &listed(lost.iter()))
+}
+
 /// The right thing to do about the cause that was named, and nothing else beside it.
-fn recommends(verdict: &core::Verdict) -> Option<Check> {
-    let advised = advice::advised(verdict.code.name());
+fn recommends(expect: &Expect, verdict: &core::Verdict) -> Option<Check> {
+    let advised = advice::advised(verdict.code.name(), &expect.action);
     let recommended = verdict.options.iter().filter(|option| option.judgement == core::Judgement::Recommended);
     let given: Vec<&str> = recommended.map(|option| option.name.as_str()).collect();
     let held = given.len() == 1 && advised.contains(&given[0]);

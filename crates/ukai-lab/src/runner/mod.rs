@@ -11,7 +11,7 @@
 //! - [`seen`] is what was observed, from outside: the daemon's events, the application's own calls, the webhook, the
 //!   hosts' request logs, the answers of the DNS server.
 //! - [`judge`] compares it with what the file expects. It is pure.
-//! - `advice` is what must be recommended for each cause.
+//! - `advice` is what must be recommended for each cause, `beside` what an override must not hide.
 //! - [`kills`] has the controller killed at chosen events, [`vigil`] watches its DNS server meanwhile, [`replay`] reads
 //!   its log, and [`endured`] judges what came of it.
 //!
@@ -19,6 +19,7 @@
 //! drill outright, whatever else held; one that is expected and never served is *missed*.
 
 mod advice;
+mod beside;
 pub mod catalogue;
 mod endured;
 pub mod judge;
