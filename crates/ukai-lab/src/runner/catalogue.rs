@@ -40,8 +40,10 @@ pub const ENTRIES: &[Entry] = &[
     entry!("S11a", "s11-valid-stranger.toml"),
     entry!("S11b", "s11-stranger-rejected.toml"),
     entry!("S11c", "s11-stranger-approved.toml"),
-    entry!("S12", "s12-parked.toml"),
-    entry!("S13", "s13-rebinding.toml"),
+    entry!("S12a", "s12-parked.toml"),
+    entry!("S12b", "s12-parked-elsewhere.toml"),
+    entry!("S13a", "s13-rebinding.toml"),
+    entry!("S13b", "s13-private-candidate.toml"),
     entry!("S14", "s14-geo-steered.toml"),
     entry!("S15", "s15-rotating.toml"),
     entry!("S16", "s16-pop.toml"),
@@ -73,7 +75,8 @@ pub const ENTRIES: &[Entry] = &[
     entry!("S38a", "s38-own-allow-list.toml"),
     entry!("S38b", "s38-seen-from-here.toml"),
     entry!("S39", "s39-port-53-intercepted.toml"),
-    entry!("S40", "s40-delegation-taken.toml"),
+    entry!("S40a", "s40-delegation-taken.toml"),
+    entry!("S40b", "s40-taken-and-rejected.toml"),
 ];
 
 impl Entry {
@@ -124,7 +127,7 @@ mod tests {
             let scenario = entry.parse().unwrap();
             assert_eq!(scenario.policy.level, Some(Level::Approve), "{}", entry.file);
             // Where a person must say no, the file is about just that.
-            let deed = if entry.id == "S11b" { Deed::Reject } else { Deed::Approve };
+            let deed = if ["S11b", "S40b"].contains(&entry.id) { Deed::Reject } else { Deed::Approve };
             let decides = |operator: &Operator| operator.does == deed && operator.on == Moment::Proposed;
             assert!(scenario.operators.iter().any(decides), "{}", entry.file);
             assert!(scenario.app.sign, "{}: the application is not seen", entry.file);

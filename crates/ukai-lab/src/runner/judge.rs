@@ -82,11 +82,21 @@ pub fn while_broken(scenario: &Scenario, seen: &Seen) -> Vec<Check> {
     if let Some(labels) = &expect.serves {
         checks.push(serves(labels, seen));
     }
+    checks.extend(lease(scenario, seen));
     checks.extend(expect.page.map(|page| paged(page, seen)));
     checks.extend(expect.app_recovers.map(|recovers| app_recovers(scenario, recovers, seen)));
     checks.extend(never_reached(expect, seen));
     checks.extend(seen.beside.as_ref().map(|lost| beside(lost)));
     checks
+}
+
+/// An answer that is wrong only until its TTL runs out is gone around no longer than that.
+fn lease(scenario: &Scenario, seen: &Seen) -> Option<Check> {
+    let (_, verdict) = seen.verdict()?;
+    let plan = seen.plan().filter(|_| verdict.code == core::Code::StaleResolverTransient)?;
+    let ttl_s = u64::from(scenario.initial_state().authoritative.ttl);
+    let held = plan.lease_s <= ttl_s;
+    Some(Check::new("lease", format!("{ttl_s} s at most"), format!("{} s", plan.lease_s), held))
 }
 
 /// An override decides the addresses of one name, and hides nothing that stands beside or below it.
