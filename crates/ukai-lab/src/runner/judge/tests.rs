@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use ukai_core::diagnose::verdict::{Action as CoreAction, Code, Party, Sure, Verdict};
+use ukai_core::diagnose::verdict::{Action as CoreAction, Choice, Code, Judgement, Party, Sure, Verdict};
 use ukai_core::event::{Actor, Event, Recorded};
 use ukai_core::observe::{ErrorClass, Stage};
 use ukai_core::overrides::EndReason;
@@ -27,6 +27,7 @@ fn a_stale_resolver_that_is_overridden_and_reverted_passes() {
             "verdict",
             "sure",
             "action",
+            "recommends",
             "mode",
             "serves",
             "somebody is paged",
@@ -65,7 +66,7 @@ fn an_override_of_a_peer_that_is_down_is_wrong() {
     let mut seen = overridden();
     seen.events.retain(|(_, record)| !matches!(record.event, Event::Diagnosed { .. }));
     seen.events.insert(1, event(8_500, diagnosed(Code::PeerDown, CoreAction::None)));
-    let scenario = scenario("S06");
+    let scenario = scenario("S06b");
     assert!(wrong_override(&scenario, &seen));
     assert_eq!(failures(&judge(&scenario, &seen)), ["action"]);
 }
@@ -222,6 +223,57 @@ fn an_override_that_stays_or_leaves_something_behind_is_not_reverted() {
 }
 
 #[test]
+fn the_right_option_and_no_other_must_be_recommended() {
+    let scenario = scenario("S06b");
+    let judged = |options: &[&str]| {
+        let mut event = diagnosed(Code::PeerDown, CoreAction::None);
+        if let Event::Diagnosed { verdict, .. } = &mut event {
+            verdict.options = options.iter().copied().map(recommended).collect();
+        }
+        failures(&judge(&scenario, &Seen { events: vec![self::event(8_500, event)], ..base() }))
+    };
+    assert_eq!(judged(&["wait"]), [""; 0]);
+    for wrong in [&[][..], &["override"], &["wait", "override"]] {
+        assert_eq!(judged(wrong), ["recommends"], "{wrong:?}");
+    }
+}
+
+#[test]
+fn where_nothing_is_wrong_a_verdict_is_one_too_many() {
+    let scenario = scenario("S33");
+    let mut seen = Seen { pages: Vec::new(), ..base() };
+    assert_eq!(failures(&judge(&scenario, &seen)), [""; 0]);
+    seen.events = vec![event(8_500, diagnosed(Code::PeerCert, CoreAction::None))];
+    assert_eq!(failures(&judge(&scenario, &seen)), ["verdict"]);
+    seen.events = vec![event(8_500, diagnosed(Code::ProbeError, CoreAction::None))];
+    assert_eq!(failures(&judge(&scenario, &seen)), [""; 0]);
+}
+
+#[test]
+fn a_lease_outlives_no_answer_that_runs_out_by_itself() {
+    let leased = |lease_s| {
+        let mut seen = overridden();
+        seen.first_heal = None;
+        seen.events[1] = event(8_500, diagnosed(Code::StaleResolverTransient, CoreAction::Override));
+        if let Event::OverrideProposed { plan, .. } = &mut seen.events[2].1.event {
+            plan.lease_s = lease_s;
+        }
+        failures(&judge(&scenario("S03"), &seen))
+    };
+    assert_eq!(leased(120), [""; 0]);
+    assert_eq!(leased(121), ["lease"]);
+}
+
+#[test]
+fn an_override_that_hides_a_neighbour_fails_the_drill() {
+    let mut seen = overridden();
+    seen.beside = Some(Vec::new());
+    assert_eq!(failures(&judge(&scenario("S01"), &seen)), [""; 0]);
+    seen.beside = Some(vec!["cdn.api.peer.test A is gone".into()]);
+    assert_eq!(failures(&judge(&scenario("S01"), &seen)), ["hidden by the override"]);
+}
+
+#[test]
 fn the_same_verdict_again_is_no_turn() {
     let mut seen = base();
     seen.events = vec![
@@ -314,7 +366,7 @@ fn diagnosed(code: Code, action: CoreAction) -> Event {
         evidence_against: Vec::new(),
         eliminated: Vec::new(),
         would_change: Vec::new(),
-        options: Vec::new(),
+        options: advice::advised(code.name(), &[]).into_iter().take(1).map(recommended).collect(),
         page: true,
     };
     Event::Diagnosed {
@@ -322,6 +374,18 @@ fn diagnosed(code: Code, action: CoreAction) -> Event {
         peer: "api".into(),
         incident: Some("i-1".into()),
         verdict: Box::new(verdict),
+    }
+}
+
+fn recommended(name: &str) -> Choice {
+    Choice {
+        name: name.into(),
+        judgement: Judgement::Recommended,
+        reason: "because".into(),
+        effect: "it helps".into(),
+        risk: "none".into(),
+        time_to_effect: "at once".into(),
+        reversible: true,
     }
 }
 
