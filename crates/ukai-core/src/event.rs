@@ -12,6 +12,7 @@ use crate::alarm::mute::{MuteRule, MutedChange};
 use crate::alarm::suppress::Suppression;
 use crate::diagnose::evidence::{ApplicationCall, Evidence, Purpose};
 use crate::diagnose::history::History;
+use crate::diagnose::known::Known;
 use crate::diagnose::verdict::Verdict;
 use crate::observe::{ErrorClass, Observation, Stage};
 use crate::overrides::EndReason;
@@ -260,6 +261,9 @@ pub enum Event {
         peer: String,
         incident: Option<String>,
         verdict: Box<Verdict>,
+        /// What it was made from besides the gathering's evidence, so that it can be derived again. None in peace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        known: Option<Box<Known>>,
     },
     /// A person asked for a plan that pins a peer to these addresses.
     PinRequested {

@@ -84,7 +84,10 @@ pub struct Incident {
     #[serde(default)]
     pub worthy: bool,
     pub paged: bool,
-    /// Since when no probe was whole, while that is being watched and nobody is paged yet.
+    /// It was paged, and closed, and failed again: if that lasts, it is paged once more.
+    #[serde(default)]
+    pub page_if_it_lasts: bool,
+    /// Since when no probe was whole, while that is being watched.
     #[serde(default)]
     pub watched_since: Option<Timestamp>,
     /// How often it failed again soon after it was closed.
@@ -229,6 +232,7 @@ impl State {
                     opened_at: at,
                     worthy: *worthy,
                     paged: *page,
+                    page_if_it_lasts: false,
                     watched_since: None,
                     reopened: 0,
                     verdict: None,
@@ -247,6 +251,7 @@ impl State {
                 let Some(known) = self.incidents.get_mut(incident) else { return };
                 known.summary.clone_from(summary);
                 known.worthy = *worthy;
+                known.page_if_it_lasts = known.paged && !page_again;
                 known.paged &= !page_again;
                 known.reopened += 1;
                 known.closed_at = None;
@@ -265,6 +270,7 @@ impl State {
             Event::IncidentPaged { incident, .. } => {
                 self.incident_mut(incident, |known| {
                     known.paged = true;
+                    known.page_if_it_lasts = false;
                     known.watched_since = None;
                 });
             }

@@ -19,6 +19,7 @@
 
 pub mod app;
 pub mod certs;
+pub mod crossed;
 pub mod runner;
 pub mod scenario;
 pub mod world;

@@ -196,7 +196,8 @@ impl Prober {
         let ranges = &expectation.address_ranges;
         let detail = if !self.may_contact(address) {
             format!(
-                "{address} is not a public address and not in a network that may be probed, so it was not contacted"
+                "{address} is not a public address and not in a network that may be probed (allow_addresses), so it was \
+                 not contacted"
             )
         } else if !ranges.is_empty() && !is_within(address, ranges) {
             format!("{address} is outside the address ranges that the endpoint expects, so it was not contacted")

@@ -7,6 +7,7 @@ mod config;
 mod data_dir;
 mod dns_process;
 mod driver;
+mod evidence;
 mod gather;
 mod log;
 mod metrics;

@@ -1,16 +1,19 @@
 //! From evidence to a named cause, by elimination.
 //!
 //! [`evidence`] is what was asked and answered; [`history`] is what normal looked like;
+//! [`known`] is all of that in one piece, to be kept;
 //! [`reading`] draws the facts from both; [`rules`] is the table, in order; [`verdict`] is what
-//! comes out. Nothing here acts: what may be done about it is decided in `plan`.
+//! comes out, and [`account`] what every other rule said. Nothing here acts: what may be done about it is decided in `plan`.
 
 use reading::{CONTROLS_NEEDED, Case, Reading};
 use rules::{Finding, RULES, Ruling};
 use verdict::{Action, Code, Party, Sure, Verdict};
 
+pub mod account;
 pub mod answers;
 pub mod evidence;
 pub mod history;
+pub mod known;
 pub mod options;
 pub mod reading;
 pub mod rules;

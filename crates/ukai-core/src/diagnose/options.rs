@@ -483,12 +483,10 @@ fn ask_peer(_: &Reading, verdict: &Verdict) -> Weighed {
         Code::SuspectHijack | Code::IdentityDiscontinuity | Code::Parked | Code::Rebinding | Code::DanglingCname => {
             (Judgement::Possible, "Reach the peer by another way than this name, and show them the evidence.")
         }
-        Code::BlockedUs => {
-            (Judgement::Possible, "Ask them to let our outgoing address in; `ukai evidence` has it all.")
-        }
+        Code::BlockedUs => (Judgement::Possible, "Ask them to let our outgoing address in; `ukai report` has it all."),
         Code::Rotating | Code::GeoSteered => (Judgement::Useless, "Nothing is wrong."),
         code if is_ours(code) => (Judgement::Useless, "The peer is not the cause."),
-        _ => (Judgement::Possible, "The peer can mend or confirm it; `ukai evidence` writes what they will ask for."),
+        _ => (Judgement::Possible, "The peer can mend or confirm it; `ukai report` writes what they will ask for."),
     };
     weighed(judgement, reason, "hours")
 }
@@ -506,8 +504,8 @@ fn ask_cloud(_: &Reading, verdict: &Verdict) -> Weighed {
             | Code::PathOrPop
     );
     let reason = match (resolver, network) {
-        (true, _) => "File a case with whoever runs our resolver; `ukai evidence` writes what they will ask for.",
-        (_, true) => "File a case with whoever runs our network; `ukai evidence` writes what they will ask for.",
+        (true, _) => "File a case with whoever runs our resolver; `ukai report` writes what they will ask for.",
+        (_, true) => "File a case with whoever runs our network; `ukai report` writes what they will ask for.",
         _ => "Neither our resolver nor our network is the cause.",
     };
     weighed(possible_if(resolver || network), reason, "hours")

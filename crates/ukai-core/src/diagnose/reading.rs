@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::answers::{self, Authority, OurAnswer};
 use super::evidence::{ApplicationCall, Candidate, ControlResult, Evidence, Source, VantageView};
@@ -60,7 +61,7 @@ pub struct Case<'a> {
 }
 
 /// An override of ours, as far as a diagnosis must know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overridden {
     pub since: Timestamp,
     pub mode: Mode,

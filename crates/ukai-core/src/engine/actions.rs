@@ -24,6 +24,12 @@ use crate::state::AlarmRecord;
 /// What is only worth knowing is told of one alarm at most this often.
 const INFORM_EVERY: SignedDuration = SignedDuration::from_hours(1);
 
+/// The prefix and the peer of an action that is ukai's own.
+fn own(action: &str) -> Option<(&'static str, &str)> {
+    let prefixes = [defaults::OPEN_INCIDENT, defaults::PAGE, defaults::INFORM];
+    prefixes.into_iter().find_map(|prefix| Some((prefix, action.strip_prefix(prefix)?)))
+}
+
 impl Engine {
     /// The actions of the state that the alarm is in now.
     pub(super) fn act(&mut self, turn: &mut Turn, alarm: &str, opening: Option<Opening>, after_mute: bool) {
@@ -74,13 +80,10 @@ impl Engine {
             self.page_controls(turn);
             return ActionOutcome::Executed;
         }
-        let own = [defaults::OPEN_INCIDENT, defaults::PAGE, defaults::INFORM]
-            .into_iter()
-            .find_map(|prefix| Some((prefix, action.strip_prefix(prefix)?)));
-        let Some((prefix, peer)) = own else { return self.publish(turn, record, action, after_mute) };
-        if !self.settings.peers.contains_key(peer) {
-            return ActionOutcome::NotExecuted { why: format!("no peer is named {peer}") };
+        if let Some(why) = self.leads_nowhere(action) {
+            return ActionOutcome::NotExecuted { why };
         }
+        let Some((prefix, peer)) = own(action) else { return self.publish(turn, record, action, after_mute) };
         match prefix {
             defaults::OPEN_INCIDENT => {
                 let opening =
@@ -94,6 +97,16 @@ impl Engine {
             _ => self.inform(turn, record, peer),
         }
         ActionOutcome::Executed
+    }
+
+    /// Why an action comes to nothing whenever it is run, as the configuration is.
+    pub(super) fn leads_nowhere(&self, action: &str) -> Option<String> {
+        match own(action) {
+            Some((_, peer)) if self.settings.peers.contains_key(peer) => None,
+            Some((_, peer)) => Some(format!("no peer is named {peer}")),
+            None if self.settings.subscribers.iter().any(|subscriber| subscriber.topics.contains(action)) => None,
+            None => Some("no subscriber lists it in its topics".to_owned()),
+        }
     }
 
     fn inform(&mut self, turn: &mut Turn, record: &AlarmRecord, peer: &str) {
@@ -121,9 +134,6 @@ impl Engine {
     fn publish(&mut self, turn: &mut Turn, record: &AlarmRecord, action: &str, after_mute: bool) -> ActionOutcome {
         let listening = self.settings.subscribers.iter().filter(|subscriber| subscriber.topics.contains(action));
         let subscribers: Vec<String> = listening.map(|subscriber| subscriber.name.clone()).collect();
-        if subscribers.is_empty() {
-            return ActionOutcome::NotExecuted { why: format!("no subscriber lists {action} in its topics") };
-        }
         let number = self.state.numbers.notification + 1;
         let name = &record.definition.name;
         let change = self.state_change(record, after_mute);

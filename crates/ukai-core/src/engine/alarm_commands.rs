@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::alarms::{ALARMS_MAX, Changed};
 use super::{Engine, Turn};
 use crate::alarm::AlarmState;
@@ -14,6 +16,8 @@ use crate::event::{Actor, Event, Origin};
 /// `StateReason` and `StateReasonData` of `SetAlarmState`.
 const REASON_MAX: usize = 1023;
 const REASON_DATA_MAX: usize = 4000;
+/// Of actions that will not run, in one answer.
+const LOST_SHOWN: usize = 10;
 /// Mute rules in all; each names up to 100 alarms.
 const MUTE_RULES_MAX: usize = 100;
 
@@ -27,13 +31,27 @@ impl Engine {
     ) -> Result<String, String> {
         self.check_put(&definitions)?;
         let names: Vec<String> = definitions.iter().map(|definition| definition.name.clone()).collect();
+        let lost = self.lost_actions(&definitions);
         for definition in children_first(definitions) {
             self.put_alarm(turn, definition, Origin::Operator, by.clone());
         }
-        Ok(match names.len() {
-            1 => format!("{} is put", names[0]),
-            count => format!("{count} alarms are put"),
+        let done = match &names[..] {
+            [name] => format!("{name} is put"),
+            names => format!("{} alarms are put", names.len()),
+        };
+        Ok(match &lost[..] {
+            [] => done,
+            lost => format!("{done}; actions that will not run: {}", lost.join(", ")),
         })
+    }
+
+    /// Actions of these alarms that come to nothing as the configuration is, each with why. They are kept all the same.
+    fn lost_actions(&self, definitions: &[Definition]) -> Vec<String> {
+        let all = definitions.iter().map(|definition| &definition.actions);
+        let all: BTreeSet<&String> =
+            all.flat_map(|own| own.ok.iter().chain(&own.alarm).chain(&own.insufficient_data)).collect();
+        let lost = all.into_iter().filter_map(|action| Some(format!("{action} ({})", self.leads_nowhere(action)?)));
+        lost.take(LOST_SHOWN).collect()
     }
 
     fn check_put(&self, definitions: &[Definition]) -> Result<(), String> {
@@ -169,7 +187,7 @@ impl Engine {
             [] => String::new(),
             _ => format!("; not there (yet): {}", missing.join(", ")),
         };
-        let text = format!("the mute rule {} is put{note}", rule.name());
+        let text = format!("the mute rule {} is put; {}{note}", rule.name(), when(&rule, turn.now));
         self.record(turn, Event::MuteRulePut { rule: Box::new(rule), by });
         self.live.mute_due = self.next_mute_end(turn.now);
         Ok(text)
@@ -182,6 +200,17 @@ impl Engine {
         self.record(turn, Event::MuteRuleDeleted { rule: rule.to_owned(), by });
         self.live.mute_due = self.next_mute_end(turn.now);
         Ok(format!("the mute rule {rule} is deleted"))
+    }
+}
+
+/// What a rule does and from when on, for somebody who just put it.
+fn when(rule: &MuteRule, now: Timestamp) -> String {
+    let has_targets = rule.request().mute_targets.as_ref().is_some_and(|targets| !targets.alarm_names.is_empty());
+    match (rule.is_muting(now), rule.next_change(now)) {
+        _ if !has_targets => "it names no alarm, so it mutes nothing".to_owned(),
+        (Some(window), _) => format!("it mutes now, until {:.0}", window.end),
+        (None, Some(next)) => format!("it mutes from {next:.0}"),
+        (None, None) => "its time is over, so it mutes nothing".to_owned(),
     }
 }
 

@@ -54,6 +54,7 @@ impl Engine {
                 peer: peer.to_owned(),
                 incident: None,
                 verdict: Box::new(verdict),
+                known: None,
             },
         );
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::live::{BASELINE_EVERY, GATHERING_LOST, Look, Waiting};
 use super::notices::{Notice, span};
@@ -12,13 +12,13 @@ use crate::alarm::AlarmState;
 use crate::alarm::defaults::{outage, reachability};
 use crate::diagnose::diagnose;
 use crate::diagnose::evidence::{ApplicationCall, Evidence, Purpose};
-use crate::diagnose::history::History;
+use crate::diagnose::known::Known;
 use crate::diagnose::reading::{Case, Overridden, Reading, list};
 use crate::diagnose::verdict::{Action, Code, Verdict};
 use crate::effect::Effect;
 use crate::event::{Event, NotificationKind};
 use crate::overrides::{EndReason, Phase};
-use crate::peer::{Level, Mode, Peer};
+use crate::peer::{Level, Mode};
 use crate::plan::guard::{Findings, Proposal, Standing, examine, is_automatic};
 use crate::plan::{Plan, Refusal, Selection, draw_up, is_overridable, select};
 
@@ -33,26 +33,13 @@ const STALE_EVIDENCE_AGAIN_S: i64 = 2;
 
 /// What a case is made from, owned, so that the engine can be changed while it is judged.
 pub(super) struct Brief {
-    pub peer: Peer,
-    pub history: History,
-    pub application: Vec<ApplicationCall>,
-    pub moved_seen_at: Option<Timestamp>,
-    pub overridden: Option<Overridden>,
-    pub allow_addresses: Vec<ipnet::IpNet>,
+    pub known: Known,
     pub standing: Standing,
 }
 
 impl Brief {
     pub fn case<'a>(&'a self, evidence: &'a Evidence) -> Case<'a> {
-        Case {
-            peer: &self.peer,
-            evidence,
-            history: &self.history,
-            application: &self.application,
-            moved_seen_at: self.moved_seen_at,
-            allow_addresses: &self.allow_addresses,
-            overridden: self.overridden.as_ref(),
-        }
+        self.known.case(evidence)
     }
 }
 
@@ -200,18 +187,18 @@ impl Engine {
             serves_dns: self.settings.serves_dns,
         };
         let over = self.state.live_override(peer);
-        Some(Brief {
+        let known = Known {
             peer: settings,
             history: known.history.clone(),
-            application: live.application.iter().cloned().collect(),
+            application: self.recent_calls(peer),
             moved_seen_at: self.state.open_incident(peer).and_then(|known| known.moved_seen_at),
             overridden: over.and_then(|over| {
                 let (mode, addresses) = (over.plan.mode, over.addresses.clone());
                 over.applied_at.map(|since| Overridden { since, mode, addresses })
             }),
             allow_addresses: self.settings.allow_addresses.clone(),
-            standing,
-        })
+        };
+        Some(Brief { known, standing })
     }
 
     /// Evidence came back. What nobody waits for any more changes nothing.
@@ -286,7 +273,7 @@ impl Engine {
         if known.is_none_or(|known| known.closed_at.is_some()) {
             return;
         }
-        self.conclude(turn, peer, gathering, &incident, &verdict);
+        self.conclude(turn, peer, gathering, &incident, &verdict, &brief.known);
         let reading = Reading::of(&case);
         self.consider(turn, &brief, &reading, &verdict, &incident);
         self.settle_pin(turn, peer, evidence);
@@ -311,12 +298,20 @@ impl Engine {
         }
     }
 
-    pub(super) fn conclude(&mut self, turn: &mut Turn, peer: &str, gathering: &str, incident: &str, verdict: &Verdict) {
-        let Some(known) = self.state.incidents.get(incident) else { return };
-        let same = known.verdict.as_ref().is_some_and(|before| {
+    pub(super) fn conclude(
+        &mut self,
+        turn: &mut Turn,
+        peer: &str,
+        gathering: &str,
+        incident: &str,
+        verdict: &Verdict,
+        known: &Known,
+    ) {
+        let Some(told) = self.state.incidents.get(incident) else { return };
+        let same = told.verdict.as_ref().is_some_and(|before| {
             (before.code, before.sure, before.action) == (verdict.code, verdict.sure, verdict.action)
         });
-        if same || (verdict.code == Code::Open && known.verdict.is_some()) {
+        if same || (verdict.code == Code::Open && told.verdict.is_some()) {
             return;
         }
         self.record(
@@ -326,6 +321,7 @@ impl Engine {
                 peer: peer.to_owned(),
                 incident: Some(incident.to_owned()),
                 verdict: Box::new(verdict.clone()),
+                known: Some(Box::new(known.clone())),
             },
         );
         let recommended =
@@ -339,7 +335,10 @@ impl Engine {
                 peer: peer.to_owned(),
                 incident: Some(incident.to_owned()),
                 page: false,
-                subject: format!("{peer}: {} ({})", verdict.code.name(), verdict.sure.name()),
+                subject: match verdict.code {
+                    Code::Open => format!("{peer}: the cause is not known yet"),
+                    code => format!("{peer}: {} ({})", code.name(), verdict.sure.name()),
+                },
                 text: format!("{}{advice}", verdict.summary),
             },
         );
@@ -359,8 +358,9 @@ impl Engine {
 
     /// Proposes an override, or refuses it with every guard's reason.
     fn consider(&mut self, turn: &mut Turn, brief: &Brief, reading: &Reading, verdict: &Verdict, incident: &str) {
-        let peer = &brief.peer.name;
-        let asked_for = brief.peer.mode == Mode::Pin && !brief.peer.pin.is_empty();
+        let settings = &brief.known.peer;
+        let peer = &settings.name;
+        let asked_for = settings.mode == Mode::Pin && !settings.pin.is_empty();
         if verdict.action == Action::None && !asked_for || self.state.live_override(peer).is_some() {
             return;
         }

@@ -189,7 +189,8 @@ impl Engine {
         let failure = last.iter().find_map(Observation::failure).cloned().unwrap_or_else(|| Failure {
             stage: Stage::Processing,
             class: ErrorClass::MetricAlarm,
-            detail: format!("{alarm}: {reason}"),
+            // CloudWatch's reasons end their sentence; what quotes this does so itself.
+            detail: format!("{alarm}: {}", reason.trim_end_matches('.')),
         });
         // The metric says how often probes fail, not that they fail because we call too much.
         let counts_probes = self.state.alarms.records.get(alarm).and_then(|record| record.definition.metric());

@@ -8,6 +8,9 @@
 //! The *controls* are parents of every peer: they are tried when a watch begins, and while they fail too, it is they who
 //! page, once, and no peer does. That holds back pages only: measuring, diagnosis and resolution go on. When they pass
 //! again, a peer that still fails pages by itself.
+//!
+//! An incident that was paged, closed, and soon failed again is not paged at once, since alarms that toggle wake people for
+//! nothing; but somebody who read "closed" has gone to bed, so what lasts a minute this time is paged once more.
 
 use std::collections::BTreeSet;
 
@@ -25,9 +28,12 @@ use crate::effect::Effect;
 use crate::event::{Event, NotificationKind};
 use crate::metric::of_probe::of_controls;
 use crate::observe::{Observation, Path};
+use crate::state::Incident;
 
 /// The longest that a fault must last before it pages: one round of the default interval.
 const LASTS_MAX: SignedDuration = SignedDuration::from_secs(10);
+/// … and an incident that was closed, and failed again so soon that it does not page at once.
+const REOPENED_LASTS: SignedDuration = SignedDuration::from_secs(60);
 /// Between the probes of a watch.
 const WATCH_EVERY: SignedDuration = SignedDuration::from_secs(1);
 /// Probes of one watch.
@@ -164,11 +170,15 @@ impl Engine {
 
     /// A failed round or burst of an open incident that nobody was paged for: does it last?
     pub(super) fn watch(&mut self, turn: &mut Turn, peer: &str, since: Timestamp) {
-        let wanted = self.state.open_incident(peer).is_some_and(|incident| !incident.paged);
+        let Some(incident) = self.state.open_incident(peer) else { return };
+        let seen_to_last = self.state.alarms.state(&outage(peer)) == AlarmState::Alarm;
+        let wanted = !incident.paged || incident.page_if_it_lasts || !seen_to_last;
         let waits = self.live.peers.get(peer).is_some_and(|live| live.page.is_some());
         if !wanted || waits {
             return;
         }
+        // What was watched before, and was not broken by a whole probe, goes on.
+        let since = incident.watched_since.unwrap_or(since);
         self.ask_controls(turn, since);
         if self.live.peers.get(peer).is_none_or(|live| live.watch.is_some()) {
             return;
@@ -184,11 +194,12 @@ impl Engine {
     /// After a restart: the watch goes on from when it began, with a probe at once. If nothing ran for long, nobody knows
     /// what was in between, and it begins anew. A fault that had been seen to last needs one more failed probe to page.
     pub(super) fn watch_on(&mut self, turn: &Turn, peer: &str, ran_until: Timestamp) {
-        let Some(incident) = self.state.open_incident(peer).filter(|incident| !incident.paged) else { return };
+        let wanted = |incident: &&Incident| !incident.paged || incident.page_if_it_lasts;
+        let Some(incident) = self.state.open_incident(peer).filter(wanted) else { return };
         let lasting = self.state.alarms.state(&outage(peer)) == AlarmState::Alarm;
         let known = turn.now.duration_since(ran_until) < UNSEEN_MAX;
         let since = match incident.watched_since {
-            _ if lasting => incident.failing_since,
+            _ if lasting && !incident.paged => incident.failing_since,
             Some(since) if known => since,
             Some(_) => turn.now,
             None => return,
@@ -248,7 +259,10 @@ impl Engine {
             return;
         }
         let since = watch.since;
-        live.watch = None;
+        let is_due = self.is_page_due(turn, peer);
+        if is_due {
+            self.live_mut(peer, |live| live.watch = None);
+        }
         let reason = format!(
             "no probe was whole for {} s, since {}",
             started.duration_since(since).as_secs(),
@@ -256,10 +270,18 @@ impl Engine {
         );
         let alarm = outage(peer);
         let changed = self.set_alarm(turn, &alarm, AlarmState::Alarm, &reason);
-        // It had been suppressed: the state is no news, but nobody was told.
-        if !changed && self.is_free_to_act(turn, &alarm) {
+        // It had been suppressed, or was to last longer: the state is no news, but nobody was told.
+        if !changed && is_due && self.is_free_to_act(turn, &alarm) {
             self.want_page(turn, peer, false);
         }
+    }
+
+    /// Nobody is paged for this yet, or it has gone on for long enough to be paged again.
+    fn is_page_due(&self, turn: &Turn, peer: &str) -> bool {
+        let lasts = |since: Timestamp| turn.now.duration_since(since) >= REOPENED_LASTS;
+        self.state.open_incident(peer).is_some_and(|incident| {
+            !incident.paged || incident.page_if_it_lasts && incident.watched_since.is_some_and(lasts)
+        })
     }
 
     fn watch_broke(&mut self, turn: &mut Turn, peer: &str) {
@@ -273,9 +295,8 @@ impl Engine {
     /// Somebody is to be woken for this peer's open incident, unless the controls say that the fault is ours.
     /// `anyway`: whatever the incident was opened on.
     pub(super) fn want_page(&mut self, turn: &mut Turn, peer: &str, anyway: bool) {
-        let due =
-            self.state.open_incident(peer).is_some_and(|incident| !incident.paged && (anyway || is_worthy(incident)));
-        if !due {
+        let worthy = self.state.open_incident(peer).is_some_and(|incident| anyway || is_worthy(incident));
+        if !worthy || !self.is_page_due(turn, peer) {
             return;
         }
         let since = self.state.open_incident(peer).map_or(turn.now, |incident| incident.failing_since);
@@ -288,7 +309,8 @@ impl Engine {
 
     fn advance_page(&mut self, turn: &mut Turn, peer: &str) {
         let Some(pending) = self.live.peers.get(peer).and_then(|live| live.page.clone()) else { return };
-        let Some(incident) = self.state.open_incident(peer).filter(|incident| !incident.paged) else {
+        let due = self.is_page_due(turn, peer);
+        let Some(incident) = self.state.open_incident(peer).filter(|_| due) else {
             self.live_mut(peer, |live| live.page = None);
             return;
         };
@@ -363,7 +385,7 @@ impl Engine {
 
 /// Nothing gets through, or the cause that was found is one that somebody must act on. What our probe alone does not like,
 /// while the application is served, wakes nobody.
-fn is_worthy(incident: &crate::state::Incident) -> bool {
+fn is_worthy(incident: &Incident) -> bool {
     let verdict = incident.verdict.as_ref();
     let served = verdict.is_some_and(|verdict| verdict.code == Code::ProbeError);
     incident.worthy && !served || verdict.is_some_and(|verdict| verdict.page)

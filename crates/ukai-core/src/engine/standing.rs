@@ -122,7 +122,7 @@ impl Engine {
             },
         );
         if matches!(verdict.code, Code::OverrideStale | Code::OverrideBlast) {
-            self.conclude(turn, peer, gathering, &over.incident, &verdict);
+            self.conclude(turn, peer, gathering, &over.incident, &verdict, &brief.known);
         }
         self.act_on(turn, &over, ruling, bypass_healthy);
     }

@@ -22,6 +22,9 @@ const SHOWN_MAX: usize = 64;
 #[serde(try_from = "String", into = "String")]
 pub struct Namespace(Box<str>);
 
+/// Namespaces that begin so are ukai's own.
+const OWN: &str = "Ukai/";
+
 impl Namespace {
     pub fn new(text: &str) -> Result<Namespace, DatumError> {
         check_name("Namespace", text)?;
@@ -33,6 +36,19 @@ impl Namespace {
             });
         }
         Ok(Namespace(text.into()))
+    }
+
+    /// One that somebody else fills. Alarms that page judge what ukai itself saw; nobody else may add to that, as nobody may
+    /// put what begins with `AWS/` in CloudWatch.
+    pub fn of_others(text: &str) -> Result<Namespace, DatumError> {
+        match text.get(..OWN.len()) {
+            Some(start) if start.eq_ignore_ascii_case(OWN) => Err(DatumError::Invalid {
+                what: "Namespace".to_owned(),
+                why: format!("what begins with {OWN} is for what ukai itself measures"),
+                written: shown(text),
+            }),
+            _ => Namespace::new(text),
+        }
     }
 
     pub fn as_str(&self) -> &str {

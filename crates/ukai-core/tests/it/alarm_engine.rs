@@ -267,3 +267,37 @@ proptest! {
         prop_assert_eq!(desk.state("running"), desk.state("new"));
     }
 }
+
+#[test]
+fn who_puts_an_alarm_is_told_which_of_its_actions_will_not_run() {
+    let mut desk = Desk::new();
+    let actions = json!([TOPIC, "arn:aws:sns:eu-west-1:111122223333:else", "ukai:page:nobody"]);
+    let said = desk.put(metric("a", json!({ "AlarmActions": actions }))).unwrap();
+    assert_eq!(
+        said,
+        "a is put; actions that will not run: arn:aws:sns:eu-west-1:111122223333:else (no subscriber lists it in its \
+         topics), ukai:page:nobody (no peer is named nobody)"
+    );
+    assert_eq!(desk.put(metric("b", json!({ "AlarmActions": [TOPIC] }))), Ok("b is put".to_owned()));
+}
+
+#[test]
+fn who_puts_a_mute_rule_is_told_when_it_mutes() {
+    let mut desk = Desk::new();
+    desk.put(metric("a", json!({}))).unwrap();
+    let mut put = |expression: &str, alarms: &[&str]| {
+        let rule = serde_json::from_value(json!({
+            "Name": "quiet",
+            "Rule": { "Schedule": { "Expression": expression, "Duration": "PT1H" } },
+            "MuteTargets": { "AlarmNames": alarms },
+        }));
+        desk.command(Command::PutMuteRule { rule: Box::new(rule.unwrap()) }).unwrap()
+    };
+    assert_eq!(
+        put("cron(* * * * *)", &["a"]).split(", until").next(),
+        Some("the mute rule quiet is put; it mutes now")
+    );
+    assert!(put("at(2999-01-01T00:00)", &["a"]).ends_with("it mutes from 2999-01-01T00:00:00Z"));
+    assert!(put("at(2001-01-01T00:00)", &["a"]).ends_with("its time is over, so it mutes nothing"));
+    assert!(put("cron(* * * * *)", &[]).ends_with("it names no alarm, so it mutes nothing"));
+}

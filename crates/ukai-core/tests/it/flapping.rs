@@ -100,3 +100,35 @@ fn an_incident_that_had_an_override_is_over_for_good() {
     assert_eq!(opened(&play), 2, "its decisions are not carried over");
     assert!(!play.saw(|event| matches!(event, Event::IncidentReopened { .. })));
 }
+
+/// Somebody read "closed" and went to bed.
+#[test]
+fn what_fails_again_soon_after_the_close_and_lasts_pages_once_more() {
+    let mut play = Play::new(World::healthy());
+    play.run_for(120);
+    play.world.hosts.insert(ip(OLD), Host::Silent);
+    play.run_for(40);
+    play.world.hosts.insert(ip(OLD), Host::Serves);
+    let closed = |play: &Play| count(play, |event| matches!(event, Event::IncidentClosed { .. }));
+    for _ in 0..100 {
+        if closed(&play) == 0 {
+            play.run_for(10);
+        }
+    }
+    assert_eq!((closed(&play), pages(&play)), (1, 1));
+    play.run_for(120);
+    play.world.hosts.insert(ip(OLD), Host::Silent);
+    play.run_for(30);
+    assert_eq!((opened(&play), pages(&play)), (1, 1), "not at once");
+    let outage = ukai_core::alarm::defaults::outage("api");
+    assert_eq!(
+        play.engine.state().alarms.state(&outage),
+        ukai_core::alarm::AlarmState::Alarm,
+        "the alarm tells the truth"
+    );
+    play.run_for(60);
+    assert_eq!(pages(&play), 2, "it lasts");
+    play.crash();
+    play.run_for(HOUR_S);
+    assert_eq!((opened(&play), pages(&play)), (1, 2), "once more, and not again");
+}

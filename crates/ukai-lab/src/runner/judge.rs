@@ -34,6 +34,8 @@ impl Check {
 pub struct Times {
     /// From the first fault to the incident.
     pub to_alarm_ms: Option<Ms>,
+    /// From the incident to its first verdict.
+    pub alarm_to_verdict_ms: Option<Ms>,
     /// From the first fault to the verdict that stood.
     pub to_verdict_ms: Option<Ms>,
     /// From the first fault to the override being served.
@@ -171,10 +173,19 @@ pub fn times(seen: &Seen) -> Times {
     });
     Times {
         to_alarm_ms: since_fault(seen.opened_at()),
+        alarm_to_verdict_ms: first_verdict(seen).and_then(|at| at.checked_sub(seen.opened_at()?)),
         to_verdict_ms: since_fault(first_of_last_verdict(seen)),
         to_served_ms: since_fault(served),
         outage_after_action_ms: outage,
     }
+}
+
+/// When an incident was first told its cause.
+fn first_verdict(seen: &Seen) -> Option<Ms> {
+    seen.broken().find_map(|(at, event)| match event {
+        ukai_core::event::Event::Diagnosed { incident: Some(_), .. } => Some(at),
+        _ => None,
+    })
 }
 
 /// When the verdict that stood at the end was first given.

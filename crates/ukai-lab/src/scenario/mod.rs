@@ -15,7 +15,7 @@ use toml::de::DeTable;
 use url::Url;
 
 pub use expect::{Action, AfterHeal, Expect, Mode, NO_VERDICT, Sure, VERDICTS};
-pub(crate) use names::{hosts, servers};
+pub use names::{hosts, servers};
 pub use reader::ScenarioError;
 use reader::{Field, Result, Section, Source};
 pub use state::*;

@@ -20,7 +20,7 @@ pub(super) fn check(source: &Source<'_>, scenario: &Scenario) -> Result<()> {
 }
 
 /// Every host that the scenario ever gives a behaviour, with the address facts that were given anywhere.
-pub(crate) fn hosts(scenario: &Scenario) -> BTreeMap<String, HostSetup> {
+pub fn hosts(scenario: &Scenario) -> BTreeMap<String, HostSetup> {
     let mut hosts: BTreeMap<String, HostSetup> = BTreeMap::new();
     for change in scenario.changes() {
         for (label, host) in &change.hosts {
@@ -31,7 +31,7 @@ pub(crate) fn hosts(scenario: &Scenario) -> BTreeMap<String, HostSetup> {
 }
 
 /// The three that always exist, and every other that was given something to say.
-pub(crate) fn servers(scenario: &Scenario) -> BTreeSet<String> {
+pub fn servers(scenario: &Scenario) -> BTreeSet<String> {
     let mut servers: BTreeSet<String> = NAME_SERVERS.map(str::to_owned).into();
     servers.extend(scenario.changes().flat_map(|change| change.servers.keys().cloned()));
     servers

@@ -119,7 +119,8 @@ impl Default for NameState {
 }
 
 impl NameState {
-    pub(crate) fn replace(&mut self, records: &Records) {
+    /// What it holds from now on; a TTL that is not given stays.
+    pub fn replace(&mut self, records: &Records) {
         if let Records::Table(table) = records {
             self.ttl = table.ttl.unwrap_or(self.ttl);
             self.negative_ttl = table.negative_ttl.unwrap_or(self.negative_ttl);

@@ -112,7 +112,11 @@ impl Door {
             return Err(refused(StatusCode::METHOD_NOT_ALLOWED, "calls and metrics are sent with POST"));
         }
         if !self.is_authorised(request.headers().get(header::AUTHORIZATION)) {
-            return Err(refused(StatusCode::UNAUTHORIZED, "send the token as `Authorization: Bearer TOKEN`"));
+            let sentence = match request.headers().contains_key(header::AUTHORIZATION) {
+                true => "this is not the token of [application]; it is sent as `Authorization: Bearer TOKEN`",
+                false => "send the token as `Authorization: Bearer TOKEN`",
+            };
+            return Err(refused(StatusCode::UNAUTHORIZED, sentence));
         }
         let (parts, body) = request.into_parts();
         if route == Route::Calls {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
-use ukai_core::diagnose::verdict::Verdict;
+use ukai_core::diagnose::verdict::{Code, Verdict};
 use ukai_core::input::ServedNow;
 use ukai_core::overrides::{Override, Phase};
 use ukai_core::state::Incident;
@@ -128,7 +128,7 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
         let tone = if !in_alarm.is_empty() { Tone::Bad } else { Tone::Plain };
         let verdict = match &peer["verdict"] {
             Value::Null => "-".to_owned(),
-            verdict => format!("{} ({})", text(&verdict["code"]), text(&verdict["sure"])),
+            verdict => shown_verdict(&text(&verdict["code"]), &text(&verdict["sure"])),
         };
         let row = [&peer["name"], &peer["host"], &peer["level"]].map(text);
         let mut row = row.to_vec();
@@ -248,7 +248,7 @@ fn table_of(incidents: &[ShownIncident]) -> anyhow::Result<ExitCode> {
         for shown in incidents {
             let incident = &shown.incident;
             let state = incident.closed_at.map_or_else(|| "open".to_owned(), |at| format!("closed {at:.0}"));
-            let verdict = |verdict: &Verdict| format!("{} ({})", verdict.code.name(), verdict.sure.name());
+            let verdict = |verdict: &Verdict| shown_verdict(verdict.code.name(), verdict.sure.name());
             table.row(
                 if incident.closed_at.is_none() { Tone::Bad } else { Tone::Plain },
                 vec![
@@ -265,6 +265,11 @@ fn table_of(incidents: &[ShownIncident]) -> anyhow::Result<ExitCode> {
         anstream::print!("{table}");
     }
     Ok(ExitCode::from(DONE))
+}
+
+/// The code and how sure it is; of a cause that is not known there is nothing to be sure of.
+fn shown_verdict(code: &str, sure: &str) -> String {
+    if code == Code::Open.name() { "not known yet".to_owned() } else { format!("{code} ({sure})") }
 }
 
 #[derive(Deserialize)]

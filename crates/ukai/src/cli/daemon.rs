@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde_json::Value;
+use ukai_core::event::Recorded;
 use ukai_core::input::Command;
 
 use crate::config::{SOCKET_NAME, default_data_dir};
+use crate::data_dir;
 use crate::driver::NOT_FOUND;
+use crate::log::export;
 use crate::socket::Op;
 use crate::socket::client::{CallError, ConnectError, SocketClient};
 use crate::socket::credentials::{group_name, user_name};
@@ -63,6 +66,29 @@ impl Daemon {
     pub async fn command(&self, command: Command) -> anyhow::Result<String> {
         let value = self.call(Op::Command { command }).await?;
         Ok(value["text"].as_str().unwrap_or("done").to_owned())
+    }
+
+    /// Every event of the log: of the daemon while it runs, else of its directory.
+    pub async fn records(&self) -> anyhow::Result<Vec<Recorded>> {
+        let dir = self.data_dir()?;
+        let mut records = Vec::new();
+        if self.socket.is_some() || data_dir::holder(&dir).is_some() {
+            let mut events = self.connect().await?.events(0, false).await.map_err(failed)?;
+            while let Some(event) = events.next().await.map_err(failed)? {
+                records.push(event.recorded);
+            }
+            return Ok(records);
+        }
+        let mut lines = Vec::new();
+        let exported = export(&dir, &mut lines)?;
+        if !exported.is_whole() {
+            anstream::eprintln!("the log is damaged: what can be read of it is used; `ukai log export` says more");
+        }
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            // Written by this program, or by an older one whose events are known.
+            records.extend(serde_json::from_slice::<Recorded>(line).ok());
+        }
+        Ok(records)
     }
 
     fn socket_path(&self) -> anyhow::Result<PathBuf> {

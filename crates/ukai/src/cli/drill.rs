@@ -1,5 +1,6 @@
 //! `ukai drill`: plays outages on real sockets on this machine, against the very daemon that `ukai run` runs.
 
+mod crossed;
 mod narration;
 mod score;
 
@@ -30,18 +31,25 @@ const JOBS_MAX: i64 = 16;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  ukai drill                 the outage that ukai was made for\n  \
                         ukai drill --all           all of them, with a score table\n  \
-                        ukai drill my-outage.toml  one of your own\n\n\
+                        ukai drill my-outage.toml  one of your own\n  \
+                        ukai drill --crossed       all of them under many conditions, simulated\n\n\
                         Exit code 0 only if every expectation of the scenario held.")]
 pub struct Args {
     /// A scenario file, or the id of a built-in scenario.
-    #[arg(value_name = "SCENARIO", default_value = FIRST, conflicts_with_all = ["all", "list"])]
+    #[arg(value_name = "SCENARIO", default_value = FIRST, conflicts_with_all = ["all", "list", "crossed"])]
     scenario: String,
     /// List the built-in scenarios.
-    #[arg(long, conflicts_with = "all")]
+    #[arg(long, conflicts_with_all = ["all", "crossed"])]
     list: bool,
     /// Play every built-in scenario and print a score table.
     #[arg(long)]
     all: bool,
+    /// Cross every built-in scenario with every modifier, play all of it in virtual time, and print what was right.
+    #[arg(long, conflicts_with = "all")]
+    crossed: bool,
+    /// With --crossed: the same seed draws the same pairs of modifiers and gives the same result.
+    #[arg(long, value_name = "N", default_value_t = crossed::SEED, requires = "crossed")]
+    seed: u64,
     /// How many drills run side by side with --all.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=JOBS_MAX), requires = "all")]
     jobs: u8,
@@ -59,6 +67,10 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.list {
         return list(args.json);
+    }
+    if args.crossed {
+        let scenarios = ENTRIES.iter().map(|entry| entry.parse().map_err(usage)).collect::<Result<Vec<_>, _>>()?;
+        return tokio::task::spawn_blocking(move || crossed::run(&scenarios, args.seed, args.json)).await?;
     }
     let (stop, stopped) = stop_on_signals()?;
     let ukai = std::env::current_exe().context("cannot find out which program this is")?;

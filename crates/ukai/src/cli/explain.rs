@@ -5,33 +5,33 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use ipnet::IpNet;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use ukai_core::diagnose::diagnose;
+use serde::Serialize;
+use serde_json::json;
+use ukai_core::diagnose::account::{Said, account};
 use ukai_core::diagnose::evidence::{Evidence, Purpose};
-use ukai_core::diagnose::history::History;
-use ukai_core::diagnose::reading::Case;
+use ukai_core::diagnose::known::Known;
+use ukai_core::diagnose::rules::RULES;
 use ukai_core::diagnose::verdict::Verdict;
-use ukai_core::peer::Peer;
 use ukai_dns::Upstream;
 
-use crate::config::Config;
+use crate::config::{Config, suggestion};
+use crate::evidence::{Saved, of_incident};
 use crate::gather::{Order, configure, gather};
 
 use super::ask::{Place, certificates, read_bounded};
+use super::daemon::Daemon;
 use super::matrix::{nothing_is_wrong, print_all_is_well, print_evidence, print_summary, print_verdict};
-use super::paint::{Painted, Tone};
+use super::paint::{Painted, Table, Tone};
 use super::{BROKEN, DONE, Failed, USAGE};
 
 /// A gathering with every list at its bound is under a megabyte.
 const SAVED_MAX: u64 = 16 * 1024 * 1024;
-const SAVED_VERSION: u32 = 1;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A host, or a URL of it.
-    #[arg(value_name = "HOST", required_unless_present = "from")]
+    #[arg(value_name = "HOST", required_unless_present_any = ["from", "incident", "rules"])]
     host: Option<String>,
     #[command(flatten)]
     place: Place,
@@ -62,16 +62,18 @@ pub struct Args {
     /// Derive the verdict from evidence that was kept; nobody is asked.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["host", "save", "config"])]
     from: Option<PathBuf>,
-}
-
-/// Evidence as it is kept: all that a verdict without a daemon rests on.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Saved {
-    version: u32,
-    peer: Peer,
-    allow_addresses: Vec<IpNet>,
-    evidence: Evidence,
+    /// Explain what the daemon last concluded in this incident; nobody is asked.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["host", "from"])]
+    incident: Option<String>,
+    /// With --incident: the daemon's data directory.
+    #[arg(long, value_name = "DIR", requires = "incident")]
+    data_dir: Option<PathBuf>,
+    /// Say why this verdict was not given.
+    #[arg(long, value_name = "CODE")]
+    why_not: Option<String>,
+    /// List the rules in the order in which causes are eliminated.
+    #[arg(long, conflicts_with_all = ["host", "from", "incident", "why_not"])]
+    rules: bool,
 }
 
 #[derive(Serialize)]
@@ -81,15 +83,22 @@ struct Explained<'a> {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let saved = match &args.from {
-        Some(file) => load(file)?,
-        None => look(&args).await?,
+    if args.rules {
+        return rules(args.json);
+    }
+    let saved = match (&args.from, &args.incident) {
+        (Some(file), _) => load(file)?,
+        (None, Some(incident)) => of_the_daemon(&args, incident).await?,
+        (None, None) => look(&args).await?,
     };
     if let Some(file) = &args.save {
         let json = serde_json::to_vec_pretty(&saved)?;
         std::fs::write(file, json).with_context(|| format!("{} cannot be written", file.display()))?;
     }
-    let verdict = judge(&saved);
+    let verdict = saved.judge();
+    if let Some(code) = &args.why_not {
+        return why_not(&saved, &verdict, code, args.json);
+    }
     if args.json {
         let explained = Explained { evidence: &saved.evidence, verdict: &verdict };
         anstream::println!("{}", serde_json::to_string_pretty(&explained)?);
@@ -101,40 +110,87 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Some(sentence) => print_all_is_well(&sentence, &verdict),
             None => print_verdict(&verdict),
         }
-        anstream::println!(
-            "\n{}",
-            Painted(Tone::Faint, "Without a daemon there is no history: nothing is proven, at most likely.")
-        );
+        if saved.known.history.is_empty() {
+            let text = "Without a daemon there is no history: nothing is proven, at most likely.";
+            anstream::println!("\n{}", Painted(Tone::Faint, text));
+        }
     }
     let healthy = saved.evidence.observations.iter().all(|observation| !observation.any_failed());
     Ok(ExitCode::from(if healthy { DONE } else { BROKEN }))
 }
 
-fn judge(saved: &Saved) -> Verdict {
-    let history = History::default();
-    diagnose(&Case {
-        peer: &saved.peer,
-        evidence: &saved.evidence,
-        history: &history,
-        application: &[],
-        moved_seen_at: None,
-        allow_addresses: &saved.allow_addresses,
-        overridden: None,
-    })
+/// The table of rules, in the order of elimination.
+fn rules(json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        let rules: Vec<_> = RULES.iter().map(|rule| json!({ "code": rule.code, "looks_for": rule.doc })).collect();
+        anstream::println!("{}", serde_json::to_string_pretty(&rules)?);
+        return Ok(ExitCode::from(DONE));
+    }
+    let mut table = Table::with_header(&["", "code", "looks for"]);
+    for (number, rule) in (1..).zip(RULES) {
+        table.row(Tone::Plain, vec![format!("{number}"), rule.code.name().to_owned(), rule.doc.to_owned()]);
+    }
+    anstream::print!("{table}");
+    Ok(ExitCode::from(DONE))
+}
+
+/// Why another verdict was not given: what its rule said, and where it stands beside the one that was.
+fn why_not(saved: &Saved, verdict: &Verdict, asked: &str, as_json: bool) -> anyhow::Result<ExitCode> {
+    let words = account(&saved.known.case(&saved.evidence));
+    let Some(place) = words.iter().position(|word| word.code.name() == asked) else {
+        let known: Vec<&str> = words.iter().map(|word| word.code.name()).collect();
+        let hint = suggestion(asked, known);
+        let message = format!("{asked} is no code that a rule gives{hint}; `ukai explain --rules` lists them");
+        return Err(Failed::with(USAGE, message));
+    };
+    let word = &words[place];
+    let given = words.iter().position(|word| word.code == verdict.code);
+    if as_json {
+        let told =
+            json!({ "asked": word, "place": place + 1, "given": verdict.code, "given_place": given.map(|at| at + 1) });
+        anstream::println!("{}", serde_json::to_string_pretty(&told)?);
+        return Ok(ExitCode::from(DONE));
+    }
+    anstream::println!("{} looks for this: {}", Painted(Tone::Strong, asked), word.looks_for);
+    let said = match &word.said {
+        Said::Explains { sure, summary } => format!("It explains what was seen ({}): {summary}", sure.name()),
+        Said::Excluded(why) => format!("It is excluded: {why}."),
+        Said::Unknown(why) => format!("It could not be decided: {why}."),
+        Said::NotSeen => "What it looks for was not seen.".to_owned(),
+    };
+    anstream::println!("{said}");
+    let place = match given {
+        _ if word.code == verdict.code => "It is the verdict that was given.".to_owned(),
+        Some(given) if given < place => format!(
+            "{} was given: it explains what was seen, and comes before it in the order of elimination ({} and {} of {}).",
+            verdict.code.name(),
+            given + 1,
+            place + 1,
+            words.len()
+        ),
+        Some(_) => {
+            format!("{} was given: it comes later, and is the first that explains what was seen.", verdict.code.name())
+        }
+        None => "No rule explains everything that was seen, so the verdict is open.".to_owned(),
+    };
+    anstream::println!("{place}");
+    Ok(ExitCode::from(DONE))
 }
 
 fn load(file: &Path) -> anyhow::Result<Saved> {
     let bytes = read_bounded(file, SAVED_MAX)
         .map_err(|error| Failed::with(USAGE, format!("{} cannot be read: {error}", file.display())))?;
-    let saved: Saved = serde_json::from_slice(&bytes)
-        .map_err(|error| Failed::with(USAGE, format!("{} is not evidence kept by --save: {error}", file.display())))?;
-    if saved.version != SAVED_VERSION {
-        return Err(Failed::with(
-            USAGE,
-            format!("{} has version {}; this ukai reads version {SAVED_VERSION}", file.display(), saved.version),
-        ));
-    }
-    Ok(saved)
+    Saved::read(&bytes).map_err(|error| Failed::with(USAGE, format!("{}: {error}", file.display())))
+}
+
+/// What the daemon last concluded in an incident.
+async fn of_the_daemon(args: &Args, incident: &str) -> anyhow::Result<Saved> {
+    let daemon = Daemon { socket: None, data_dir: args.data_dir.clone(), config: args.config.clone() };
+    let records = daemon.records().await?;
+    let last = of_incident(&records, incident).pop();
+    last.ok_or_else(|| {
+        Failed::with(BROKEN, format!("{incident} has no diagnosis in the log; `ukai incidents` lists what there is"))
+    })
 }
 
 async fn look(args: &Args) -> anyhow::Result<Saved> {
@@ -151,12 +207,7 @@ async fn look(args: &Args) -> anyhow::Result<Saved> {
     };
     let evidence = gather(&configured.vantage, subject, &order).await;
     let known = settings.peers.get(&peer.name).context("the peer is not configured")?;
-    Ok(Saved {
-        version: SAVED_VERSION,
-        peer: known.clone(),
-        allow_addresses: settings.allow_addresses.clone(),
-        evidence,
-    })
+    Ok(Saved::new(Known::of(known.clone(), settings.allow_addresses.clone()), evidence, None))
 }
 
 /// A configuration of one peer, from the file if there is one, and changed by what the command line says.

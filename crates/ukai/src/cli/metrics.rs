@@ -36,14 +36,18 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let over = args.over.parse::<jiff::SignedDuration>().ok().and_then(|over| u32::try_from(over.as_secs()).ok());
     let over_s = over.filter(|over| (OVER_S..=OVER_MAX_S).contains(over));
     let over_s = over_s.ok_or_else(|| Failed::with(USAGE, "--over wants a duration from 1m to 24h"))?;
-    let value = args.daemon.call(Op::Metrics { namespace: args.namespace, over_s: Some(over_s) }).await?;
+    let namespace = args.namespace.clone();
+    let value = args.daemon.call(Op::Metrics { namespace, over_s: Some(over_s) }).await?;
     if args.json {
         anstream::println!("{}", serde_json::to_string_pretty(&value)?);
         return Ok(ExitCode::from(DONE));
     }
     let told: Told = serde_json::from_value(value).context("the daemon's answer is not understood")?;
     if told.metrics.is_empty() {
-        anstream::println!("no metrics");
+        match &args.namespace {
+            Some(namespace) => anstream::println!("no metrics in {namespace}; `ukai metrics` lists all there are"),
+            None => anstream::println!("no metrics"),
+        }
         return Ok(ExitCode::from(DONE));
     }
     let mut table =

@@ -77,13 +77,10 @@ pub fn lines(event: &Event) -> Vec<Line> {
             alarm_tone(*after),
             format!("{alarm}: {} → {}: {reason}", alarm_name(*before), alarm_name(*after)),
         ),
-        Event::IncidentOpened { incident, peer, stage, class, summary, page, .. } => {
+        Event::IncidentOpened { incident, summary, page, .. } => {
             let paged = if *page { ", paged" } else { "" };
-            one(
-                "INCIDENT",
-                Tone::Bad,
-                format!("{incident} opened: {peer} fails at {} ({}){paged}: {summary}", stage.name(), class.name()),
-            )
+            // The summary begins with the peer, the stage and the class.
+            one("INCIDENT", Tone::Bad, format!("{incident} opened{paged}: {summary}"))
         }
         Event::IncidentReopened { incident, summary, .. } => {
             one("INCIDENT", Tone::Bad, format!("{incident} is open again: {summary}"))

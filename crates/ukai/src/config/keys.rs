@@ -28,7 +28,12 @@ fn check_table(table: &mut DeTable<'_>, schemas: &[&Value], root: &Value, proble
         .collect();
     for key in unknown {
         if let Some((spanned, _)) = table.remove_entry(key.as_str()) {
-            let hint = suggestion(&key, known.iter().copied());
+            let is_of_the_top = properties(root).any(|top| top == key);
+            let hint = match is_of_the_top {
+                // In TOML a key belongs to the section above it.
+                true => "; it is a key of the top: write it above the first [section]".to_owned(),
+                false => suggestion(&key, known.iter().copied()),
+            };
             problems.push_span(Some(spanned.span()), format!("unknown key {key:?}{hint}"));
         }
     }

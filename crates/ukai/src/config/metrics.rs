@@ -90,7 +90,7 @@ fn otlp(written: v1::Otlp, reader: &mut Reader<'_>) -> Options {
 
 /// A wrong one is noted, and the default stands in its place; the defaults are right, so this ends.
 fn namespace_or(at: &At, written: Option<&str>, default: &str, reader: &mut Reader<'_>) -> Namespace {
-    match Namespace::new(written.unwrap_or(default)) {
+    match Namespace::of_others(written.unwrap_or(default)) {
         Ok(namespace) => namespace,
         Err(error) => {
             reader.problem(at, error.to_string());

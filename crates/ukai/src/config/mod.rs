@@ -36,7 +36,7 @@ use ukai_probe::{Endpoint, Expectation, Request, Timeouts};
 use url::Url;
 
 pub use defaults::{SOCKET_NAME, default_data_dir};
-pub use problem::{ConfigError, Problem};
+pub use problem::{ConfigError, Problem, suggestion};
 pub use reference::reference;
 pub use template::template;
 

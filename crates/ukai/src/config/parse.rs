@@ -17,7 +17,7 @@ use toml::de::DeTable;
 use ukai_core::metric::Dimensions;
 use ukai_core::peer::Level;
 use ukai_dns::Upstream;
-use ukai_probe::Endpoint;
+use ukai_probe::{Endpoint, is_global};
 
 use super::problem::{At, ConfigError, Problems, suggestion};
 use super::{
@@ -46,9 +46,17 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
             finish(config, reader)
         }
         Err(error) => {
-            problems.push_span(error.span(), error.message().trim_end());
+            problems.push_span(error.span(), of_the_file(error.message().trim_end()));
             Err(problems.into_error())
         }
+    }
+}
+
+/// Serde names our own types; who writes the file knows tables.
+fn of_the_file(message: &str) -> String {
+    match message.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected a table, {{ KEY = VALUE }}"),
+        None => message.to_owned(),
     }
 }
 
@@ -116,10 +124,12 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
     let (region, account_id) = alarms(file.alarms.unwrap_or_default(), reader);
     let peers = peer::peers(file.peer.unwrap_or_default(), authority_port, reader);
     let subscribers = subscriber::subscribers(file.notify.unwrap_or_default(), &peers, reader);
+    let allow_addresses: Vec<IpNet> = reader.list(&at.key("allow_addresses"), file.allow_addresses.as_deref());
+    warn_of_addresses(&peers, &allow_addresses, reader);
     Config {
         root_hints: reader.list(&at.key("root_hints"), file.root_hints.as_deref()),
         ca: file.ca.map(|ca| reader.certificates(&at.key("ca"), &ca)).unwrap_or_default(),
-        allow_addresses: reader.list(&at.key("allow_addresses"), file.allow_addresses.as_deref()),
+        allow_addresses,
         dns: file.dns.map(|dns| self::dns(&dns, &resolver, &peers, reader)),
         socket: socket(file.socket.unwrap_or_default(), &data_dir, reader),
         application: file.application.and_then(|application| self::application(application, reader)),
@@ -144,6 +154,21 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
         peers,
         subscribers,
         warnings: Vec::new(),
+    }
+}
+
+/// A peer whose URL is an address that may not be contacted fails for ever.
+fn warn_of_addresses(peers: &[Peer], allowed: &[IpNet], reader: &mut Reader<'_>) {
+    for (index, peer) in peers.iter().enumerate() {
+        let address = peer.endpoints.first().and_then(Endpoint::host_address);
+        let refused =
+            address.filter(|address| !is_global(*address) && !allowed.iter().any(|net| net.contains(address)));
+        if let Some(address) = refused {
+            reader.warn(
+                &At::default().key("peer").index(index).key("urls"),
+                format!("{address} is not a public address, so it will not be contacted; list its network in allow_addresses"),
+            );
+        }
     }
 }
 

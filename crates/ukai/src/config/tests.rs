@@ -133,6 +133,13 @@ fn each_mistake_says_how_to_mend_it() {
             "3:17: the environment variable UKAI_TEST_NEVER_SET is not set",
         ),
         (peer("headers = { X = { envv = \"A\" } }"), "unknown key \"envv\"; did you mean \"env\"?"),
+        (
+            peer("[metrics.otlp]\nnamespace = \"Ukai/Peer\""),
+            "4:13: Namespace \"Ukai/Peer\" is invalid: what begins with Ukai/ is for what ukai itself measures",
+        ),
+        (peer("controls = \"none\""), "unknown key \"controls\"; it is a key of the top: write it above"),
+        (peer("timeouts = \"3s\""), "expected a table, { KEY = VALUE }"),
+        (peer("[application]\ntoken = \"t\""), "expected { env = \"NAME\" } or { file = \"PATH\" }"),
         (peer("headers = { X = {} }"), "one of the two"),
         (peer("client_certificate = { certificate = \"none.pem\", key = \"none.key\" }"), "cannot read"),
         (peer("[[peer]]\nurls = [\"https://api.peer.test/other\"]"), "already watches api.peer.test"),
@@ -227,6 +234,17 @@ fn the_way_past_an_override_is_written_where_there_can_be_one() {
         let config = parsed(&format!("resolver = [\"192.0.2.53\"]\n{}", dns(level)));
         assert!(config.warnings.iter().all(|warning| !warning.message.contains("set `resolver`")), "{level}");
     }
+}
+
+#[test]
+fn an_address_that_may_not_be_contacted_is_warned_of() {
+    let warns = |more: &str, url: &str| {
+        let config = parsed(&format!("{more}\n[[peer]]\nurls = [\"{url}\"]"));
+        config.warnings.iter().any(|warning| warning.to_string().contains("3:8: 127.0.0.1 is not a public address"))
+    };
+    assert!(warns("", "https://127.0.0.1/"));
+    assert!(!warns("allow_addresses = [\"127.0.0.0/8\"]", "https://127.0.0.1/"));
+    assert!(!warns("", "https://api.peer.test/"));
 }
 
 #[test]

@@ -355,7 +355,7 @@ pub enum SecretSource {
 
 /// One of the two.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "{ env = \"NAME\" } or { file = \"PATH\" }")]
 pub struct SecretPlace {
     /// The name of an environment variable of the daemon.
     pub env: Option<String>,

@@ -63,6 +63,8 @@ pub struct AlarmInFull {
     pub suppressed: Option<String>,
     /// Of a composite alarm.
     pub children: Vec<Child>,
+    /// Of a composite alarm: the alarm that holds its actions back while it is in ALARM.
+    pub suppressor: Option<Child>,
     /// Of a metric alarm: what it would be judged by now.
     pub judged: Option<Judged>,
 }
@@ -200,19 +202,25 @@ pub fn in_full(engine: &Engine, now: Timestamp, name: &str) -> Option<AlarmInFul
             .and_then(|suppression| suppression.suppressed_reason())
             .map(str::to_owned),
         children: children(state, &record.definition),
+        suppressor: suppressor(state, &record.definition),
         judged: record.definition.metric().map(|alarm| judged(alarm, engine, now)),
     })
 }
 
 fn children(state: &State, definition: &Definition) -> Vec<Child> {
     let rule = definition.composite().and_then(|composite| AlarmExpression::parse(&composite.rule).ok());
-    let state_of = |name: &str| {
-        let named = AlarmRef::new(name).ok();
-        let name = named.as_ref().map_or(name, |named| named.alarm_name());
-        state.alarms.records.get(name).map(|record| record.state)
-    };
-    let child = |name: &str| Child { name: name.to_owned(), state: state_of(name) };
-    rule.iter().flat_map(|rule| rule.children()).map(child).collect()
+    rule.iter().flat_map(|rule| rule.children()).map(|name| child(state, name)).collect()
+}
+
+fn suppressor(state: &State, definition: &Definition) -> Option<Child> {
+    let suppressor = definition.composite()?.suppressor.as_ref()?;
+    Some(child(state, suppressor.alarm()))
+}
+
+fn child(state: &State, name_or_arn: &str) -> Child {
+    let named = AlarmRef::new(name_or_arn).ok();
+    let name = named.as_ref().map_or(name_or_arn, |named| named.alarm_name());
+    Child { name: name.to_owned(), state: state.alarms.records.get(name).map(|record| record.state) }
 }
 
 fn judged(alarm: &MetricAlarm, engine: &Engine, now: Timestamp) -> Judged {

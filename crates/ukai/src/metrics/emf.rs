@@ -86,7 +86,7 @@ fn take_directive(
     data: &mut Vec<Datum>,
 ) -> Result<(), EmfError> {
     let namespace = text(directive.get("Namespace"), &format!("{at}.Namespace"))?;
-    let namespace = Namespace::new(namespace).map_err(|error| wrong(&format!("{at}.Namespace"), error))?;
+    let namespace = Namespace::of_others(namespace).map_err(|error| wrong(&format!("{at}.Namespace"), error))?;
     let sets = list(directive.get("Dimensions"), &format!("{at}.Dimensions"))?;
     if sets.is_empty() {
         return Err(wrong(&format!("{at}.Dimensions"), "at least one set must be given; it may be empty: [[]]"));
@@ -209,7 +209,7 @@ mod tests {
     fn good() -> Value {
         json!({
             "_aws": {"Timestamp": 1_767_225_600_123_u64, "CloudWatchMetrics": [{
-                "Namespace": "Ukai/Peer",
+                "Namespace": "Shop/Peer",
                 "Dimensions": [["Peer", "Vantage"], ["Peer"], []],
                 "Metrics": [
                     {"Name": "ProbeSuccess", "Unit": "Count", "StorageResolution": 1},
@@ -225,18 +225,26 @@ mod tests {
     }
 
     #[test]
+    fn what_ukai_itself_measures_is_not_taken() {
+        let mut own = good();
+        own["_aws"]["CloudWatchMetrics"][0]["Namespace"] = json!("Ukai/Peer");
+        let why = taken(&own).unwrap_err();
+        assert!(why.contains("CloudWatchMetrics[0].Namespace") && why.contains("what ukai itself measures"), "{why}");
+    }
+
+    #[test]
     fn each_dimension_set_is_a_metric_of_its_own() {
         let data = taken(&good()).unwrap();
         let shown: Vec<String> = data.iter().map(|datum| datum.metric.to_string()).collect();
         assert_eq!(
             shown,
             [
-                "Ukai/Peer ProbeSuccess {Peer=pay, Vantage=vpc-a}",
-                "Ukai/Peer ProbeSuccess {Peer=pay}",
-                "Ukai/Peer ProbeSuccess",
-                "Ukai/Peer a.b {Peer=pay, Vantage=vpc-a}",
-                "Ukai/Peer a.b {Peer=pay}",
-                "Ukai/Peer a.b",
+                "Shop/Peer ProbeSuccess {Peer=pay, Vantage=vpc-a}",
+                "Shop/Peer ProbeSuccess {Peer=pay}",
+                "Shop/Peer ProbeSuccess",
+                "Shop/Peer a.b {Peer=pay, Vantage=vpc-a}",
+                "Shop/Peer a.b {Peer=pay}",
+                "Shop/Peer a.b",
             ]
         );
         assert_eq!(data[0].value, DatumValue::Single(0.0));

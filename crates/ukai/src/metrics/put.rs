@@ -128,7 +128,7 @@ pub fn parse(body: &[u8], now: Timestamp) -> Result<Vec<Datum>, PutError> {
         message: format!("The body is not a PutMetricData request in JSON: {}.", said(&error)),
     })?;
     let namespace = request.namespace.ok_or_else(|| missing("Namespace"))?;
-    let namespace = Namespace::new(&namespace).map_err(|error| invalid("Namespace", &error))?;
+    let namespace = Namespace::of_others(&namespace).map_err(|error| invalid("Namespace", &error))?;
     let written = request.metric_data.ok_or_else(|| missing("MetricData"))?;
     if written.is_empty() {
         return Err(missing("MetricData"));

@@ -71,6 +71,7 @@ fn another_incident_is_not_mixed_in() {
         peer: "other".into(),
         incident: Some("I-2".into()),
         verdict: Box::new(verdict(Code::PeerDown, Action::None)),
+        known: None,
     }));
     records.push(other(Event::OverrideEnded { id: "O-9".into(), reason: EndReason::Expired }));
     let before = Report::fold(&stale_resolver("ns-1.peer.test"), &[], "I-1").unwrap();
@@ -190,6 +191,7 @@ fn stale_resolver(server: &str) -> Vec<Recorded> {
                 peer: "api".into(),
                 incident: Some("I-1".into()),
                 verdict: Box::new(verdict(Code::StaleResolver, Action::Override)),
+                known: None,
             },
         ),
         (

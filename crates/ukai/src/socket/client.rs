@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("no ukai daemon listens on {}; start one with `ukai run`, or name its socket with --socket", .0.display())]
+    #[error("no ukai daemon listens on {}; start one with `ukai run`, or say which with --config, --data-dir or --socket", .0.display())]
     NotRunning(PathBuf),
     #[error("the daemon that made the socket {} has ended; start it again with `ukai run`", .0.display())]
     Stale(PathBuf),

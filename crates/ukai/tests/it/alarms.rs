@@ -332,7 +332,8 @@ fn an_action_reaches_who_listens_to_its_topic_and_a_state_set_by_hand_snaps_back
         "--duration",
         "PT2H",
     ];
-    assert_eq!(said(&place.ask(&put)), "the mute rule quiet is put\n");
+    let put = said(&place.ask(&put));
+    assert!(put.starts_with("the mute rule quiet is put; it mutes now, until 20"), "{put}");
     let rules = json(&place.ask(&["alarms", "mute", "--json"]));
     assert_eq!((&rules[0]["rule"]["Name"], &rules[0]["status"]), (&json!("quiet"), &json!("ACTIVE")), "{rules}");
     assert!(said(&place.ask(&["alarms", "mute"])).contains("ACTIVE"));
@@ -368,7 +369,8 @@ fn what_is_said_of_files_that_are_wrong() {
     let mixed = json!({
         "MetricAlarms": [good, search, own],
         "CompositeAlarms": [composite("top", "ALARM(good) OR ALARM(\"api/errors\")"), composite("orphan", "ALARM(search)"),
-                            composite("above", "ALARM(orphan)")],
+                            composite("above", "ALARM(orphan)"),
+                            composite("round", "ALARM(about)"), composite("about", "ALARM(round)")],
     });
     let mixed = path("mixed.json", &mixed.to_string());
     let dry = place.ask(&["alarms", "import", "--dry-run", "--json", &mixed]);
@@ -378,12 +380,14 @@ fn what_is_said_of_files_that_are_wrong() {
     let names = |list: &Value| -> Vec<String> {
         list.as_array().unwrap().iter().map(|one| one["alarm"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(names(&told["refused"]), ["search", "api/outage", "orphan", "above"]);
+    assert_eq!(names(&told["refused"]), ["search", "api/outage", "round", "about", "orphan", "above"]);
+    assert!(told["refused"].to_string().contains("round → about → round"), "{told}");
     assert_eq!(names(&told["notes"])[0], "good");
     assert_eq!(code(&place.ask(&["alarms", "show", "good"])), 1, "a dry run puts nothing");
     let taken = place.ask(&["alarms", "import", &mixed]);
     assert_eq!(code(&taken), 1);
-    assert!(said(&taken).contains("2 taken, 4 refused"), "{}", said(&taken));
+    assert!(said(&taken).contains("ec2:stop (no subscriber lists it in its topics)"), "{}", said(&taken));
+    assert!(said(&taken).contains("2 taken, 6 refused"), "{}", said(&taken));
     let top = show(&place, "top");
     let children: Vec<&Value> = top["children"].as_array().unwrap().iter().map(|child| &child["name"]).collect();
     assert_eq!(children, ["api/errors", "good"]);
@@ -394,6 +398,10 @@ fn what_is_said_of_files_that_are_wrong() {
         (vec!["delete", "nothing"], 1),
         (vec!["history", "nothing"], 1),
         (vec!["export", "nothing"], 1),
+        (vec!["export", "--topic", "ops"], 2),
+        (vec!["--peer", "nothing"], 1),
+        (vec!["--peer", "api"], 0),
+        (vec!["mute", "put"], 2),
         (vec!["set-state", "api/outage", "OK", "--reason", "x"], 4),
         (vec!["set-state", "good", "BAD", "--reason", "x"], 2),
         (vec!["disable-actions", "good", "nothing"], 1),
@@ -468,6 +476,8 @@ fn defaults_are_exported_and_what_is_exported_is_taken() {
     let told = json(&place.ask(&["alarms", "import", "--json", &file.display().to_string()]));
     let taken: Vec<&str> = told["taken"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
     assert!(taken.contains(&"mine") && taken.contains(&"api/errors"), "{told}");
+    let replaced = told["notes"].as_array().unwrap().iter().find(|note| note["alarm"] == "api/errors").unwrap();
+    assert!(replaced["text"].as_str().unwrap().contains("ukai:incident:api goes with that"), "{told}");
     assert!(!show(&place, "api/errors")["is_default"].as_bool().unwrap());
     // The default comes back.
     assert_eq!(code(&place.ask(&["alarms", "delete", "api/errors"])), 0);

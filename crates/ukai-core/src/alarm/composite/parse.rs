@@ -24,27 +24,25 @@ pub const MAX_DEPTH: usize = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RuleError {
-    #[error("AlarmRule is empty; it needs at least one alarm, TRUE or FALSE")]
+    #[error("it is empty; it needs at least one alarm, TRUE or FALSE")]
     Empty,
-    #[error("AlarmRule has {0} characters; at most {MAX_RULE_CHARS} are allowed")]
+    #[error("it has {0} characters; at most {MAX_RULE_CHARS} are allowed")]
     TooLong(usize),
     #[error(
-        "AlarmRule, character {position}: more than {MAX_CHILDREN} different alarms; combine some in a composite alarm of their own"
+        "character {position}: more than {MAX_CHILDREN} different alarms; combine some in a composite alarm of their own"
     )]
     TooManyChildren { position: usize },
-    #[error(
-        "AlarmRule, character {position}: more than {MAX_ELEMENTS} elements (alarms, TRUE, FALSE and pairs of parentheses)"
-    )]
+    #[error("character {position}: more than {MAX_ELEMENTS} elements (alarms, TRUE, FALSE and pairs of parentheses)")]
     TooManyElements { position: usize },
-    #[error("AlarmRule, character {position}: parentheses and NOT are nested more than {MAX_DEPTH} deep")]
+    #[error("character {position}: parentheses and NOT are nested more than {MAX_DEPTH} deep")]
     TooDeep { position: usize },
-    #[error("AlarmRule, character {position}: `{found}` must be written in upper case: {keyword}")]
+    #[error("character {position}: `{found}` must be written in upper case: {keyword}")]
     LowerCase { position: usize, found: String, keyword: &'static str },
-    #[error("AlarmRule, character {position}: expected {expected}, found {found}")]
+    #[error("character {position}: expected {expected}, found {found}")]
     Unexpected { position: usize, expected: &'static str, found: String },
-    #[error("AlarmRule, character {position}: the quoted name does not end; close it with \"")]
+    #[error("character {position}: the quoted name does not end; close it with \"")]
     OpenQuote { position: usize },
-    #[error("AlarmRule, character {position}: {source}")]
+    #[error("character {position}: {source}")]
     Reference { position: usize, source: RefError },
 }
 

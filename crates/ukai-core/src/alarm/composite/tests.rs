@@ -95,7 +95,7 @@ fn an_error_says_where() {
     unexpected("NOTALARM(a)", 0, "`NOTALARM`");
     assert_eq!(error("OK(\"a)"), RuleError::OpenQuote { position: 3 });
     assert_eq!(error("OK(a) OR OK()"), RuleError::Reference { position: 12, source: reference::RefError::Empty });
-    assert!(error("OK(arn:aws:sns:x:1:ops)").to_string().starts_with("AlarmRule, character 3: `arn:aws:sns:x:1:ops`"));
+    assert!(error("OK(arn:aws:sns:x:1:ops)").to_string().starts_with("character 3: `arn:aws:sns:x:1:ops`"));
     assert_eq!(error(" \n"), RuleError::Empty);
 }
 

@@ -151,7 +151,7 @@ fn verdicts_after_the_heal_do_not_count() {
 fn a_verdict_without_an_incident_counts_only_where_none_was_opened() {
     let quiet = |code| match diagnosed(code, CoreAction::None) {
         Event::Diagnosed { gathering, peer, verdict, .. } => {
-            Event::Diagnosed { gathering, peer, incident: None, verdict }
+            Event::Diagnosed { gathering, peer, incident: None, verdict, known: None }
         }
         other => other,
     };
@@ -374,6 +374,7 @@ fn diagnosed(code: Code, action: CoreAction) -> Event {
         peer: "api".into(),
         incident: Some("i-1".into()),
         verdict: Box::new(verdict),
+        known: None,
     }
 }
 
@@ -382,9 +383,9 @@ fn recommended(name: &str) -> Choice {
         name: name.into(),
         judgement: Judgement::Recommended,
         reason: "because".into(),
-        effect: "it helps".into(),
-        risk: "none".into(),
-        time_to_effect: "at once".into(),
+        effect: String::new(),
+        risk: String::new(),
+        time_to_effect: String::new(),
         reversible: true,
     }
 }

@@ -3,12 +3,13 @@
 //! An import goes to the daemon as one command, which it takes whole or not at all. What the daemon would refuse for its own
 //! reasons is therefore sorted out before: observed alarms, and composites whose children are nowhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use ukai_core::alarm::composite::{AlarmExpression, PutRuleError, find_cycle};
 use ukai_core::alarm::definition::Definition;
 use ukai_core::alarm::exchange::order::children;
 use ukai_core::alarm::exchange::{self, ImportError, Imported, Options, Remark};
@@ -44,10 +45,18 @@ pub struct ExportArgs {
     #[arg(long, value_enum, default_value_t = Format::Json)]
     format: Format,
     /// The topic that takes the place of ukai's own actions.
-    #[arg(long, value_name = "ARN")]
+    #[arg(long, value_name = "ARN", value_parser = topic)]
     topic: Option<String>,
     #[command(flatten)]
     common: Common,
+}
+
+/// Anything else is found out by CloudWatch only, alarm by alarm.
+fn topic(text: &str) -> Result<String, String> {
+    match text.split(':').collect::<Vec<_>>()[..] {
+        ["arn", _, "sns", region, account, name] if ![region, account, name].contains(&"") => Ok(text.to_owned()),
+        _ => Err("a topic is written as its ARN, such as arn:aws:sns:eu-west-1:111122223333:ops".to_owned()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -122,17 +131,47 @@ fn sort_out(imported: &mut Imported, there: Option<&[ShownAlarm]>) {
     let Some(there) = there else { return };
     // A composite that goes may take others with it.
     loop {
+        let rules = rules(&imported.taken, there);
+        let ring = |definition: &Definition| {
+            let path = find_cycle(&rules, &definition.name, rules.get(&definition.name)?)?;
+            Some(PutRuleError::Cycle { path }.to_string())
+        };
+        let has_ring = refuse(imported, &ring);
         let names: BTreeSet<String> = imported.taken.iter().map(|definition| definition.name.clone()).collect();
         let exists = |name: &String| names.contains(name) || there.iter().any(|alarm| alarm.name == *name);
         let orphan = |definition: &Definition| {
             let missing = children(definition.composite()?).into_iter().find(|child| !exists(child))?;
             Some(format!("it names {missing:?}, which is neither among these alarms nor among the daemon's"))
         };
-        if !refuse(imported, &orphan) {
+        if !refuse(imported, &orphan) && !has_ring {
             break;
         }
     }
+    let replaced = imported.taken.iter().filter_map(|definition| in_the_place_of(definition, there));
+    imported.notes.extend(replaced.collect::<Vec<_>>());
     imported.notes.retain(|note| imported.taken.iter().any(|definition| definition.name == note.alarm));
+}
+
+/// The rules of the composites that there would be.
+fn rules(taken: &[Definition], there: &[ShownAlarm]) -> BTreeMap<String, AlarmExpression> {
+    let stays = there.iter().map(|alarm| &alarm.definition).filter(|old| taken.iter().all(|new| new.name != old.name));
+    let rule = |definition: &Definition| AlarmExpression::parse(&definition.composite()?.rule).ok();
+    stays.chain(taken).filter_map(|definition| Some((definition.name.clone(), rule(definition)?))).collect()
+}
+
+/// Of an alarm that is put in the place of a default: what no longer happens by itself.
+fn in_the_place_of(definition: &Definition, there: &[ShownAlarm]) -> Option<Remark> {
+    let default = there.iter().find(|alarm| alarm.is_default && alarm.name == definition.name)?;
+    let gone: Vec<&str> = default.definition.actions.alarm.iter().map(String::as_str).collect();
+    if gone.iter().all(|action| definition.actions.alarm.iter().any(|own| own == action)) {
+        return None;
+    }
+    let text = format!(
+        "it takes the place of the default alarm, and {} goes with that; add the action here, or give this alarm \
+         another name",
+        gone.join(", ")
+    );
+    Some(Remark { alarm: definition.name.clone(), text })
 }
 
 async fn put_all(common: &Common, taken: &[Definition]) -> anyhow::Result<String> {
@@ -163,6 +202,9 @@ fn print(told: &Told<'_>, dry_run: bool) {
         (false, false) => "taken: there was nothing to put",
     };
     anstream::println!("{} {done}, {} refused", told.taken.len(), told.refused.len());
+    if let Some(text) = &told.text {
+        anstream::println!("{text}");
+    }
 }
 
 pub async fn export(args: ExportArgs) -> anyhow::Result<ExitCode> {

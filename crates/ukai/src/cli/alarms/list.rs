@@ -1,5 +1,6 @@
 //! `ukai alarms` and `ukai alarms show`.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -8,9 +9,10 @@ use ukai_core::alarm::missing_data::{Cell, Slot};
 
 use super::treatment::{after, sentence};
 use super::{Common, all, json_of};
-use crate::cli::DONE;
 use crate::cli::paint::{Painted, Table, Tone};
-use crate::driver::alarms::{AlarmInFull, Judged, Period, ShownAlarm};
+use crate::cli::{BROKEN, DONE, Failed};
+use crate::config::suggestion;
+use crate::driver::alarms::{AlarmInFull, Child, Judged, Period, ShownAlarm};
 use crate::socket::Op;
 
 #[derive(Debug, clap::Args)]
@@ -51,6 +53,9 @@ pub fn tone(state: AlarmState) -> Tone {
 
 pub async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     let mut alarms = all(&args.common.daemon).await?;
+    if let Some(peer) = &args.peer {
+        check_peer(peer, &alarms)?;
+    }
     alarms.retain(|alarm| args.state.is_none_or(|state| alarm.state == state));
     alarms.retain(|alarm| args.peer.as_ref().is_none_or(|peer| alarm.peer == *peer));
     alarms.sort_by_key(|alarm| match alarm.state {
@@ -62,7 +67,10 @@ pub async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
         return json_of(&alarms);
     }
     if alarms.is_empty() {
-        anstream::println!("no alarms");
+        match args.state {
+            Some(state) => anstream::println!("no alarm is in {}", state.name()),
+            None => anstream::println!("no alarms"),
+        }
         return Ok(ExitCode::from(DONE));
     }
     let mut table = Table::with_header(&["state", "alarm", "since", "reason"]);
@@ -76,6 +84,17 @@ pub async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     }
     anstream::print!("{table}");
     Ok(ExitCode::from(DONE))
+}
+
+/// Each peer has alarms, so one without any is none: to say that nothing is wrong with it would be wrong.
+fn check_peer(peer: &str, alarms: &[ShownAlarm]) -> anyhow::Result<()> {
+    let peers: BTreeSet<&str> =
+        alarms.iter().map(|alarm| alarm.peer.as_str()).filter(|name| !name.is_empty()).collect();
+    if peers.contains(peer) {
+        return Ok(());
+    }
+    let message = format!("there is no peer {peer}{}", suggestion(peer, peers));
+    Err(Failed::with(BROKEN, message))
 }
 
 /// Why its actions would not run.
@@ -104,8 +123,12 @@ pub async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
     if let Some(why) = quiet(alarm).or(full.suppressed.clone()) {
         anstream::println!("  {}", Painted(Tone::Warning, why));
     }
+    let state_of = |child: &Child| child.state.map_or("does not exist", AlarmState::name);
     for child in &full.children {
-        anstream::println!("  {} {}", child.name, child.state.map_or("does not exist", AlarmState::name));
+        anstream::println!("  {} {}", child.name, state_of(child));
+    }
+    if let Some(suppressor) = &full.suppressor {
+        anstream::println!("  suppressor: {} {}", suppressor.name, state_of(suppressor));
     }
     if let Some(judged) = &full.judged {
         print_judged(judged, alarm.state);

@@ -36,10 +36,13 @@ enum Command {
     Delete(DeleteArgs),
 }
 
+const NO_RULE: &str = "which rule? give --name, --alarms, --schedule and --duration, or a file with the JSON of \
+                       PutAlarmMuteRule; `ukai alarms mute put --help` has an example of each";
+
 #[derive(Debug, clap::Args)]
 struct PutArgs {
     /// The JSON of PutAlarmMuteRule; - reads standard input.
-    #[arg(value_name = "FILE", conflicts_with_all = ["name", "alarms", "schedule", "duration", "timezone"], required_unless_present = "name")]
+    #[arg(value_name = "FILE", conflicts_with_all = ["name", "alarms", "schedule", "duration", "timezone"])]
     file: Option<PathBuf>,
     /// The rule's name.
     #[arg(long, requires_all = ["alarms", "schedule", "duration"])]
@@ -117,7 +120,7 @@ async fn put(args: PutArgs) -> anyhow::Result<ExitCode> {
             read.map_err(|error| Failed::with(USAGE, format!("{}: {error}", shown_name(file))))?
         }
         None => PutAlarmMuteRule {
-            name: args.name.unwrap_or_default(),
+            name: args.name.ok_or_else(|| Failed::with(USAGE, NO_RULE))?,
             description: None,
             rule: Rule {
                 schedule: ScheduleText {

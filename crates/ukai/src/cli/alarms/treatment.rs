@@ -178,7 +178,7 @@ fn print(tried: &Tried, alarm: &MetricAlarm, state: Option<AlarmState>) {
         let text = format!("{padded} older periods were not given and count as missing");
         anstream::println!("  {}", Painted(Tone::Warning, text));
     }
-    let mut table = Table::with_header(&["ago", "data", "is", "became"]);
+    let mut table = Table::with_header(&["periods ago", "data", "is", "became"]);
     for (place, cell) in tried.cells.iter().enumerate() {
         let tone = if cell.is == Slot::Breaching { Tone::Bad } else { Tone::Plain };
         let ago = (range - 1 - place).to_string();
@@ -210,7 +210,7 @@ pub fn sentence(rule: Rule, n: usize, m: usize, filled: usize, treat: TreatMissi
     match rule {
         Rule::AllMissing => format!("Nothing real is in the range, so the treatment alone decides ({name})."),
         Rule::NewestReal => {
-            format!("There are {n} real points or more: the newest {n} are judged, and the treatment is not asked.")
+            format!("At least {n} of the range are real: the newest {n} are judged, and the treatment is not asked.")
         }
         Rule::EnoughBreaching => {
             format!("{filled} of {n} are missing, but {m} real points breach already: no filling could change that.")

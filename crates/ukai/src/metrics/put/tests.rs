@@ -17,9 +17,17 @@ fn refusal(datum: Value) -> (Code, String) {
 }
 
 #[test]
+fn what_ukai_itself_measures_is_not_taken() {
+    let body = json!({"Namespace": "Ukai/Peer", "MetricData": [{"MetricName": "ProbeSuccess", "Value": 0}]});
+    let error = parse(body.to_string().as_bytes(), now()).unwrap_err();
+    assert_eq!(error.code, Code::InvalidParameterValue);
+    assert!(error.message.contains("what ukai itself measures"), "{}", error.message);
+}
+
+#[test]
 fn the_three_forms_are_taken() {
     let data = parse(
-        json!({"Namespace": "Ukai/Peer", "MetricData": [
+        json!({"Namespace": "Shop/Peer", "MetricData": [
             {"MetricName": "ProbeSuccess", "Dimensions": [{"Name": "Vantage", "Value": "vpc-a"}, {"Name": "Peer", "Value": "pay"}],
              "Timestamp": 1_767_225_600.5, "Value": 0, "Unit": "Count", "StorageResolution": 1},
             {"MetricName": "Time", "Timestamp": "2026-01-01T00:00:00+09:00", "Values": [31, 34, 90], "Counts": [4, 5, 1], "Unit": "Milliseconds"},
@@ -31,7 +39,7 @@ fn the_three_forms_are_taken() {
         now(),
     )
     .unwrap();
-    assert_eq!(data[0].metric.to_string(), "Ukai/Peer ProbeSuccess {Peer=pay, Vantage=vpc-a}");
+    assert_eq!(data[0].metric.to_string(), "Shop/Peer ProbeSuccess {Peer=pay, Vantage=vpc-a}");
     assert_eq!(
         (data[0].value.clone(), data[0].unit, data[0].high_resolution),
         (DatumValue::Single(0.0), Unit::Count, true)
