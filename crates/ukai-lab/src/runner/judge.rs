@@ -1,9 +1,10 @@
 //! Expected against seen. Pure: the same observations always give the same judgement.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use ukai_core::diagnose::verdict as core;
+use ukai_core::event::Event;
 
 use super::advice;
 use super::seen::{Ms, Seen};
@@ -34,7 +35,7 @@ impl Check {
 pub struct Times {
     /// From the first fault to the incident.
     pub to_alarm_ms: Option<Ms>,
-    /// From the incident to its first verdict.
+    /// From the incident, or from what changed in the world since, to the first verdict that is right.
     pub alarm_to_verdict_ms: Option<Ms>,
     /// From the first fault to the verdict that stood.
     pub to_verdict_ms: Option<Ms>,
@@ -65,6 +66,10 @@ pub fn while_broken(scenario: &Scenario, seen: &Seen) -> Vec<Check> {
         let sure = verdict.map_or("none given", |verdict| verdict.sure.name());
         let wanted: Vec<&str> = expect.sure.iter().map(|sure| sure.as_str()).collect();
         checks.push(Check::new("sure", wanted.join(" or "), sure, wanted.contains(&sure)));
+    }
+    let wrong = wrongly_proven(expect, seen);
+    if !wrong.is_empty() {
+        checks.push(Check::of("wrongly called proven", "nothing", &listed(wrong.iter())));
     }
     if !expect.action.is_empty() {
         let done = action(scenario, seen);
@@ -104,6 +109,29 @@ fn lease(scenario: &Scenario, seen: &Seen) -> Option<Check> {
 /// An override decides the addresses of one name, and hides nothing that stands beside or below it.
 fn beside(lost: &[String]) -> Check {
     Check::of("hidden by the override", "nothing", &listed(lost.iter()))
+}
+
+/// Every code that was called proven since the world last changed for the worse, and is not the right one. What was
+/// gathered before that speaks of another world.
+pub fn wrongly_proven(expect: &Expect, seen: &Seen) -> BTreeSet<&'static str> {
+    let mut begun: BTreeMap<&str, Ms> = BTreeMap::new();
+    for (at, record) in &seen.events {
+        if let Event::EvidenceGathered { gathering, evidence, .. } = &record.event {
+            let took = record.at.duration_since(evidence.started_at).as_millis();
+            begun.insert(gathering, at.saturating_sub(Ms::try_from(took).unwrap_or(0)));
+        }
+    }
+    let opened = seen.opened_at().is_some();
+    let since = seen.last_fault.unwrap_or(0);
+    let of = |(at, event): (Ms, &Event)| match event {
+        Event::Diagnosed { gathering, verdict, incident, .. } if incident.is_some() || !opened => {
+            let begun = begun.get(gathering.as_str()).copied().unwrap_or(at);
+            (verdict.sure == core::Sure::Proven && begun >= since).then(|| verdict.code.name())
+        }
+        _ => None,
+    };
+    let proven = seen.broken().filter_map(of);
+    proven.filter(|code| !expect.verdict.is_empty() && expect.verdict.iter().all(|right| right != code)).collect()
 }
 
 /// The right thing to do about the cause that was named, and nothing else beside it.
@@ -164,7 +192,7 @@ pub fn missed_override(scenario: &Scenario, seen: &Seen) -> bool {
     scenario.expect.action == [Action::Override] && !done
 }
 
-pub fn times(seen: &Seen) -> Times {
+pub fn times(expect: &Expect, seen: &Seen) -> Times {
     let since_fault = |at: Option<Ms>| Some(at?.saturating_sub(seen.first_fault?));
     let served = seen.served_at();
     let outage = served.and_then(|served| {
@@ -173,26 +201,34 @@ pub fn times(seen: &Seen) -> Times {
     });
     Times {
         to_alarm_ms: since_fault(seen.opened_at()),
-        alarm_to_verdict_ms: first_verdict(seen).and_then(|at| at.checked_sub(seen.opened_at()?)),
+        alarm_to_verdict_ms: alarm_to_verdict(expect, seen),
         to_verdict_ms: since_fault(first_of_last_verdict(seen)),
         to_served_ms: since_fault(served),
         outage_after_action_ms: outage,
     }
 }
 
-/// When an incident was first told its cause.
-fn first_verdict(seen: &Seen) -> Option<Ms> {
-    seen.broken().find_map(|(at, event)| match event {
-        ukai_core::event::Event::Diagnosed { incident: Some(_), .. } => Some(at),
+/// A wrong cause that is told at once is not fast. An incident that was there before the world's last change is told its
+/// cause anew.
+fn alarm_to_verdict(expect: &Expect, seen: &Seen) -> Option<Ms> {
+    let opened = seen.opened_at()?;
+    let right = seen.broken().find_map(|(at, event)| match event {
+        Event::Diagnosed { incident: Some(_), verdict, .. }
+            if expect.verdict.iter().any(|right| right == verdict.code.name()) =>
+        {
+            Some(at)
+        }
         _ => None,
-    })
+    })?;
+    let since = seen.last_fault.filter(|fault| *fault <= right).map_or(opened, |fault| fault.max(opened));
+    right.checked_sub(since)
 }
 
 /// When the verdict that stood at the end was first given.
 fn first_of_last_verdict(seen: &Seen) -> Option<Ms> {
     let (_, last) = seen.verdict()?;
     seen.broken().find_map(|(at, event)| match event {
-        ukai_core::event::Event::Diagnosed { verdict, .. } if verdict.code == last.code => Some(at),
+        Event::Diagnosed { verdict, .. } if verdict.code == last.code => Some(at),
         _ => None,
     })
 }

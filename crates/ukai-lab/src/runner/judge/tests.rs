@@ -42,7 +42,7 @@ fn a_stale_resolver_that_is_overridden_and_reverted_passes() {
 
 #[test]
 fn figures_count_from_the_first_fault() {
-    let times = times(&overridden());
+    let times = times(&scenario("S01").expect, &overridden());
     assert_eq!(times.to_alarm_ms, Some(1_500));
     assert_eq!(times.to_verdict_ms, Some(3_500));
     assert_eq!(times.to_served_ms, Some(5_000));
@@ -236,6 +236,29 @@ fn the_right_option_and_no_other_must_be_recommended() {
     for wrong in [&[][..], &["override"], &["wait", "override"]] {
         assert_eq!(judged(wrong), ["recommends"], "{wrong:?}");
     }
+}
+
+#[test]
+fn what_is_called_proven_on_the_way_counts_from_the_last_fault_on() {
+    let scenario = scenario("S01");
+    let mut seen = overridden();
+    seen.events.insert(1, event(8_000, diagnosed(Code::PeerDown, CoreAction::None)));
+    assert_eq!(failures(&judge(&scenario, &seen)), ["wrongly called proven"]);
+    assert!(wrongly_proven(&scenario.expect, &seen).contains("peer_down"));
+    seen.last_fault = Some(8_200);
+    assert_eq!(failures(&judge(&scenario, &seen)), [""; 0]);
+}
+
+#[test]
+fn a_wrong_cause_that_is_told_at_once_is_not_fast() {
+    let expect = scenario("S01").expect;
+    let mut seen = overridden();
+    seen.events.insert(1, event(7_000, diagnosed(Code::PeerDown, CoreAction::None)));
+    assert_eq!(times(&expect, &seen).alarm_to_verdict_ms, Some(2_000));
+    seen.last_fault = Some(8_100);
+    assert_eq!(times(&expect, &seen).alarm_to_verdict_ms, Some(400), "the world changed in between");
+    seen.events.retain(|(at, _)| *at != 8_500);
+    assert_eq!(times(&expect, &seen).alarm_to_verdict_ms, None);
 }
 
 #[test]
