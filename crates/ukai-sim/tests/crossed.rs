@@ -60,11 +60,6 @@ const KNOWN: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["S28b"], &["*"], "most name servers are lame, and no rule explains it: open instead of lame_delegation"),
     (
-        &["S08b"],
-        &["flapping-2s", "flapping-7s", "flapping-30s", "starved-at-once", "slow", "ttl-0", "200-addresses"],
-        "a dead machine of a rotation that happens not to be among those answered: rotating, and called proven, or open",
-    ),
-    (
         &["S12b", "S13b"],
         &["and-port-53-is-closed"],
         "what independent resolvers agree on is parked or private: peer_down instead of that",
