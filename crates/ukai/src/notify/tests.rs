@@ -1,5 +1,6 @@
 //! Real sockets on loopback: a receiver that answers as it is told, and a name server that knows one name.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
