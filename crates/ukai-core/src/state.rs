@@ -285,15 +285,19 @@ impl State {
             Event::EvidenceGathered { gathering, incident, evidence, peer, .. } => {
                 self.gatherings.remove(gathering);
                 let before = self.peers.get(peer).and_then(|peer| peer.history.authority_answer());
-                let moved = before.is_some_and(|before| {
-                    let given = crate::diagnose::answers::authority_addresses(evidence);
-                    !given.is_empty() && given.is_disjoint(&before.addresses)
-                });
+                let given = crate::diagnose::answers::authority_addresses(evidence);
+                let moved = before.is_some_and(|before| !given.is_empty() && given.is_disjoint(&before.addresses));
+                // It gives the old address again: whoever asks now gets it with a whole TTL.
+                let back = before.is_some_and(|before| !given.is_disjoint(&before.addresses));
                 if let Some(incident) = incident {
                     self.incident_mut(incident, |known| {
                         known.gathered_at = Some(at);
-                        if moved && known.moved_seen_at.is_none() {
-                            known.moved_seen_at = Some(evidence.started_at);
+                        match (moved, back) {
+                            (true, _) if known.moved_seen_at.is_none() => {
+                                known.moved_seen_at = Some(evidence.started_at);
+                            }
+                            (_, true) => known.moved_seen_at = None,
+                            _ => {}
                         }
                     });
                 }

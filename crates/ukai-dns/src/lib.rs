@@ -41,7 +41,7 @@ mod wire;
 
 pub use client::{AskError, AskOptions, Client, ClientOptions, Trace};
 pub use delegation::{Authority, Canary, Delegation, WalkOptions, ask_authorities, canary, walk};
-pub use message::{Data, Question, Record, Reply, Soa};
+pub use message::{Data, Question, Record, Reply, Soa, dump};
 pub use name::{Name, NameError};
 pub use server::{ControlClient, OverrideRecord, Server, ServerConfig};
 pub use system::SystemResolver;

@@ -250,7 +250,17 @@ fn view(evidence: &Evidence, server: &str) -> ServerView {
 /// The set that at least two independent resolvers give alike, with none contradicting.
 pub fn independents(evidence: &Evidence) -> Option<BTreeSet<IpAddr>> {
     let mut sets: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
-    for (asked, answer) in answers(evidence, Source::Independent) {
+    // Of one that was cut short, what it left out is not known.
+    let cut: BTreeSet<&str> = evidence
+        .asked
+        .iter()
+        .filter(|asked| asked.source == Source::Independent && asked.is_address_question())
+        .filter(|asked| asked.answer().is_some_and(|answer| answer.truncated))
+        .map(|asked| asked.identity.as_str())
+        .collect();
+    for (asked, answer) in
+        answers(evidence, Source::Independent).filter(|(asked, _)| !cut.contains(asked.identity.as_str()))
+    {
         // Somebody who says that there is no such name contradicts those who give an address.
         if matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain) {
             sets.entry(asked.identity.as_str()).or_default().extend(&answer.addresses);

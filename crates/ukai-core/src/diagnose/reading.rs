@@ -334,6 +334,24 @@ impl<'a> Reading<'a> {
         self.vantages().filter(passes).map(|view| view.vantage.as_str()).collect()
     }
 
+    /// Vantages that connect to this address, whatever becomes of it then.
+    pub fn reached_at(&self, address: IpAddr) -> Vec<&'a str> {
+        self.vantages_where(address, |failure| failure.is_none_or(|failure| failure.stage > Stage::Connect))
+    }
+
+    /// Vantages that cannot connect to this address either.
+    pub fn unreached_at(&self, address: IpAddr) -> Vec<&'a str> {
+        self.vantages_where(address, |failure| failure.is_some_and(|failure| failure.stage <= Stage::Connect))
+    }
+
+    fn vantages_where(&self, address: IpAddr, holds: impl Fn(Option<&Failure>) -> bool) -> Vec<&'a str> {
+        let meets = |view: &&VantageView| {
+            let mut tried = view.results.iter().filter(|proof| proof.result.address == address);
+            tried.any(|proof| holds(proof.result.failure.as_ref()))
+        };
+        self.vantages().filter(meets).map(|view| view.vantage.as_str()).collect()
+    }
+
     /// Vantages that tried this address, and failed.
     pub fn fails_at(&self, address: IpAddr) -> Vec<&'a str> {
         let fails = |view: &&VantageView| {

@@ -61,8 +61,9 @@ impl Engine {
 
     /// All is whole, and yet somebody else answers (S11, S40): people are told, once for each new key.
     fn identity_changed(&mut self, turn: &mut Turn, peer: &str, reading: &Reading, verdict: &Verdict) {
-        let broken = reading
-            .authority_set
+        let met: BTreeSet<IpAddr> =
+            reading.authority_set.iter().chain(&reading.our_set).chain(reading.current.keys()).copied().collect();
+        let broken = met
             .iter()
             .filter(|address| matches!(reading.continuity(**address), Continuity::Broken { .. }))
             .filter_map(|address| reading.identity(*address));
@@ -83,7 +84,7 @@ impl Engine {
 }
 
 /// The history with what this gathering adds, if it adds something and may be trusted to.
-fn learn(reading: &Reading) -> Option<History> {
+pub(super) fn learn(reading: &Reading) -> Option<History> {
     if !reading.works_now() {
         return None;
     }

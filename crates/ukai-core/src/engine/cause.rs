@@ -275,6 +275,12 @@ impl Engine {
         }
         self.conclude(turn, peer, gathering, &incident, &verdict, &brief.known);
         let reading = Reading::of(&case);
+        // Such an incident is open until everybody has led to him for long enough to count as the peer, so that is learned here.
+        if self.is_about_a_stranger(peer, &incident)
+            && let Some(history) = super::baseline::learn(&reading)
+        {
+            self.record(turn, Event::BaselineLearned { peer: peer.to_owned(), history: Box::new(history) });
+        }
         self.consider(turn, &brief, &reading, &verdict, &incident);
         self.settle_pin(turn, peer, evidence);
     }

@@ -6,6 +6,7 @@ use super::notices::Notice;
 use super::{Engine, Turn};
 use crate::alarm::{AlarmState, defaults};
 use crate::diagnose::evidence::{ApplicationCall, Purpose};
+use crate::diagnose::verdict::Code;
 use crate::effect::Effect;
 use crate::event::{Event, NotificationKind};
 use crate::metric::of_probe::PROBE_SUCCESS;
@@ -19,6 +20,8 @@ const REOPEN_WITHIN: SignedDuration = SignedDuration::from_mins(15);
 const QUIET_AFTER_REOPENING: SignedDuration = SignedDuration::from_mins(5);
 /// … and for no longer than this.
 const QUIET_MAX: SignedDuration = SignedDuration::from_mins(30);
+/// A stranger who was not met for so long is gone: answers that alternate come back sooner.
+const STRANGER_GONE: SignedDuration = SignedDuration::from_mins(5);
 /// Observations that an incident rests on, kept in its event.
 const RESTS_ON_MAX: usize = 8;
 /// HTTP status that asks to be called less (RFC 6585, 4): told, not paged.
@@ -209,6 +212,19 @@ impl Engine {
         records.filter(|record| is_alarm(record)).any(|record| record.definition.actions.alarm.contains(&open))
     }
 
+    pub(super) fn is_about_a_stranger(&self, peer: &str, incident: &str) -> bool {
+        self.state.incidents.get(incident).is_some_and(|known| {
+            known.alarm == defaults::identity(peer)
+                || known.verdict.as_ref().is_some_and(|verdict| verdict.code == Code::IdentityDiscontinuity)
+        })
+    }
+
+    /// An incident about somebody whom nobody knows is not over while he answers, however well he does it.
+    fn stranger_answers(&self, turn: &Turn, peer: &str, incident: &str) -> bool {
+        let met = self.live.peers.get(peer).and_then(|live| live.strange_at);
+        self.is_about_a_stranger(peer, incident) && met.is_some_and(|at| turn.now.duration_since(at) < STRANGER_GONE)
+    }
+
     /// How long the peer must have been whole: longer each time that the incident was reopened.
     fn quiet_wanted(&self, incident: &str) -> SignedDuration {
         match self.state.incidents.get(incident).map_or(0, |known| known.reopened) {
@@ -228,7 +244,11 @@ impl Engine {
         self.void_needless(turn, peer);
         let quiet = self.live.peers.get(peer).and_then(|live| live.whole_since);
         let quiet = quiet.map_or(SignedDuration::ZERO, |since| turn.now.duration_since(since));
-        if self.holds_open(peer) || self.state.live_override(peer).is_some() || quiet < self.quiet_wanted(&incident) {
+        if self.stranger_answers(turn, peer, &incident)
+            || self.holds_open(peer)
+            || self.state.live_override(peer).is_some()
+            || quiet < self.quiet_wanted(&incident)
+        {
             return;
         }
         let reason = format!("{peer} was whole {healthy} times in a row, with no override left");

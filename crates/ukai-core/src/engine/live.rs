@@ -134,6 +134,8 @@ pub struct LivePeer {
     pub set_recorded_at: Option<Timestamp>,
     pub identity_looked_at: Option<Timestamp>,
     pub verifying: Option<Verifying>,
+    /// When somebody was last met whom nobody knows.
+    pub strange_at: Option<Timestamp>,
     /// Addresses that an operator asked to pin, to be proved by the next gathering.
     pub pin: Option<BTreeSet<IpAddr>>,
     /// Whether a failure lasts, and a page that waits for the controls.
@@ -172,6 +174,7 @@ impl LivePeer {
             set_recorded_at: None,
             identity_looked_at: None,
             verifying: None,
+            strange_at: None,
             pin: None,
             watch: None,
             page: None,

@@ -239,16 +239,21 @@ impl Engine {
         let (Some(settings), Some(known)) = (self.settings.peers.get(peer), self.state.peers.get(peer)) else {
             return;
         };
-        let strange = observations.iter().flat_map(|observation| &observation.results).any(|result| {
-            result.identity.as_ref().filter(|identity| identity.verified).is_some_and(|identity| {
-                !known.told_keys.contains(&identity.key_sha256)
-                    && matches!(
-                        continuity(settings, &known.history, identity, result.address),
-                        Continuity::Broken { .. }
-                    )
+        let mut unknown = observations
+            .iter()
+            .flat_map(|observation| &observation.results)
+            .filter_map(|result| Some((result.address, result.identity.as_ref().filter(|identity| identity.verified)?)))
+            .filter(|(address, identity)| {
+                matches!(continuity(settings, &known.history, identity, *address), Continuity::Broken { .. })
             })
-        });
+            .map(|(_, identity)| &identity.key_sha256)
+            .peekable();
+        let met = unknown.peek().is_some();
+        let strange = unknown.any(|key| !known.told_keys.contains(key));
         let Some(live) = self.live.peers.get_mut(peer) else { return };
+        if met {
+            live.strange_at = Some(turn.now);
+        }
         let recently = live.identity_looked_at.is_some_and(|at| turn.now.duration_since(at) < SET_RECORDED_EVERY);
         if strange && !recently {
             live.identity_looked_at = Some(turn.now);

@@ -328,15 +328,18 @@ fn an_override_of_ours_that_hides_more_than_it_should() {
     made.overridden = Some(Overridden { since: start(), mode: Mode::Follow, addresses: set(&[OLD]) });
     let mut text = made.evidence.asked.iter().find(|asked| asked.source == Source::Authority).unwrap().clone();
     text.record_type = "TXT".into();
+    let behind = Asked { source: Source::OurResolver, ..text.clone() };
     let mut ours = Asked { source: Source::Embedded, ..text.clone() };
     let Outcome::Answered(answer) = &mut ours.outcome else { unreachable!() };
     answer.records = 1;
-    made.evidence.asked.extend([text, ours.clone()]);
+    made.evidence.asked.extend([text, behind, ours.clone()]);
     assert_eq!(made.verdict().code, Code::Open, "it is answered as the peer answers it");
     let Outcome::Answered(answer) = &mut ours.outcome else { unreachable!() };
     answer.records = 0;
     *made.evidence.asked.last_mut().unwrap() = ours;
     made.says(Code::OverrideBlast, Sure::Proven, Action::Revert, true);
+    made.evidence.asked.retain(|asked| asked.source != Source::OurResolver || asked.record_type != "TXT");
+    assert_eq!(made.verdict().code, Code::Open, "the resolver behind us denies it too");
 }
 
 #[test]

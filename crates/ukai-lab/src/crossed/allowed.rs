@@ -118,12 +118,6 @@ pub const ALLOWED: &[Allowed] = &[
         "without the peer's servers all that is seen is that independent resolvers lead elsewhere, where it serves; it is never called proven",
     ),
     row(
-        &["S29b"],
-        &["and-port-53-is-closed"],
-        &["suspect_hijack"],
-        "where the peer's zone ends is not known, so a stranger at the end of the alias is no more than a stranger; it is refused as well",
-    ),
-    row(
         &["S37"],
         &["and-an-independent-is-lost", "and-an-independent-is-stale"],
         &["peer_down"],

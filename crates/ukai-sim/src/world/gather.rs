@@ -147,6 +147,13 @@ fn subnets() -> impl Iterator<Item = IpNet> {
     SUBNETS.iter().filter_map(|text| text.parse().ok())
 }
 
+/// The transport by which a whole answer of our resolver came.
+fn heard_by(evidence: &Evidence) -> &'static str {
+    let cut =
+        |asked: &Asked| asked.source == Source::OurResolver && asked.answer().is_some_and(|answer| answer.truncated);
+    if evidence.asked.iter().any(cut) { "tcp" } else { "udp" }
+}
+
 impl World {
     /// The first step. Returns when the second is due.
     pub fn gather(&mut self, order: Order, now: Ms) -> (Gathering, Ms) {
@@ -196,7 +203,7 @@ impl World {
 
     /// The second step: our resolver again. Returns when the last is due.
     pub fn gather_again(&mut self, gathering: &mut Gathering, now: Ms) -> Ms {
-        let again = self.ask_ours(&["udp"], now);
+        let again = self.ask_ours(&[heard_by(&gathering.evidence)], now);
         let took = if again.iter().any(is_silent) { QUERY_MS } else { self.about(4) };
         gathering.evidence.asked.extend(again);
         self.prove_named(gathering, now);
@@ -206,7 +213,15 @@ impl World {
 
     /// The last step. Returns when the evidence is there.
     pub fn gather_last(&mut self, gathering: &mut Gathering, now: Ms) -> Ms {
-        let last = self.ask_ours(&["udp"], now);
+        let transport = heard_by(&gathering.evidence);
+        let mut last = self.ask_ours(&[transport], now);
+        if gathering.order.purpose == Purpose::Standing {
+            for kind in Kind::BESIDE {
+                let answered = self.our_resolver(kind, transport == "tcp", false, now);
+                let question = Question::of(Source::OurResolver, OUR_RESOLVER, transport, kind);
+                last.push(question.asked(now, outcome(answered)));
+            }
+        }
         let took = if last.iter().any(is_silent) { QUERY_MS } else { self.about(4) };
         gathering.evidence.asked.extend(last);
         self.prove_named(gathering, now);

@@ -13,6 +13,7 @@ mod control;
 mod daemon;
 mod dns;
 mod drill;
+mod evidence;
 mod explain;
 mod history;
 mod journal;
@@ -156,6 +157,10 @@ enum Command {
     Log(journal::Command),
     /// Play outages on real sockets on this machine and see whether they end well.
     Drill(drill::Args),
+    /// Write one archive of an incident for the peer's support or the cloud's: a page in English and Japanese, messages,
+    /// probes, certificates, time line; without secrets and unrelated names.
+    #[command(after_help = "Example:\n  ukai evidence inc-1\n  ukai evidence inc-1 --out for-support.tar.gz")]
+    Evidence(evidence::Args),
     /// Say what this machine sees of a peer, to a controller in another network that asks.
     #[command(after_help = "Example:\n  ukai vantage --config vantage.toml")]
     Vantage(vantage::Args),
@@ -223,6 +228,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Events(args) => control::events(args).await,
         Command::Log(command) => journal::run(command),
         Command::Drill(args) => drill::run(args).await,
+        Command::Evidence(args) => evidence::run(args).await,
         Command::Vantage(args) => vantage::run(args).await,
         Command::Dns(args) => dns::run(args).await,
         Command::Completions { shell } => {

@@ -134,7 +134,7 @@ async fn look(vantage: &Vantage, subject: &Subject, asker: &Asker, purpose: Purp
         controls::probe(vantage),
         path::walk(vantage, subject, purpose, asker.anchor.now()),
     );
-    let last = ask_each(asker, Source::OurResolver, resolvers, Some(&found)).await;
+    let last = ask_last(asker, resolvers, &ours, beside, &found).await;
     let mut asked = ours;
     asked.extend(authorities.asked);
     asked.extend(independents);
@@ -162,7 +162,34 @@ async fn ask_our_resolver(asker: &Asker, resolver: &Upstream, found: &Found) -> 
     let unchecked = FAMILIES.into_iter().filter(failed).collect::<Vec<_>>();
     asked.extend(join_all(unchecked.into_iter().map(|family| ask_unchecked(asker, &whom, family))).await);
     tokio::time::sleep_until(started + ASK_AGAIN_AFTER).await;
-    asked.extend(ask_families(asker, &[whom], Some(found)).await);
+    let again = heard_by(&whom, &asked);
+    asked.extend(ask_families(asker, &[again], Some(found)).await);
+    asked
+}
+
+/// The transport by which a whole answer comes: a TTL is read by asking again in the same way.
+fn heard_by(whom: &Whom, asked: &[Asked]) -> Whom {
+    let cut = |asked: &Asked| asked.identity == whom.identity && asked.answer().is_some_and(|answer| answer.truncated);
+    match whom.over_tcp() {
+        Some(over_tcp) if asked.iter().any(cut) => over_tcp,
+        _ => whom.clone(),
+    }
+}
+
+/// Our resolvers a last time; and, while an override stands, for what must reach the world past it.
+async fn ask_last(
+    asker: &Asker,
+    resolvers: &[Upstream],
+    before: &[Asked],
+    beside: &[RecordType],
+    found: &Found,
+) -> Vec<Asked> {
+    let servers: Vec<Whom> =
+        resolvers.iter().map(|resolver| heard_by(&Whom::resolver(Source::OurResolver, resolver), before)).collect();
+    let mut asked = ask_families(asker, &servers, Some(found)).await;
+    if let Some(first) = servers.first() {
+        asked.extend(join_all(beside.iter().map(|record_type| ask_one(asker, first, *record_type, None))).await);
+    }
     asked
 }
 
@@ -175,11 +202,6 @@ async fn ask_embedded(asker: &Asker, embedded: Option<Upstream>, beside: &[Recor
 }
 
 /// A and AAAA of each, side by side.
-async fn ask_each(asker: &Asker, source: Source, upstreams: &[Upstream], found: Option<&Found>) -> Vec<Asked> {
-    let servers: Vec<Whom> = upstreams.iter().map(|upstream| Whom::resolver(source, upstream)).collect();
-    ask_families(asker, &servers, found).await
-}
-
 async fn ask_families(asker: &Asker, servers: &[Whom], found: Option<&Found>) -> Vec<Asked> {
     let questions = servers.iter().flat_map(|whom| FAMILIES.map(|family| (whom, family)));
     join_all(questions.map(|(whom, family)| ask_one(asker, whom, family, found))).await

@@ -19,7 +19,7 @@ mod markdown;
 mod matrix;
 pub mod model;
 mod own;
-mod story;
+pub mod story;
 mod todo;
 
 pub use html::render_html;

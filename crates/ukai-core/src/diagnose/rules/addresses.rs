@@ -52,6 +52,13 @@ pub fn peer_cert(reading: &Reading) -> Ruling {
     if !failing.iter().all(|(_, failure)| is_certificate(failure)) {
         return Ruling::Excluded("not every address fails on its certificate".to_owned());
     }
+    let right_elsewhere: BTreeSet<&str> = failing.iter().flat_map(|(address, _)| reading.passes_at(*address)).collect();
+    if !right_elsewhere.is_empty() {
+        return Ruling::Excluded(format!("{} is shown a good certificate there", list(&right_elsewhere)));
+    }
+    if !reading.proves_elsewhere().is_empty() {
+        return Ruling::Excluded("clients elsewhere are led to a good certificate".to_owned());
+    }
     let known = failing.iter().all(|(address, _)| reading.case.history.knows_address(*address));
     let finding = Finding::new(
         Action::None,
@@ -259,11 +266,16 @@ pub fn peer_down(reading: &Reading) -> Ruling {
         return Ruling::Beside;
     }
     let connect = failing.iter().all(|(_, failure)| failure.stage <= Stage::Connect);
-    let elsewhere: BTreeSet<&str> = failing.iter().flat_map(|(address, _)| reading.fails_at(*address)).collect();
+    let elsewhere: BTreeSet<&str> = failing.iter().flat_map(|(address, _)| reading.unreached_at(*address)).collect();
+    let reached: BTreeSet<&str> = failing.iter().flat_map(|(address, _)| reading.reached_at(*address)).collect();
     let mut finding =
         Finding::new(Action::None, Party::Peer, "The peer is down: no address that anybody gives serves it.")
             .likely_if(
-                !connect || !authority_confirms(reading) || reading.independents.is_none() || elsewhere.is_empty(),
+                !connect
+                    || !authority_confirms(reading)
+                    || reading.independents.is_none()
+                    || elsewhere.is_empty()
+                    || !reached.is_empty(),
             )
             .because("there is no candidate that proves itself".to_owned())
             .unless("any address that proves itself, here or at another vantage");

@@ -159,13 +159,15 @@ pub fn override_blast(reading: &Reading) -> Ruling {
         return Ruling::Beside;
     }
     let asked = || reading.evidence().asked.iter().filter(|asked| !OWN_TYPES.contains(&asked.record_type.as_str()));
-    let has = |record_type: &str| {
+    // What the resolver behind us denies too is no doing of the override.
+    let gives = |source: Source, record_type: &str| {
         asked().any(|asked| {
-            asked.source == Source::Authority
+            asked.source == source
                 && asked.record_type == record_type
-                && asked.answer().is_some_and(|answer| answer.authoritative && answer.records > 0)
+                && asked.answer().is_some_and(|answer| answer.records > 0)
         })
     };
+    let has = |record_type: &str| gives(Source::Authority, record_type) && gives(Source::OurResolver, record_type);
     let denied = |answer: &Answer| matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain) && answer.records == 0;
     let lost: BTreeSet<&str> = asked()
         .filter(|asked| asked.source == Source::Embedded && asked.answer().is_some_and(denied))
@@ -180,7 +182,7 @@ pub fn override_blast(reading: &Reading) -> Ruling {
         Party::OurNetwork,
         format!("Our own override hides the peer's {} records: it reaches further than its addresses.", list(&lost)),
     )
-    .because(format!("the peer's servers give {}, and ours denies it", list(&lost)))
+    .because(format!("the peer's servers and our resolver give {}, and our server denies it", list(&lost)))
     .unless("our server answering those types as the peer does")
     .explains()
 }

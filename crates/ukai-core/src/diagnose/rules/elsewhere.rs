@@ -43,7 +43,8 @@ pub fn own_firewall(reading: &Reading) -> Ruling {
     if !authority_confirms(reading) {
         return Ruling::Beside;
     }
-    let (vantages, left) = (passing_vantages(reading, &failing), reading.left_behind());
+    let vantages: BTreeSet<&str> = failing.iter().flat_map(|(address, _)| reading.reached_at(*address)).collect();
+    let left = reading.left_behind();
     if vantages.is_empty() && left.is_empty() {
         return Ruling::Beside;
     }
@@ -57,7 +58,7 @@ pub fn own_firewall(reading: &Reading) -> Ruling {
     .likely_if(vantages.is_empty())
     .unless("a connection to one of the new addresses being made from here");
     if !vantages.is_empty() {
-        finding = finding.because(format!("{} is served there", list(&vantages)));
+        finding = finding.because(format!("{} reaches them", list(&vantages)));
     }
     if !left.is_empty() {
         finding = finding

@@ -92,7 +92,7 @@ pub fn dangling_cname(reading: &Reading) -> Ruling {
     let Some((asked, chain)) = answers::chain(reading.evidence()) else {
         return Ruling::Excluded("the name is no alias".to_owned());
     };
-    let (Some(target), false) = (chain.last(), reading.works_now()) else {
+    let Some(target) = chain.last() else {
         return Ruling::Beside;
     };
     let by_authority = reading.evidence().asked.iter().any(|asked| {
@@ -105,7 +105,10 @@ pub fn dangling_cname(reading: &Reading) -> Ruling {
             .likely_if(!by_authority)
             .unless("the alias leading to a machine that proves to be the peer")
     };
-    let gone = reading.authority_set.is_empty() && reading.our_set.is_empty() && does_not_exist(reading);
+    let gone = reading.authority_set.is_empty()
+        && reading.our_set.is_empty()
+        && !reading.works_now()
+        && does_not_exist(reading);
     if gone {
         return finding(format!(
             "The name is an alias of {target}, which does not exist: whoever registers it is the peer."
@@ -114,10 +117,11 @@ pub fn dangling_cname(reading: &Reading) -> Ruling {
         .explains();
     }
     let foreign = reading.foreign();
-    let other_name = |failure: &Failure| failure.class == ErrorClass::NameMismatch;
-    let failing = reading.failures_now();
-    let all_foreign = !failing.is_empty() && failing.keys().all(|address| foreign.get(address).is_some_and(other_name));
-    if all_foreign && !is_within_zone(target, apex) {
+    // Given by the servers of the alias and its target; what our resolver alone leads to is another matter.
+    let by_them = |(address, failure): (&IpAddr, &Failure)| {
+        failure.class == ErrorClass::NameMismatch && (reading.authority_set.contains(address) || !by_authority)
+    };
+    if !foreign.is_empty() && foreign.iter().all(by_them) && !is_within_zone(target, apex, &reading.evidence().host) {
         let who: Vec<String> =
             foreign.iter().map(|(address, failure)| format!("{address}: {}", failure.detail)).collect();
         return finding(format!("The name is an alias of {target}, where somebody else is served now."))
@@ -127,10 +131,15 @@ pub fn dangling_cname(reading: &Reading) -> Ruling {
     Ruling::Excluded(format!("the alias leads to an address of {target}"))
 }
 
-fn is_within_zone(name: &str, apex: &str) -> bool {
-    let (name, apex) =
-        (name.trim_end_matches('.').to_ascii_lowercase(), apex.trim_end_matches('.').to_ascii_lowercase());
-    apex.is_empty() || name == apex || name.ends_with(&format!(".{apex}"))
+/// Where the zone is not known, names with the same last two labels count as one's own.
+fn is_within_zone(name: &str, apex: &str, host: &str) -> bool {
+    let plain = |name: &str| name.trim_end_matches('.').to_ascii_lowercase();
+    let (name, host) = (plain(name), plain(host));
+    let last_two = |name: &str| name.rsplit('.').take(2).map(str::to_owned).collect::<Vec<_>>();
+    match plain(apex) {
+        apex if apex.is_empty() => last_two(&name) == last_two(&host),
+        apex => name == apex || name.ends_with(&format!(".{apex}")),
+    }
 }
 
 /// Somebody followed the alias, and was told that there is no such name.
@@ -152,6 +161,9 @@ pub fn geo_steered(reading: &Reading) -> Ruling {
     if let Some((address, failure)) = failing_candidate(reading) {
         return Ruling::Excluded(format!("{address} does not prove itself: {}", failure.detail));
     }
+    if let Some(address) = stranger(reading) {
+        return Ruling::Excluded(format!("{address} was never the peer's"));
+    }
     Finding::new(
         Action::None,
         Party::Peer,
@@ -162,6 +174,14 @@ pub fn geo_steered(reading: &Reading) -> Ruling {
     .told_without_a_page()
     .unless("an address that we are led to failing")
     .explains()
+}
+
+/// Somebody among those that we are led to was never the peer: then no difference is by design.
+fn stranger(reading: &Reading) -> Option<IpAddr> {
+    let named = reading.our_set.iter().chain(&reading.authority_set);
+    identities(reading, named)
+        .into_iter()
+        .find_map(|(address, continuity)| matches!(continuity, Continuity::Broken { .. }).then_some(address))
 }
 
 fn failing_candidate<'a>(reading: &'a Reading) -> Option<(IpAddr, &'a Failure)> {
@@ -178,6 +198,9 @@ pub fn rotating(reading: &Reading) -> Ruling {
     }
     if let Some((address, failure)) = failing_candidate(reading) {
         return Ruling::Excluded(format!("{address} does not prove itself: {}", failure.detail));
+    }
+    if let Some(address) = stranger(reading) {
+        return Ruling::Excluded(format!("{address} was never the peer's"));
     }
     Finding::new(Action::None, Party::Peer, "The answers differ by design (a steered name), and every address works.")
         .because(why.why.clone())
@@ -416,6 +439,8 @@ enum Age {
     Past(String),
     /// Still within it; so many seconds are left.
     Within(u32),
+    /// It was read once only, so nobody saw whether it falls.
+    Unknown,
 }
 
 fn age(reading: &Reading) -> Age {
@@ -442,6 +467,9 @@ fn age(reading: &Reading) -> Age {
                 gap_ms as f64 / 1000.0
             ));
         }
+    }
+    if readings.len() < 2 {
+        return Age::Unknown;
     }
     let elapsed = last.at.as_second() - first.at.as_second();
     if elapsed > i64::from(first.ttl) + 1 {
@@ -528,7 +556,7 @@ pub fn stale_resolver_transient(reading: &Reading) -> Ruling {
         return Ruling::Beside;
     };
     match age(reading) {
-        Age::Past(_) => Ruling::Beside,
+        Age::Past(_) | Age::Unknown => Ruling::Beside,
         Age::Within(left) => {
             stale(reading, &differs, "Our resolver gives an answer that is no longer true, within its TTL.")
                 .because(format!("it has {left} s left and is falling"))
@@ -554,6 +582,10 @@ pub fn stale_resolver(reading: &Reading) -> Ruling {
                 .because(how)
                 .explains()
         }
+        Age::Unknown => stale(reading, &differs, "Our resolver gives an old address, and the peer has moved.")
+            .against("whether its time to live has run out was not seen".to_owned())
+            .likely()
+            .explains(),
         Age::Within(_) => Ruling::Beside,
     }
 }

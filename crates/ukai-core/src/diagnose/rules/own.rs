@@ -10,7 +10,7 @@ use crate::diagnose::answers::{OurAnswer, own_server_is_silent};
 use crate::diagnose::evidence::Canary;
 use crate::diagnose::reading::{CLOCK_TOLERANCE_S, CONTROLS_NEEDED, Reading, is_before_tls};
 use crate::diagnose::verdict::{Action, Party};
-use crate::observe::ErrorClass;
+use crate::observe::{AddressResult, ErrorClass};
 
 pub fn clock_skew(reading: &Reading) -> Ruling {
     let offsets: Vec<i64> = reading.live.iter().filter_map(|control| control.clock_offset_s).collect();
@@ -52,19 +52,28 @@ pub fn clock_skew(reading: &Reading) -> Ruling {
     }
 }
 
-/// A wrong clock spoils what has dates: certificates, and signed requests.
+/// A wrong clock spoils what has dates: certificates, and signed requests. Where none of these fails, it is not the cause.
 fn dates_do_not_matter(reading: &Reading, offset_s: Option<i64>) -> Option<String> {
     let failure = reading.failure()?;
     let signed = matches!(common_status(reading), Some(400 | 401 | 403));
-    let dated = matches!(failure.class, ErrorClass::Expired | ErrorClass::NotYetValid);
-    if !dated && !signed {
+    let observed = reading.evidence().observations.iter().flat_map(|observation| &observation.results);
+    let proofs = reading.evidence().candidates.iter().flat_map(|candidate| &candidate.proofs);
+    let tried = observed.chain(proofs.map(|proof| &proof.result));
+    let dated: Vec<&AddressResult> = tried
+        .filter(|result| {
+            let class = result.failure.as_ref().map(|failure| failure.class);
+            matches!(class, Some(ErrorClass::Expired | ErrorClass::NotYetValid))
+        })
+        .collect();
+    if dated.is_empty() && !signed {
         return Some(format!("the peer fails at {} ({})", failure.stage.name(), failure.class.name()));
     }
     let now = reading.evidence().started_at.checked_add(SignedDuration::from_secs(offset_s?)).ok()?;
-    let results = reading.evidence().observations.iter().flat_map(|observation| &observation.results);
-    let mut shown = results.filter_map(|result| result.identity.as_ref()).peekable();
-    let bad_anyway = dated && shown.peek().is_some() && shown.all(|one| now < one.not_before || now > one.not_after);
-    bad_anyway.then(|| "the peer's certificate is out of date by the others' clocks too".to_owned())
+    let bad_anyway = |result: &&AddressResult| {
+        result.identity.as_ref().is_some_and(|shown| now < shown.not_before || now > shown.not_after)
+    };
+    let all_bad_anyway = !dated.is_empty() && dated.iter().all(bad_anyway);
+    all_bad_anyway.then(|| "the peer's certificate is out of date by the others' clocks too".to_owned())
 }
 
 pub fn own_egress(reading: &Reading) -> Ruling {
