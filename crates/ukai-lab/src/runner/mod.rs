@@ -27,6 +27,7 @@ pub mod kills;
 mod lookup;
 mod operator;
 mod play;
+mod provider;
 mod replay;
 mod residue;
 pub mod seen;

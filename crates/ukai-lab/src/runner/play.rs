@@ -472,6 +472,9 @@ impl<'a> Play<'a> {
 
     async fn change(&mut self, change: &WorldChange) -> anyhow::Result<()> {
         self.world.apply(change).await?;
+        if let Some(provider) = &change.provider {
+            self.stage.befall(provider, &self.world)?;
+        }
         match change.daemon {
             Some(DaemonSignal::Kill) => self.stage.kill_daemon(),
             Some(DaemonSignal::Restart) => {

@@ -20,8 +20,9 @@ use ukai_core::event::Recorded;
 
 use super::Keep;
 use super::operator::Cli;
+use super::provider::{DnsServer, Taken};
 use crate::app::{AppOptions, CallReport, Sign};
-use crate::scenario::{Person, Scenario};
+use crate::scenario::{Person, Provider, Scenario};
 use crate::world::{SECRET_VARIABLE, World};
 
 /// Lines waiting for the runner; it reads them as they come.
@@ -63,6 +64,8 @@ pub struct Stage {
     daemon: Option<Child>,
     application: Option<Child>,
     vantages: Vec<Child>,
+    /// While the daemon's DNS server is kept down.
+    taken: Option<Taken>,
     follower: Follower,
     say: Sender<Heard>,
 }
@@ -103,6 +106,7 @@ impl Stage {
             daemon: None,
             application: None,
             vantages: Vec::new(),
+            taken: None,
             follower: Follower::default(),
             say,
         };
@@ -170,6 +174,23 @@ impl Stage {
         }
     }
 
+    /// What befalls the daemon's DNS server.
+    pub fn befall(&mut self, provider: &Provider, world: &World) -> anyhow::Result<()> {
+        let server = DnsServer::of(&self.cli.data_dir);
+        match provider {
+            Provider::Ok => self.taken = None,
+            Provider::Down => self.taken = Some(server.take_down(world.embedded_dns())?),
+            Provider::LosesUpdate => server.lose_everything()?,
+            Provider::ForeignEdit(labels) => {
+                let addresses: Vec<_> = labels.iter().filter_map(|label| world.address_of(label)).collect();
+                server.edit(&addresses)?;
+            }
+            // Nothing that the embedded server can be: see the scenario format.
+            Provider::Slow => {}
+        }
+        Ok(())
+    }
+
     /// How the daemon ended, if it did so by itself.
     pub fn daemon_ended(&mut self) -> Option<ExitStatus> {
         self.daemon.as_mut()?.try_wait().ok()?
@@ -226,6 +247,7 @@ impl Stage {
         }
         self.vantages.drain(..).for_each(|mut child| end(&mut child));
         self.kill_daemon();
+        self.taken = None;
         stop_dns(&self.cli.data_dir.join("dns").join("control.sock"));
         end_left_over(&self.cli);
     }

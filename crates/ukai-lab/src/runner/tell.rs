@@ -9,7 +9,7 @@ use ukai_core::event::Recorded;
 use super::DrillOutcome;
 use super::seen::Ms;
 use crate::app::CallReport;
-use crate::scenario::{Controls, DaemonSignal, Egress, Parent, Records, ServerMode, WorldChange};
+use crate::scenario::{Controls, DaemonSignal, Egress, Parent, Provider, Records, ServerMode, WorldChange};
 
 /// An event of the drill and when it was, in seconds since the first second that faults are counted from.
 #[derive(Debug, Clone, Serialize)]
@@ -114,7 +114,7 @@ pub(super) fn changes(change: &WorldChange) -> Vec<String> {
     lines.extend(change.controls.map(|controls| format!("the controls: {}", control(controls))));
     lines.extend(change.egress.iter().map(|given| format!("our way out: {}", egress(given))));
     lines.extend(change.clock.map(|clock| format!("the world's clock is {} s from ours", clock.0)));
-    lines.extend(change.provider.iter().map(|provider| format!("the zone provider: {provider:?}")));
+    lines.extend(change.provider.iter().map(|given| format!("our DNS server: {}", provider(given))));
     lines.extend(change.daemon.map(|signal| {
         match signal {
             DaemonSignal::Kill => "the daemon is killed",
@@ -166,6 +166,16 @@ fn egress(egress: &Egress) -> String {
         Egress::Intercept53 => "one box answers all DNS".to_owned(),
         Egress::NoV6 => "nothing over IPv6".to_owned(),
         Egress::Allow(labels) => format!("only to {}", labels.join(", ")),
+    }
+}
+
+fn provider(provider: &Provider) -> String {
+    match provider {
+        Provider::Ok => "may come up".to_owned(),
+        Provider::Down => "killed, and somebody else holds its address".to_owned(),
+        Provider::Slow => "slow".to_owned(),
+        Provider::LosesUpdate => "killed, and all that it served is lost".to_owned(),
+        Provider::ForeignEdit(labels) => format!("somebody else leads what stands to {}", labels.join(", ")),
     }
 }
 

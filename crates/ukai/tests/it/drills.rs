@@ -25,7 +25,7 @@ fn every_built_in_outage_ends_as_it_should() {
     assert_eq!(score["drills"], score["passed"]);
     assert_eq!(score["wrong_overrides"], 0);
     assert_eq!(score["missed_overrides"], 0);
-    assert!(score["drills"].as_u64() >= Some(11));
+    assert!(score["drills"].as_u64() >= Some(40));
     assert!(output.status.success());
     place.assert_nothing_runs();
 }
@@ -44,6 +44,35 @@ fn an_override_survives_the_daemon_and_is_still_taken_back() {
     let reports: Vec<&str> = outcome["reports"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert_eq!(reports.len(), 3);
     assert!(reports.iter().all(|report| Path::new(report).exists()), "{reports:?}");
+}
+
+#[test]
+fn a_dns_server_that_is_kept_down_delays_the_detour_and_no_more() {
+    let heal = "[[heal]]\nat = \"30s\"";
+    let down = "[[fault]]\nat = \"12s\"\nprovider = \"down\"\n\n[[fault]]\nat = \"20s\"\nprovider = \"ok\"\n\n\
+                [[heal]]\nat = \"45s\"";
+    let place = Place::new();
+    let output = place.drill(&[&place.variant(&[(heal, down)]), "--json"]);
+    let lines = lines(&output);
+    let outcome = outcome(&lines);
+    assert_eq!(outcome["passed"], true, "{outcome:#}");
+    let troubled =
+        |what: &str| lines.iter().any(|line| line["record"]["what"].as_str().is_some_and(|told| told.contains(what)));
+    assert!(troubled("does not answer") && troubled("answers again"));
+    place.assert_nothing_runs();
+}
+
+#[test]
+fn an_override_that_the_dns_server_lost_is_noticed_and_decided_anew() {
+    let heal = "[[heal]]\nat = \"30s\"";
+    let lost = "[[fault]]\nat = \"24s\"\nprovider = \"loses-update\"\n\n[[heal]]\nat = \"40s\"";
+    let place = Place::new();
+    let output = place.drill(&[&place.variant(&[(heal, lost)]), "--json"]);
+    let outcome = outcome(&lines(&output));
+    assert_eq!(outcome["passed"], true, "{outcome:#}");
+    let approved = lines(&output).iter().filter(|line| line["record"]["event"] == "override_approved").count();
+    assert_eq!(approved, 2, "what was lost is not put back without a decision");
+    place.assert_nothing_runs();
 }
 
 #[test]
