@@ -45,18 +45,13 @@ fn readable(evidence: &Evidence, asked: &Asked, bytes: Option<&[u8]>) -> String 
         }
     }
     match bytes.map(ukai_dns::dump) {
-        Some(Ok(dump)) => text.push_str(&visible(&dump)),
+        Some(Ok(dump)) => text.push_str(&dump),
         Some(Err(why)) => {
             let _ = writeln!(text, "; the message cannot be read: {why}");
         }
         None => text.push_str("; the message itself was not kept\n"),
     }
     text
-}
-
-/// What a peer says must not steer a terminal.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '.' } else { c }).collect()
 }
 
 fn source(source: Source) -> &'static str {
