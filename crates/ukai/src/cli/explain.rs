@@ -16,7 +16,7 @@ use ukai_core::diagnose::verdict::Verdict;
 use ukai_dns::Upstream;
 
 use crate::config::{Config, suggestion};
-use crate::evidence::{Saved, of_incident};
+use crate::evidence::{Concluded, Saved, of_incident};
 use crate::gather::{Order, configure, gather};
 
 use super::ask::{Place, certificates, read_bounded};
@@ -187,7 +187,7 @@ fn load(file: &Path) -> anyhow::Result<Saved> {
 async fn of_the_daemon(args: &Args, incident: &str) -> anyhow::Result<Saved> {
     let daemon = Daemon { socket: None, data_dir: args.data_dir.clone(), config: args.config.clone() };
     let records = daemon.records().await?;
-    let last = of_incident(&records, incident).pop();
+    let last = of_incident(&records, incident).last().map(Concluded::saved);
     last.ok_or_else(|| {
         Failed::with(BROKEN, format!("{incident} has no diagnosis in the log; `ukai incidents` lists what there is"))
     })
