@@ -6,7 +6,9 @@ use ukai_lab::runner::judge::judge;
 use ukai_sim::{Ending, play};
 
 /// What does not hold yet, by scenario and check, and whose fault that is. One that holds again is taken off.
-const KNOWN: &[(&str, &str, &str)] = &[];
+const KNOWN: &[(&str, &str, &str)] =
+    &[("S28b", "verdict", NO_MAJORITY), ("S28b", "sure", NO_MAJORITY), ("S28b", "action", NO_MAJORITY)];
+const NO_MAJORITY: &str = "ukai-core: with most name servers lame no rule explains, and the verdict is open";
 
 /// Times in the network, rotations and luck are others with each seed; what is concluded is not.
 const SEEDS: u64 = 5;

@@ -94,6 +94,8 @@ pub const ALLOWED: &[Allowed] = &[
             "negative_cache",
             "peer_dns_empty",
             "peer_region",
+            "S11b",
+            "S11c",
         ],
         &["and-two-servers-are-silent"],
         "one of three servers is no majority: what the peer says now is not known",
