@@ -31,6 +31,9 @@ pub struct Args {
     /// Who answers for us, on the page. Default: `contact` in [report] of the configuration that --config names.
     #[arg(long, value_name = "TEXT")]
     contact: Option<String>,
+    /// Keep the private addresses of our own resolvers, for whoever runs them.
+    #[arg(long)]
+    with_resolvers: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -52,7 +55,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let bytes = archive::write(&path, &name, contents.at, contents.entries, args.force).map_err(|error| {
         let path = path.display();
         match error.kind() {
-            ErrorKind::AlreadyExists => Failed::with(BROKEN, format!("{path} is there already; --force replaces it")),
+            ErrorKind::AlreadyExists => Failed::with(USAGE, format!("{path} is there already; --force replaces it")),
             _ => Failed::with(BROKEN, format!("{path} cannot be written: {error}")),
         }
     })?;
@@ -84,7 +87,7 @@ fn sender(args: &Args) -> anyhow::Result<Sender> {
     if contact.as_ref().is_some_and(|contact| !is_one_line(contact)) {
         return Err(Failed::with(USAGE, format!("the contact is one line of at most {CONTACT_CHARACTERS} characters")));
     }
-    Ok(Sender { vantage: written.vantage, contact })
+    Ok(Sender { vantage: written.vantage, contact, shows_resolvers: args.with_resolvers })
 }
 
 fn opened(record: &Recorded) -> Option<&String> {

@@ -12,7 +12,7 @@ use ukai_core::diagnose::account::{Said, account};
 use ukai_core::diagnose::evidence::{Evidence, Purpose};
 use ukai_core::diagnose::known::Known;
 use ukai_core::diagnose::rules::RULES;
-use ukai_core::diagnose::verdict::Verdict;
+use ukai_core::diagnose::verdict::{Action, Code, Sure, Verdict};
 use ukai_dns::Upstream;
 
 use crate::config::{Config, suggestion};
@@ -96,6 +96,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         std::fs::write(file, json).with_context(|| format!("{} cannot be written", file.display()))?;
     }
     let verdict = saved.judge();
+    if let Some(kept) = saved.verdict.as_ref().filter(|kept| gist(kept) != gist(&verdict)) {
+        let (code, sure) = (kept.code.name(), kept.sure.name());
+        anstream::eprintln!("another version of ukai said {code} ({sure}) of the same evidence");
+    }
     if let Some(code) = &args.why_not {
         return why_not(&saved, &verdict, code, args.json);
     }
@@ -117,6 +121,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let healthy = saved.evidence.observations.iter().all(|observation| !observation.any_failed());
     Ok(ExitCode::from(if healthy { DONE } else { BROKEN }))
+}
+
+/// Another sentence for the same is no other verdict.
+fn gist(verdict: &Verdict) -> (Code, Sure, Action) {
+    (verdict.code, verdict.sure, verdict.action)
 }
 
 /// The table of rules, in the order of elimination.

@@ -20,12 +20,14 @@ const OTHERS_MAX: usize = 8;
 /// Probes that the alarm rests on; a burst has three.
 const ALARM_PROBES_MAX: usize = 16;
 
-/// What only the configuration says.
+/// What only the configuration says, or whoever sends it.
 #[derive(Debug, Clone, Default)]
 pub struct Sender {
     pub vantage: Option<String>,
     /// Who answers for us.
     pub contact: Option<String>,
+    /// Private addresses of our own resolvers stay.
+    pub shows_resolvers: bool,
 }
 
 /// The files, and the moment that the archive is of.
@@ -50,7 +52,7 @@ pub fn of(records: &[Recorded], incident: &str, sender: &Sender) -> anyhow::Resu
     })?;
     let others = others(&concluded, chosen.gathering);
     let all: Vec<Saved> = std::iter::once(&chosen).chain(&others).map(Concluded::saved).collect();
-    let mut redactor = Redactor::of(&all, records);
+    let mut redactor = Redactor::of(&all, records, sender.shows_resolvers);
     let mut all = all.into_iter().map(|saved| redactor.saved(saved)).collect::<Vec<_>>().into_iter();
     let main = all.next().context("there is no diagnosis")?;
 

@@ -32,7 +32,7 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    pub fn of(saved: &[Saved], records: &[Recorded]) -> Redactor {
+    pub fn of(saved: &[Saved], records: &[Recorded], shows_resolvers: bool) -> Redactor {
         let mut redactor = Redactor { related: saved.iter().flat_map(related).collect(), ..Redactor::default() };
         let controls = saved.iter().flat_map(controls).filter_map(|url| host(&url)).collect();
         redactor.replace(controls, "control", "sites that are probed to tell our own fault from the peer's");
@@ -42,7 +42,9 @@ impl Redactor {
         redactor.replace(search, "search", "search domains of our network");
         let vantages = saved.iter().flat_map(|saved| &saved.evidence.vantages).map(|view| view.vantage.clone());
         redactor.replace(vantages.collect(), "vantage", "names of our other networks");
-        redactor.resolvers(saved);
+        if !shows_resolvers {
+            redactor.resolvers(saved);
+        }
         redactor
     }
 
@@ -75,7 +77,7 @@ impl Redactor {
         let mut named = BTreeSet::new();
         for uri in uris {
             let (Some(address), name) = resolver(uri) else { continue };
-            if is_global(address) || address.is_loopback() || public.contains(&address) {
+            if is_global(address) || is_the_same_everywhere(address) || public.contains(&address) {
                 continue;
             }
             hidden.insert(address.to_string());
@@ -294,6 +296,14 @@ fn resolver(uri: &str) -> (Option<IpAddr>, Option<String>) {
         }
         // With the zone of a link-local address.
         Err(_) => (uri.split('%').next().and_then(|address| address.parse().ok()), None),
+    }
+}
+
+/// Loopback, and the link-local addresses that clouds give their resolvers: they say nothing of our network.
+fn is_the_same_everywhere(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
     }
 }
 

@@ -246,7 +246,7 @@ fn records() -> Vec<Recorded> {
 }
 
 fn contents() -> Contents {
-    let sender = Sender { vantage: Some("tokyo-1".into()), contact: Some(CONTACT.into()) };
+    let sender = Sender { vantage: Some("tokyo-1".into()), contact: Some(CONTACT.into()), shows_resolvers: false };
     contents::of(&records(), "inc-1", &sender).unwrap()
 }
 
@@ -317,6 +317,14 @@ fn what_concerns_the_reader_is_there() {
     let network: serde_json::Value = serde_json::from_str(&text(&contents, "network.json")).unwrap();
     assert_eq!(network["vantage"], "tokyo-1");
     assert_eq!(network["own"]["name_servers"], serde_json::json!(["private-resolver-1", "127.0.0.53"]));
+}
+
+#[test]
+fn whoever_runs_our_resolvers_may_be_told_where_they_are() {
+    let sender = Sender { shows_resolvers: true, ..Sender::default() };
+    let contents = contents::of(&records(), "inc-1", &sender).unwrap();
+    assert!(text(&contents, "network.json").contains(RESOLVER));
+    assert!(!text(&contents, "redacted.txt").contains("resolvers"));
 }
 
 #[test]

@@ -267,18 +267,23 @@ fn addresses(page: &mut String, evidence: &Evidence, language: Language) {
 
 fn outcome(results: &[&AddressResult], language: Language) -> String {
     let (all, whole) = (results.len(), results.iter().filter(|result| result.is_success()).count());
-    let status = results.iter().find_map(|result| result.http.as_ref()).map(|http| format!(", HTTP {}", http.status));
-    let status = status.unwrap_or_default();
+    let status = results.iter().find_map(|result| result.http.as_ref()).map(|http| http.status);
+    let comma = language.of((", ", "、"));
+    let status = status.map(|status| format!("{comma}HTTP {status}")).unwrap_or_default();
     let Some(failure) = results.iter().find_map(|result| result.failure.as_ref()) else {
         return match language {
             English => format!("works ({all} of {all} probes{status})"),
             Japanese => format!("正常（{all} 件中 {all} 件{status}）"),
         };
     };
-    let (stage, class) = (failure.stage.name(), failure.class.name());
+    let class = failure.class.name();
     match language {
-        English => format!("fails at {stage}: {} ({whole} of {all} probes work{status})", failure.detail),
-        Japanese => format!("{stage} の段階で失敗（{class}、{all} 件中 {whole} 件が正常{status}）"),
+        English => {
+            format!("fails at {}: {} ({whole} of {all} probes work{status})", failure.stage.name(), failure.detail)
+        }
+        Japanese => {
+            format!("{}に失敗（{class}、{all} 件中 {whole} 件が正常{status}）", words::stage_ja(failure.stage))
+        }
     }
 }
 

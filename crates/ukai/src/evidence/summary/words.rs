@@ -1,6 +1,7 @@
 //! Each verdict in the words of whoever is asked to help: the layer, the cause in Japanese, and what is asked of whom.
 
 use ukai_core::diagnose::verdict::{Code, Party, Sure};
+use ukai_core::observe::Stage;
 
 /// English, Japanese.
 pub type Both = (&'static str, &'static str);
@@ -451,6 +452,16 @@ const fn nobody(code: Code) -> Words {
                 "Please tell us of known incidents at the time above.",
                 "上記の時間帯における既知の障害の有無をお知らせください。",
             ),
+    }
+}
+
+pub fn stage_ja(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Resolve => "名前解決",
+        Stage::Connect => "TCP 接続",
+        Stage::Tls => "TLS ハンドシェイク",
+        Stage::Processing => "HTTP 応答の確認",
+        Stage::Transfer => "応答本体の受信",
     }
 }
 
