@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::answers::{self, Authority, OurAnswer};
-use super::evidence::{ApplicationCall, Candidate, ControlResult, Evidence, Source, VantageView};
+use super::evidence::{ApplicationCall, Candidate, ControlResult, Evidence, Proof, Source, VantageView};
 use super::history::{History, network};
 use crate::address::{is_global, is_within};
 use crate::observe::{ErrorClass, Failure, Identity, Observation, Stage};
@@ -351,7 +351,7 @@ impl<'a> Reading<'a> {
     fn vantages_where(&self, address: IpAddr, holds: impl Fn(Option<&Failure>) -> bool) -> Vec<&'a str> {
         let meets = |view: &&VantageView| {
             let mut tried = view.results.iter().filter(|proof| proof.result.address == address);
-            tried.any(|proof| holds(proof.result.failure.as_ref()))
+            tried.any(|proof| is_telling(proof) && holds(proof.result.failure.as_ref()))
         };
         self.vantages().filter(meets).map(|view| view.vantage.as_str()).collect()
     }
@@ -359,7 +359,8 @@ impl<'a> Reading<'a> {
     /// Vantages that tried this address, and failed.
     pub fn fails_at(&self, address: IpAddr) -> Vec<&'a str> {
         let fails = |view: &&VantageView| {
-            view.results.iter().any(|proof| proof.result.address == address && !proof.result.is_success())
+            let failed = |proof: &&Proof| proof.result.address == address && !proof.result.is_success();
+            view.results.iter().filter(failed).any(is_telling)
         };
         self.vantages().filter(fails).map(|view| view.vantage.as_str()).collect()
     }
@@ -475,6 +476,12 @@ pub fn continuity(peer: &Peer, history: &History, identity: &Identity, address: 
 }
 
 /// Only over those whose address was known.
+/// A vantage that may not contact an address, or cannot open a socket, has not tried it.
+fn is_telling(proof: &Proof) -> bool {
+    let untried = |failure: &Failure| matches!(failure.class, ErrorClass::NotAllowed | ErrorClass::Local);
+    !proof.result.failure.as_ref().is_some_and(untried)
+}
+
 fn by_address(live: &[&ControlResult]) -> Score {
     let tried = live.iter().filter(|control| control.address_tried).count();
     let passed = live.iter().filter(|control| control.passed_by_address()).count();

@@ -80,29 +80,26 @@ pub async fn gather(vantage: &Vantage, subject: &Subject, order: &Order) -> Evid
     let deadline = Instant::now() + vantage.bound;
     let asker = Asker { dns: vantage.dns.clone(), host: subject.host.clone(), anchor, deadline };
     let (found, finds) = Found::channel();
-    let mut also = order.also.clone();
-    if subject.is_literal() {
-        also.extend(subject.host.parse::<IpAddr>());
-    }
-    let (seen, candidates, own, connections, vantages) = tokio::join!(
+    let named = found.named();
+    let (seen, collected, own, connections, vantages) = tokio::join!(
         look(vantage, subject, &asker, order.purpose, found),
-        candidates::collect(vantage, subject, (&also, &order.known), deadline, finds),
+        candidates::collect(vantage, subject, order, deadline, finds),
         own::read(vantage, &subject.host),
         connections::read(&vantage.system),
-        others::ask(vantage, subject, order),
+        others::ask(vantage, subject, order, &named, deadline),
     );
-    let connections = connections::of_interest(connections, &candidates, order, &seen.asked);
+    let connections = connections::of_interest(connections, &collected.candidates, order, &seen.asked);
     Evidence {
         finished_at: anchor.now(),
         endpoints: subject.endpoints(),
         asked: seen.asked,
         delegation: seen.delegation,
         canary: seen.canary,
-        candidates,
+        candidates: collected.candidates,
         controls: seen.controls,
         observations: seen.walked.observations,
         reuse: seen.walked.reuse,
-        default_sites: seen.walked.default_sites,
+        default_sites: collected.default_sites,
         own,
         connections,
         vantages,
