@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ukai_core::diagnose::evidence::{Asked, Evidence, Outcome, Source};
+use ukai_core::diagnose::evidence::{Answer, Asked, Evidence, Outcome, Source};
 use ukai_core::diagnose::reading::list;
 use ukai_core::observe::{AddressResult, Identity};
 
@@ -45,18 +45,42 @@ fn readable(evidence: &Evidence, asked: &Asked, bytes: Option<&[u8]>) -> String 
         Outcome::Silent { why, detail } => {
             let _ = writeln!(text, "; no answer: {why:?}: {detail}");
         }
-        Outcome::Answered(answer) => {
-            let _ = writeln!(text, "; answered within {} us", answer.elapsed_us);
-        }
+        Outcome::Answered(answer) => facts(&mut text, answer),
     }
     match bytes.map(ukai_dns::dump) {
         Some(Ok(dump)) => text.push_str(&dump),
         Some(Err(why)) => {
             let _ = writeln!(text, "; the message cannot be read: {why}");
         }
-        None => text.push_str("; the message itself was not kept\n"),
+        None => text.push_str("; the message itself is not here: it was not kept, or holds a name that is taken out\n"),
     }
     text
+}
+
+/// What was read of an answer, also where the message itself is not here.
+fn facts(text: &mut String, answer: &Answer) {
+    let bits = [
+        ("aa", answer.authoritative),
+        ("tc", answer.truncated),
+        ("ra", answer.recursion_available),
+        ("ad", answer.authentic_data),
+    ];
+    let flags: Vec<&str> = bits.iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect();
+    let rcode = format!("{:?}", answer.rcode).to_uppercase();
+    let _ = writeln!(text, "; {rcode} within {} us, flags: {}", answer.elapsed_us, flags.join(" "));
+    let _ = writeln!(text, "; {} records, addresses: {}", answer.records, list(&answer.addresses));
+    if let Some(ttl) = answer.ttl {
+        let _ = writeln!(text, "; TTL {ttl}");
+    }
+    if !answer.chain.is_empty() {
+        let _ = writeln!(text, "; by way of {}", list(&answer.chain));
+    }
+    for error in &answer.extended_errors {
+        let _ = writeln!(text, "; extended error {}: {}", error.code, error.text);
+    }
+    if let Some(nsid) = &answer.nsid {
+        let _ = writeln!(text, "; NSID {nsid}");
+    }
 }
 
 /// Whoever was asked, short and without what a file name must not hold.

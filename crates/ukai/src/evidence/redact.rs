@@ -20,7 +20,7 @@ use ukai_dns::Upstream;
 use super::Saved;
 use super::names::{Names, without_queries};
 
-const WITHHELD: &str = "[withheld]";
+pub const WITHHELD: &str = "[withheld]";
 
 #[derive(Debug, Default)]
 pub struct Redactor {

@@ -225,6 +225,7 @@ fn records() -> Vec<Recorded> {
             verdict: Box::new(verdict),
             known: Some(Box::new(known())),
         },
+        Event::IncidentPaged { incident: "inc-1".into(), reason: format!("api fails: {}", why()) },
         Event::PageSuppressed { incident: "inc-1".into(), by: format!("{OTHER}/errors") },
         Event::AlarmChanged {
             alarm: "api/errors".into(),
@@ -307,6 +308,8 @@ fn what_concerns_the_reader_is_there() {
     let names: Vec<&str> = contents.entries.iter().map(|(name, _)| name.as_str()).collect();
     assert!(names.contains(&"dns/003-authority-ns-1.peer.test__192.0.100.53_-udp-A.bin"), "{names:?}");
     assert!(!names.iter().any(|name| name.contains("our-resolver") && name.ends_with(".bin")), "{names:?}");
+    let withheld = text(&contents, "dns/001-our-resolver-private-resolver-1_53-udp-A.txt");
+    assert!(withheld.contains("SERVFAIL") && withheld.contains("NSID ns1.search-1"), "{withheld}");
     let dumped = text(&contents, "dns/003-authority-ns-1.peer.test__192.0.100.53_-udp-A.txt");
     assert!(dumped.contains("192.0.100.1") && dumped.contains("HEADER"), "{dumped}");
     assert!(text(&contents, "timeline.txt").contains("UTC  Incident inc-1 was opened"));

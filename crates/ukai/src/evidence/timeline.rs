@@ -7,7 +7,7 @@ use ukai_core::event::{Actor, Event, Origin, Recorded};
 use ukai_core::state::override_id;
 
 use super::names::Names;
-use super::redact::{Redactor, watched};
+use super::redact::{Redactor, WITHHELD, watched};
 use crate::report::Report;
 
 /// The daemon's usual user; it names nobody.
@@ -17,7 +17,8 @@ const OURSELVES: &str = "ukai";
 pub fn text(report: &Report, redactor: &mut Redactor, names: &Names) -> String {
     let mut text = String::new();
     for row in &report.timeline {
-        let told = names.hide(&redactor.text(&row.text));
+        // What persons wrote is found only as they wrote it.
+        let told = redactor.text(&names.hide(&row.text));
         let _ = writeln!(text, "{} UTC  {told}", row.at.strftime("%Y-%m-%d %H:%M:%S%.3f"));
     }
     if report.timeline_cut > 0 {
@@ -76,7 +77,8 @@ impl<'a> Teller<'a> {
         for (number, name) in (1..).zip(&alarms) {
             names.add(name, format!("alarm-{number}"));
         }
-        let persons: BTreeSet<&Actor> = records.iter().filter_map(|record| person(&record.event)).collect();
+        let persons: BTreeSet<&Actor> =
+            records.iter().filter_map(|record| by_person(&record.event)).map(|(by, _)| by).collect();
         let mut people = BTreeMap::new();
         for (number, actor) in (1..).zip(persons) {
             let stand_in = format!("person-{number}");
@@ -84,6 +86,10 @@ impl<'a> Teller<'a> {
                 names.add(&actor.name, stand_in.clone());
             }
             people.insert(actor, stand_in);
+        }
+        // Other events repeat them.
+        for (_, written) in records.iter().filter_map(|record| by_person(&record.event)) {
+            names.add(written, WITHHELD.to_owned());
         }
         Teller {
             incident,
@@ -141,26 +147,26 @@ impl<'a> Teller<'a> {
     }
 }
 
-/// Who did it, if it was a person.
-fn person(event: &Event) -> Option<&Actor> {
-    let by = match event {
+/// Who did it, if it was a person, and what he wrote about it.
+fn by_person(event: &Event) -> Option<(&Actor, &str)> {
+    let (by, written) = match event {
         Event::HistoryImported { by, .. }
         | Event::AlarmPut { by, .. }
         | Event::AlarmDeleted { by, .. }
         | Event::AlarmActionsSet { by, .. }
         | Event::MuteRulePut { by, .. }
-        | Event::MuteRuleDeleted { by, .. }
-        | Event::PinRequested { by, .. }
-        | Event::OverrideApproved { by, .. }
-        | Event::OverrideRejected { by, .. }
-        | Event::LeaseExtended { by, .. }
-        | Event::WithdrawStarted { by, .. }
-        | Event::Frozen { by, .. }
-        | Event::Thawed { by, .. } => by,
-        Event::AlarmChanged { by, .. } => by.as_ref()?,
+        | Event::MuteRuleDeleted { by, .. } => (by, ""),
+        Event::PinRequested { by, why, .. }
+        | Event::OverrideApproved { by, why, .. }
+        | Event::OverrideRejected { by, why, .. }
+        | Event::LeaseExtended { by, why, .. }
+        | Event::WithdrawStarted { by, why, .. }
+        | Event::Frozen { by, why, .. }
+        | Event::Thawed { by, why, .. } => (by, why.as_str()),
+        Event::AlarmChanged { by, reason, .. } => (by.as_ref()?, reason.as_str()),
         _ => return None,
     };
-    (by.via != "policy").then_some(by)
+    (by.via != "policy").then_some((by, written))
 }
 
 fn own_alarm(event: &Event) -> Option<&str> {
