@@ -21,18 +21,16 @@ use crate::name::{Name, NameError};
 use crate::types::{ExtendedError, Rcode, RecordType, Transport};
 use crate::wire::{self, CLASS_IN, Opt};
 
+mod dump;
+
+pub use dump::{DUMP_MAX, dump};
+
 /// No more records than this are read from one message; a message that claims more is malformed.
 pub const MAX_RECORDS: usize = 10_000;
 /// A CNAME chain longer than this is not followed; resolvers stop between 8 and 17.
 pub const MAX_CHAIN: usize = 16;
 /// The largest message that a two-octet length can carry.
 pub const MAX_MESSAGE: usize = 65_535;
-
-/// A message in the form that `dig` prints, for a person. An error: a sentence for why it cannot be read.
-pub fn dump(bytes: &[u8]) -> Result<String, String> {
-    let message = Message::from_octets(bytes).map_err(|_| "it is shorter than a header".to_owned())?;
-    Ok(message.display_dig_style().to_string())
-}
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -195,6 +195,50 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn any_bytes_are_shown_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        prop_assert!(dump(&bytes).map_or(0, |text| text.len()) <= DUMP_MAX + 100);
+    }
+
+    #[test]
+    fn any_change_to_a_good_message_is_shown(changes in proptest::collection::vec((0..230usize, any::<u8>()), 1..6), cut in 12..230usize) {
+        let mut bytes = good();
+        for (at, value) in changes {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+        }
+        bytes.truncate(cut);
+        let text = dump(&bytes).unwrap();
+        prop_assert!(text.chars().all(|c| !c.is_control() || c == '\n' || c == '\t'), "{text:?}");
+    }
+}
+
+#[test]
+fn a_message_is_shown_with_its_flags_options_and_sections() {
+    let text = dump(&good()).unwrap();
+    for part in ["HEADER", "NSID", "EDE", "QUESTION", "api.peer.test", "CNAME", "192.0.2.2", "SOA"] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    assert!(dump(&[0; 11]).is_err());
+}
+
+#[test]
+fn a_message_that_is_long_to_read_is_cut() {
+    let mut bytes = vec![0, 7, 0x84, 0, 0, 1, 0x0f, 0xff, 0, 0, 0, 0];
+    for _ in 0..3 {
+        bytes.push(63);
+        bytes.extend([b'\xff'; 63]);
+    }
+    bytes.extend([0, 0, 2, 0, 1]);
+    for _ in 0..0xfff {
+        bytes.extend([0xc0, 12, 0, 2, 0, 1, 0, 0, 0, 60, 0, 2, 0xc0, 12]);
+    }
+    let text = dump(&bytes).unwrap();
+    assert!(text.len() <= DUMP_MAX + 100 && text.contains("left out"), "{}", text.len());
+}
+
 fn use_all_of(parsed: Result<Reply, String>) {
     let Ok(reply) = parsed else { return };
     assert!(reply.answers.len() <= MAX_RECORDS);

@@ -104,8 +104,8 @@ impl Daemon {
         }
     }
 
-    /// Only the two keys that are needed: secrets that the daemon reads are not the caller's to have.
-    fn written(&self) -> anyhow::Result<Written> {
+    /// Only the few keys that are needed: secrets that the daemon reads are not the caller's to have.
+    pub fn written(&self) -> anyhow::Result<Written> {
         let Some(file) = &self.config else { return Ok(Written::default()) };
         let read = || -> anyhow::Result<Written> {
             let text = String::from_utf8(read_bounded(file, CONFIG_MAX)?)?;
@@ -113,7 +113,13 @@ impl Daemon {
             let base = file.parent().unwrap_or(Path::new("."));
             let path = |value: Option<&toml::Value>| value.and_then(toml::Value::as_str).map(|text| base.join(text));
             let socket = table.get("socket").and_then(|socket| socket.get("path"));
-            Ok(Written { data_dir: path(table.get("data_dir")), socket: path(socket) })
+            let text = |value: Option<&toml::Value>| value.and_then(toml::Value::as_str).map(str::to_owned);
+            Ok(Written {
+                data_dir: path(table.get("data_dir")),
+                socket: path(socket),
+                vantage: text(table.get("vantage")),
+                contact: text(table.get("report").and_then(|report| report.get("contact"))),
+            })
         };
         read()
             .with_context(|| format!("{} cannot be read", file.display()))
@@ -122,9 +128,11 @@ impl Daemon {
 }
 
 #[derive(Default)]
-struct Written {
+pub struct Written {
     data_dir: Option<PathBuf>,
     socket: Option<PathBuf>,
+    pub vantage: Option<String>,
+    pub contact: Option<String>,
 }
 
 /// Who may use the socket: what keeps us out is the socket itself or, most often, the directory that it is in.

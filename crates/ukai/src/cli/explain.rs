@@ -12,11 +12,11 @@ use ukai_core::diagnose::account::{Said, account};
 use ukai_core::diagnose::evidence::{Evidence, Purpose};
 use ukai_core::diagnose::known::Known;
 use ukai_core::diagnose::rules::RULES;
-use ukai_core::diagnose::verdict::Verdict;
+use ukai_core::diagnose::verdict::{Action, Code, Sure, Verdict};
 use ukai_dns::Upstream;
 
 use crate::config::{Config, suggestion};
-use crate::evidence::{Saved, of_incident};
+use crate::evidence::{Concluded, Saved, of_incident};
 use crate::gather::{Order, configure, gather};
 
 use super::ask::{Place, certificates, read_bounded};
@@ -96,6 +96,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         std::fs::write(file, json).with_context(|| format!("{} cannot be written", file.display()))?;
     }
     let verdict = saved.judge();
+    if let Some(kept) = saved.verdict.as_ref().filter(|kept| gist(kept) != gist(&verdict)) {
+        let (code, sure) = (kept.code.name(), kept.sure.name());
+        anstream::eprintln!("another version of ukai said {code} ({sure}) of the same evidence");
+    }
     if let Some(code) = &args.why_not {
         return why_not(&saved, &verdict, code, args.json);
     }
@@ -117,6 +121,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let healthy = saved.evidence.observations.iter().all(|observation| !observation.any_failed());
     Ok(ExitCode::from(if healthy { DONE } else { BROKEN }))
+}
+
+/// Another sentence for the same is no other verdict.
+fn gist(verdict: &Verdict) -> (Code, Sure, Action) {
+    (verdict.code, verdict.sure, verdict.action)
 }
 
 /// The table of rules, in the order of elimination.
@@ -187,7 +196,7 @@ fn load(file: &Path) -> anyhow::Result<Saved> {
 async fn of_the_daemon(args: &Args, incident: &str) -> anyhow::Result<Saved> {
     let daemon = Daemon { socket: None, data_dir: args.data_dir.clone(), config: args.config.clone() };
     let records = daemon.records().await?;
-    let last = of_incident(&records, incident).pop();
+    let last = of_incident(&records, incident).last().map(Concluded::saved);
     last.ok_or_else(|| {
         Failed::with(BROKEN, format!("{incident} has no diagnosis in the log; `ukai incidents` lists what there is"))
     })

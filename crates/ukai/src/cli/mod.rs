@@ -82,7 +82,7 @@ enum Command {
     Check(check::Args),
     /// Ask everybody about a host, try every address, and say what is wrong and why. Needs no daemon.
     #[command(
-        after_help = "Example:\n  ukai explain api.peer.example\n  ukai explain api.peer.example --json --save evidence.json"
+        after_help = "Example:\n  ukai explain api.peer.example\n  ukai explain api.peer.example --json --save evidence.json\n  ukai explain --incident inc-1 --why-not peer_down\n  ukai explain --from evidence.json\n  ukai explain --rules"
     )]
     Explain(explain::Args),
     /// Watch peers: alarm, diagnose, propose, and apply what is approved.
@@ -159,7 +159,9 @@ enum Command {
     Drill(drill::Args),
     /// Write one archive of an incident for the peer's support or the cloud's: a page in English and Japanese, messages,
     /// probes, certificates, time line; without secrets and unrelated names.
-    #[command(after_help = "Example:\n  ukai evidence inc-1\n  ukai evidence inc-1 --out for-support.tar.gz")]
+    #[command(
+        after_help = "Example:\n  ukai evidence inc-1\n  ukai evidence inc-1 --contact \"noc@example.com\" --out for-support.tar.gz"
+    )]
     Evidence(evidence::Args),
     /// Say what this machine sees of a peer, to a controller in another network that asks.
     #[command(after_help = "Example:\n  ukai vantage --config vantage.toml")]

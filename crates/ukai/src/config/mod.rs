@@ -36,7 +36,7 @@ use ukai_probe::{Endpoint, Expectation, Request, Timeouts};
 use url::Url;
 
 pub use defaults::{SOCKET_NAME, default_data_dir};
-pub use problem::{ConfigError, Problem, suggestion};
+pub use problem::{ConfigError, Problem, nearest, suggestion};
 pub use reference::reference;
 pub use template::template;
 
@@ -45,6 +45,13 @@ use crate::secret::Secret;
 
 /// A thousand peers with everything written out are about this much.
 const FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A name, a team, an address of mail, a telephone number.
+pub const CONTACT_CHARACTERS: usize = 200;
+
+pub fn is_one_line(text: &str) -> bool {
+    text.chars().count() <= CONTACT_CHARACTERS && !text.chars().any(char::is_control)
+}
 
 /// What the daemon runs by.
 #[derive(Debug, Clone)]

@@ -96,6 +96,15 @@ fn finish(config: Config, mut reader: Reader<'_>) -> Result<Config, ConfigError>
     Ok(Config { warnings: found.into_iter().map(|(_, warning)| warning).collect(), ..config })
 }
 
+/// Where reports go. Who answers for us is read by the command that writes it down.
+fn report(report: v1::Report, reader: &mut Reader<'_>) -> Option<String> {
+    if report.contact.is_some_and(|contact| !super::is_one_line(&contact)) {
+        let message = format!("the contact is one line of at most {} characters", super::CONTACT_CHARACTERS);
+        reader.problem(&At::default().key("report").key("contact"), message);
+    }
+    report.dir
+}
+
 /// Where something is wrong, a value that will never be used stands in its place: the caller looks at the problems.
 fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
     let at = At::default();
@@ -137,7 +146,7 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
         region,
         account_id,
         metrics: metrics::metrics(file.metrics.unwrap_or_default(), reader),
-        report_dir: match file.report.and_then(|report| report.dir) {
+        report_dir: match file.report.and_then(|report| self::report(report, reader)) {
             Some(dir) => reader.path(&dir),
             None => data_dir.join("reports"),
         },

@@ -190,6 +190,8 @@ pub struct Otlp {
 pub struct Report {
     /// Where reports are written. Default: `reports` in `data_dir`.
     pub dir: Option<String>,
+    /// Who answers for us, on the page of `ukai evidence`: one line of at most 200 characters. Default: to be filled in.
+    pub contact: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

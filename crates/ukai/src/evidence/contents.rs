@@ -2,108 +2,145 @@
 
 use anyhow::Context;
 use jiff::Timestamp;
-use serde_json::json;
-use ukai_core::event::Recorded;
+use serde_json::{Value, json};
+use ukai_core::diagnose::evidence::Source;
+use ukai_core::diagnose::verdict::Code;
+use ukai_core::event::{Event, Recorded};
+use ukai_core::observe::Observation;
 
 use super::archive::Entry;
 use super::redact::Redactor;
-use super::summary::{Language, page};
-use super::{Saved, dump, of_incident};
+use super::saved::{Concluded, of_incident};
+use super::summary::{Language, Page};
+use super::{Saved, dump, timeline};
 use crate::report::Report;
-use crate::report::story::Kind;
 
-/// Diagnoses of one incident that are kept, the last ones: an incident of days changes its mind more often.
-const DIAGNOSES_MAX: usize = 8;
+/// Other diagnoses of the incident that are kept, the last ones: an incident of days changes its mind more often.
+const OTHERS_MAX: usize = 8;
+/// Probes that the alarm rests on; a burst has three.
+const ALARM_PROBES_MAX: usize = 16;
+
+/// What only the configuration says, or whoever sends it.
+#[derive(Debug, Clone, Default)]
+pub struct Sender {
+    pub vantage: Option<String>,
+    /// Who answers for us.
+    pub contact: Option<String>,
+    /// Private addresses of our own resolvers stay.
+    pub shows_resolvers: bool,
+}
 
 /// The files, and the moment that the archive is of.
 #[derive(Debug)]
 pub struct Contents {
     pub at: Timestamp,
     pub entries: Vec<Entry>,
+    /// The verdict that it is about, as `code (sure)`.
+    pub verdict: String,
     /// What was taken out, a line each.
     pub redacted: Vec<String>,
 }
 
-pub fn of(records: &[Recorded], incident: &str) -> anyhow::Result<Contents> {
+pub fn of(records: &[Recorded], incident: &str, sender: &Sender) -> anyhow::Result<Contents> {
     let report =
         Report::fold(records, &[], incident).with_context(|| format!("the log holds no incident {incident}"))?;
-    let mut all = of_incident(records, incident);
-    let saved = all.split_off(all.len().saturating_sub(DIAGNOSES_MAX));
-    let mut redactor = Redactor::of(&saved, records);
-    let saved: Vec<Saved> = saved.into_iter().map(|saved| redactor.saved(saved)).collect();
-    let last = saved.last().with_context(|| {
+    let concluded = of_incident(records, incident);
+    let chosen = chosen(&concluded, &report).with_context(|| {
         format!(
             "{incident} has no diagnosis with its evidence: it is not diagnosed yet, or its log is from an older ukai"
         )
     })?;
-    let verdict = last.judge();
-    let evidence = &last.evidence;
-    let timeline = timeline(&report, &mut redactor);
+    let others = others(&concluded, chosen.gathering);
+    let all: Vec<Saved> = std::iter::once(&chosen).chain(&others).map(Concluded::saved).collect();
+    let mut redactor = Redactor::of(&all, records, sender.shows_resolvers);
+    let mut all = all.into_iter().map(|saved| redactor.saved(saved)).collect::<Vec<_>>().into_iter();
+    let main = all.next().context("there is no diagnosis")?;
+
+    let (happened, names) = timeline::events(records, incident, &report.peer, &mut redactor);
+    let told = Report::fold(&happened, &[], incident).context("the incident's opening is missing")?;
+    let verdict = main.verdict.clone().unwrap_or_else(|| main.judge());
+    let page = Page { saved: &main, verdict: &verdict, report: &told, sender };
+    let evidence = &main.evidence;
     let mut entries: Vec<Entry> = vec![
-        ("summary.en.md".into(), page(last, &verdict, Language::English).into_bytes()),
-        ("summary.ja.md".into(), page(last, &verdict, Language::Japanese).into_bytes()),
-        ("evidence.json".into(), serde_json::to_vec_pretty(last)?),
+        ("summary.en.md".into(), page.in_language(Language::English).into_bytes()),
+        ("summary.ja.md".into(), page.in_language(Language::Japanese).into_bytes()),
+        ("timeline.txt".into(), timeline::text(&told, &mut redactor, &names).into_bytes()),
+        ("evidence.json".into(), serde_json::to_vec_pretty(&main)?),
+        ("network.json".into(), serde_json::to_vec_pretty(&network(&main, sender))?),
         ("probes.txt".into(), dump::probes(evidence).into_bytes()),
-        ("certificates.txt".into(), dump::certificates(evidence).into_bytes()),
-        ("timeline.txt".into(), timeline.into_bytes()),
-        ("network.json".into(), serde_json::to_vec_pretty(&network(last))?),
     ];
-    for (number, saved) in (1..).zip(&saved[..saved.len() - 1]) {
-        entries.push((format!("earlier/{number:02}-evidence.json"), serde_json::to_vec_pretty(saved)?));
+    for (number, (saved, concluded)) in (1..).zip(all.zip(&others)) {
+        let name = format!("diagnoses/{number:02}-{}.json", concluded.verdict.code.name());
+        entries.push((name, serde_json::to_vec_pretty(&saved)?));
     }
+    entries.extend(probes(&main, records, incident, &redactor)?);
+    entries.extend(dump::certificates(evidence));
     entries.extend(dump::messages(evidence));
-    let entries: Vec<Entry> = entries.into_iter().map(|entry| cleaned(&redactor, entry)).collect();
     let redacted: Vec<String> = redactor.list().map(str::to_owned).collect();
-    let mut entries = entries;
-    entries.push(("redacted.txt".into(), told(&redacted).into_bytes()));
-    Ok(Contents { at: evidence.finished_at, entries, redacted })
+    entries.push(("redacted.txt".into(), taken_out(&redacted).into_bytes()));
+    let at = report.closed.map_or(evidence.finished_at, |closed| closed.at);
+    let verdict = format!("{} ({})", verdict.code.name(), verdict.sure.name());
+    Ok(Contents { at, entries, verdict, redacted })
 }
 
-/// Texts once more: what a sentence says in passing goes too. Messages from the wire stay as they came; they are about the
-/// peer's names alone.
-fn cleaned(redactor: &Redactor, (name, bytes): Entry) -> Entry {
-    if name.ends_with(".bin") {
-        return (name, bytes);
-    }
-    let text = String::from_utf8_lossy(&bytes);
-    (name, redactor.text(&text).into_bytes())
+/// The diagnosis that was decided upon; where that names no cause, the last one that does.
+fn chosen<'a>(concluded: &[Concluded<'a>], report: &Report) -> Option<Concluded<'a>> {
+    let names_a_cause = |concluded: &&Concluded| concluded.verdict.code != Code::Open;
+    let decided = report.finding.as_ref().map(|finding| finding.gathering.as_str());
+    let found = concluded.iter().filter(names_a_cause).find(|concluded| Some(concluded.gathering) == decided);
+    found.or_else(|| concluded.iter().rev().find(names_a_cause)).or(concluded.last()).copied()
 }
 
-/// What happened, and when; who decided and who was told is nobody else's business.
-fn timeline(report: &Report, redactor: &mut Redactor) -> String {
-    let ours = |kind: Kind| matches!(kind, Kind::Decision | Kind::Told | Kind::Note);
-    let kept: Vec<String> = report
-        .timeline
-        .iter()
-        .filter(|row| !ours(row.kind))
-        .map(|row| format!("{}  {}\n", row.at.strftime("%Y-%m-%d %H:%M:%S UTC"), redactor.text(&row.text)))
-        .collect();
-    let left_out = report.timeline.len() - kept.len() + report.timeline_cut;
-    if left_out > 0 {
-        redactor.note(format!("{left_out} lines of the time line about decisions, notifications and notes: left out"));
-    }
-    kept.concat()
+/// Where the verdict changed.
+fn others<'a>(concluded: &[Concluded<'a>], chosen: &str) -> Vec<Concluded<'a>> {
+    let mut last = None;
+    let changed = concluded.iter().filter(|concluded| last.replace(concluded.gist()) != Some(concluded.gist()));
+    let mut others: Vec<Concluded> = changed.filter(|concluded| concluded.gathering != chosen).copied().collect();
+    others.split_off(others.len().saturating_sub(OTHERS_MAX))
 }
 
-fn network(saved: &Saved) -> serde_json::Value {
-    let resolvers: std::collections::BTreeSet<&str> = saved
-        .evidence
-        .asked
-        .iter()
-        .filter(|asked| asked.source == ukai_core::diagnose::evidence::Source::OurResolver)
-        .map(|asked| asked.server.as_str())
-        .collect();
+/// The probes as they are recorded: those that the alarm rests on, those of the gathering, of candidates, of other vantages.
+fn probes(saved: &Saved, records: &[Recorded], incident: &str, redactor: &Redactor) -> anyhow::Result<Vec<Entry>> {
+    let opening = records.iter().find_map(|record| match &record.event {
+        Event::IncidentOpened { incident: of, rests_on, .. } if of == incident => Some(rests_on),
+        _ => None,
+    });
+    let mut alarm: Vec<Observation> = opening.into_iter().flatten().take(ALARM_PROBES_MAX).cloned().collect();
+    alarm.iter_mut().for_each(|observation| redactor.observation(observation));
+    let files = [
+        ("probes/alarm.json", serde_json::to_vec_pretty(&alarm)?),
+        ("probes/normal-path.json", serde_json::to_vec_pretty(&saved.evidence.observations)?),
+        ("probes/candidates.json", serde_json::to_vec_pretty(&saved.evidence.candidates)?),
+        ("probes/controls.json", serde_json::to_vec_pretty(&saved.evidence.controls)?),
+        ("probes/other-vantages.json", serde_json::to_vec_pretty(&saved.evidence.vantages)?),
+    ];
+    Ok(files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect())
+}
+
+/// What we know of our own side.
+fn network(saved: &Saved, sender: &Sender) -> Value {
+    let evidence = &saved.evidence;
+    let ours = evidence.asked.iter().filter(|asked| asked.source == Source::OurResolver);
+    let resolvers: std::collections::BTreeSet<&str> = ours.map(|asked| asked.server.as_str()).collect();
+    let passed = evidence.controls.iter().filter(|control| control.passed()).count();
     json!({
+        "vantage": sender.vantage,
+        "looked_at": evidence.finished_at,
         "resolvers": resolvers,
-        "own": saved.evidence.own,
-        "live_connections": saved.evidence.connections,
-        "delegation": saved.evidence.delegation,
-        "canary": saved.evidence.canary,
+        "own": evidence.own,
+        "controls": { "passed": passed, "asked": evidence.controls.len() },
+        "canary": evidence.canary,
+        "connections_to_the_peer": evidence.connections,
     })
 }
 
-fn told(redacted: &[String]) -> String {
-    let always = "Never recorded, so not here: values of secret headers, client keys, tokens, cookies, bodies of answers.\n\
-                  Queries of URLs: withheld wherever a URL has one.\n";
-    redacted.iter().fold(always.to_owned(), |text, line| text + line + ".\n")
+fn taken_out(redacted: &[String]) -> String {
+    let mut text = "Never recorded, so not here: values of the headers that we send, client keys, tokens, cookies, bodies of \
+                    answers, addresses of those who are told.\nAlways taken out: user information and queries of URLs.\n"
+        .to_owned();
+    if !redacted.is_empty() {
+        text.push_str("\nTaken out of this archive:\n");
+    }
+    redacted.iter().for_each(|line| text.push_str(&format!("- {line}\n")));
+    text
 }

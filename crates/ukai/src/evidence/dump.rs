@@ -1,23 +1,28 @@
 //! What was asked and answered, for a person: DNS messages, probes, certificates.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ukai_core::diagnose::evidence::{Asked, Evidence, Outcome, Source};
+use ukai_core::diagnose::evidence::{Answer, Asked, Evidence, Outcome, Source};
+use ukai_core::diagnose::reading::list;
 use ukai_core::observe::{AddressResult, Identity};
 
 use super::archive::Entry;
 
 /// Messages of one archive; a gathering asks about a hundred questions.
 const MESSAGES_MAX: usize = 400;
+/// Of a server's name in a file name: with all around it, it stays below what a tar header holds.
+const FILE_NAME_CHARACTERS: usize = 40;
 
 /// Every message as it came, each with its readable form.
 pub fn messages(evidence: &Evidence) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (number, asked) in (1..).zip(&evidence.asked).take(MESSAGES_MAX) {
-        let stem = format!("dns/{number:03}-{}-{}-{}", source(asked.source), asked.transport, asked.record_type);
+        let (source, server) = (source(asked.source), in_a_file_name(&asked.identity));
+        let stem = format!("dns/{number:03}-{source}-{server}-{}-{}", asked.transport, asked.record_type);
         let bytes = asked.wire.as_ref().and_then(|wire| STANDARD.decode(wire).ok());
         entries.push((format!("{stem}.txt"), readable(evidence, asked, bytes.as_deref()).into_bytes()));
         entries.extend(bytes.map(|bytes| (format!("{stem}.bin"), bytes)));
@@ -40,23 +45,49 @@ fn readable(evidence: &Evidence, asked: &Asked, bytes: Option<&[u8]>) -> String 
         Outcome::Silent { why, detail } => {
             let _ = writeln!(text, "; no answer: {why:?}: {detail}");
         }
-        Outcome::Answered(answer) => {
-            let _ = writeln!(text, "; answered within {} us", answer.elapsed_us);
-        }
+        Outcome::Answered(answer) => facts(&mut text, answer),
     }
     match bytes.map(ukai_dns::dump) {
-        Some(Ok(dump)) => text.push_str(&visible(&dump)),
+        Some(Ok(dump)) => text.push_str(&dump),
         Some(Err(why)) => {
             let _ = writeln!(text, "; the message cannot be read: {why}");
         }
-        None => text.push_str("; the message itself was not kept\n"),
+        None => text.push_str("; the message itself is not here: it was not kept, or holds a name that is taken out\n"),
     }
     text
 }
 
-/// What a peer says must not steer a terminal.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '.' } else { c }).collect()
+/// What was read of an answer, also where the message itself is not here.
+fn facts(text: &mut String, answer: &Answer) {
+    let bits = [
+        ("aa", answer.authoritative),
+        ("tc", answer.truncated),
+        ("ra", answer.recursion_available),
+        ("ad", answer.authentic_data),
+    ];
+    let flags: Vec<&str> = bits.iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect();
+    let rcode = format!("{:?}", answer.rcode).to_uppercase();
+    let _ = writeln!(text, "; {rcode} within {} us, flags: {}", answer.elapsed_us, flags.join(" "));
+    let _ = writeln!(text, "; {} records, addresses: {}", answer.records, list(&answer.addresses));
+    if let Some(ttl) = answer.ttl {
+        let _ = writeln!(text, "; TTL {ttl}");
+    }
+    if !answer.chain.is_empty() {
+        let _ = writeln!(text, "; by way of {}", list(&answer.chain));
+    }
+    for error in &answer.extended_errors {
+        let _ = writeln!(text, "; extended error {}: {}", error.code, error.text);
+    }
+    if let Some(nsid) = &answer.nsid {
+        let _ = writeln!(text, "; NSID {nsid}");
+    }
+}
+
+/// Whoever was asked, short and without what a file name must not hold.
+fn in_a_file_name(text: &str) -> String {
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('.');
+    let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' };
+    bare.chars().take(FILE_NAME_CHARACTERS).map(safe).collect()
 }
 
 fn source(source: Source) -> &'static str {
@@ -111,37 +142,47 @@ fn line(text: &mut String, result: &AddressResult) {
     let _ = writeln!(text, "  {} port {}: {outcome} [{}]", result.address, result.port, times.join(", "));
 }
 
-/// Who answered the handshakes, each certificate once.
-pub fn certificates(evidence: &Evidence) -> String {
+/// Who answered the handshakes: a file for each certificate, with the addresses that showed it.
+pub fn certificates(evidence: &Evidence) -> Vec<Entry> {
     let observed = evidence.observations.iter().flat_map(|observation| &observation.results);
     let proved = evidence.candidates.iter().flat_map(|candidate| &candidate.proofs).map(|proof| &proof.result);
-    let mut seen = BTreeSet::new();
-    let mut text = String::new();
-    for result in observed.chain(proved) {
-        let Some(identity) = &result.identity else { continue };
-        if seen.insert((result.address, identity.certificate_sha256.clone())) {
-            certificate(&mut text, &result.address.to_string(), identity);
+    let elsewhere = evidence.vantages.iter().flat_map(|view| &view.results).map(|proof| &proof.result);
+    let mut shown: BTreeMap<&str, (&Identity, BTreeSet<IpAddr>)> = BTreeMap::new();
+    for result in observed.chain(proved).chain(elsewhere) {
+        if let Some(identity) = &result.identity {
+            let by = &mut shown.entry(&identity.certificate_sha256).or_insert((identity, BTreeSet::new())).1;
+            by.insert(result.address);
         }
     }
-    for site in &evidence.default_sites {
-        let _ = writeln!(
-            text,
-            "{} without a server name:\n  SHA-256 {}\n  names {}\n",
-            site.address,
-            site.certificate_sha256,
-            site.names.join(", ")
-        );
+    let mut entries: Vec<Entry> = (1..)
+        .zip(shown.values())
+        .map(|(number, (identity, by))| {
+            (format!("certificates/{number:02}.txt"), certificate(identity, by).into_bytes())
+        })
+        .collect();
+    if !evidence.default_sites.is_empty() {
+        let mut text = String::from("What is shown to a client that sends no server name:\n");
+        for site in &evidence.default_sites {
+            let _ =
+                writeln!(text, "{}: SHA-256 {}, for {}", site.address, site.certificate_sha256, site.names.join(", "));
+        }
+        entries.push(("certificates/without-a-name.txt".to_owned(), text.into_bytes()));
     }
-    text
+    entries
 }
 
-fn certificate(text: &mut String, at: &str, identity: &Identity) {
-    let Identity { certificate_sha256, key_sha256, issuer, names, not_before, not_after, chain_length, .. } = identity;
+fn certificate(identity: &Identity, by: &BTreeSet<IpAddr>) -> String {
+    let Identity { certificate_sha256, key_sha256, issuer, names, names_total, not_before, not_after, .. } = identity;
     let verified = if identity.verified { "verified against our trust store" } else { "NOT verified" };
-    let _ = writeln!(
-        text,
-        "{at}, {verified}:\n  certificate SHA-256 {certificate_sha256}\n  key SHA-256 {key_sha256}\n  issuer {issuer}\n  \
-         names {}\n  valid from {not_before} to {not_after}\n  {chain_length} certificates in the chain\n",
-        names.join(", ")
-    );
+    let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "not known".to_owned());
+    format!(
+        "shown by       {}\nverification   {verified}\ncertificate    SHA-256 {certificate_sha256}\n\
+         public key     SHA-256 {key_sha256}\nissuer         {issuer}\nnames          {} ({names_total} in all)\n\
+         valid          {not_before} to {not_after}\nchain          {} certificates\nTLS            {}, ALPN {}\n",
+        list(by),
+        names.join(", "),
+        identity.chain_length,
+        or_unknown(&identity.version),
+        or_unknown(&identity.alpn),
+    )
 }

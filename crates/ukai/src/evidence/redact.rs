@@ -2,47 +2,89 @@
 //! application wrote. What is taken out is listed.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use ukai_core::diagnose::evidence::{ControlResult, Evidence};
-use ukai_core::event::{Actor, Event, Recorded};
-use ukai_core::observe::{AddressResult, Failure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ukai_core::address::{is_global, is_within};
+use ukai_core::diagnose::evidence::{
+    Asked, Canary, ControlResult, Evidence, Outcome, OwnNetwork, Reached, Source, VantageView,
+};
+use ukai_core::diagnose::history::History;
+use ukai_core::diagnose::known::Known;
+use ukai_core::diagnose::verdict::Verdict;
+use ukai_core::event::{Event, Recorded};
+use ukai_core::observe::{AddressResult, Observation, Resolution};
+use ukai_dns::Upstream;
 
 use super::Saved;
+use super::names::{Names, without_queries};
 
-const WITHHELD: &str = "[withheld]";
-/// A shorter name would be found inside unrelated words.
-const NAME_CHARACTERS_MIN: usize = 3;
+pub const WITHHELD: &str = "[withheld]";
 
-/// Names and what stands for them, the same throughout one archive.
 #[derive(Debug, Default)]
 pub struct Redactor {
-    /// Longest first, so that a name that holds another is replaced whole.
-    names: Vec<(String, String)>,
+    /// Names that are taken out of everything.
+    everywhere: Names,
+    /// What belongs to the peer's own name, and so is no secret from anybody whom its outage concerns.
+    related: BTreeSet<String>,
     list: BTreeSet<String>,
 }
 
 impl Redactor {
-    pub fn of(saved: &[Saved], records: &[Recorded]) -> Redactor {
-        let mut redactor = Redactor::default();
-        let controls: BTreeSet<String> = saved.iter().flat_map(controls).filter_map(|url| host(&url)).collect();
+    pub fn of(saved: &[Saved], records: &[Recorded], shows_resolvers: bool) -> Redactor {
+        let mut redactor = Redactor { related: saved.iter().flat_map(related).collect(), ..Redactor::default() };
+        let controls = saved.iter().flat_map(controls).filter_map(|url| host(&url)).collect();
         redactor.replace(controls, "control", "sites that are probed to tell our own fault from the peer's");
-        let people: BTreeSet<String> =
-            records.iter().flat_map(|record| people(&record.event)).flat_map(|actor| spellings(&actor)).collect();
-        redactor.replace(people, "person", "who decided");
-        let vantages =
-            saved.iter().flat_map(|saved| &saved.evidence.vantages).map(|view| view.vantage.clone()).collect();
-        redactor.replace(vantages, "vantage", "names of our other networks");
-        redactor.names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        let others = records.iter().filter_map(|record| watched(&record.event)).map(|(_, host)| host.to_owned());
+        redactor.replace(others.collect(), "other-host", "hosts of other services that are watched");
+        let search = saved.iter().flat_map(|saved| saved.evidence.own.search.iter().cloned()).collect();
+        redactor.replace(search, "search", "search domains of our network");
+        let vantages = saved.iter().flat_map(|saved| &saved.evidence.vantages).map(|view| view.vantage.clone());
+        redactor.replace(vantages.collect(), "vantage", "names of our other networks");
+        if !shows_resolvers {
+            redactor.resolvers(saved);
+        }
         redactor
     }
 
-    fn replace(&mut self, names: BTreeSet<String>, by: &str, what: &str) {
-        let names: Vec<String> = names.into_iter().filter(|name| name.chars().count() >= NAME_CHARACTERS_MIN).collect();
-        if names.is_empty() {
-            return;
+    /// The names that have nothing to do with the peer, each with what stands for it from now on.
+    fn replace(&mut self, names: BTreeSet<String>, by: &str, what: &str) -> usize {
+        let names: Vec<String> = names.into_iter().filter(|name| !self.is_related(name)).collect();
+        let count = names.len();
+        if count > 0 {
+            self.note(format!("{count} {what}: replaced by {by}-1 and so on"));
         }
-        self.list.insert(format!("{} {what}: replaced by {by}-1 to {by}-{}", names.len(), names.len()));
-        self.names.extend((1..).zip(names).map(|(number, name)| (name, format!("{by}-{number}"))));
+        for (number, name) in (1..).zip(names) {
+            self.everywhere.add(&name, format!("{by}-{number}"));
+        }
+        count
+    }
+
+    fn is_related(&self, name: &str) -> bool {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let is_below = |below: &str, above: &str| {
+            below == above || below.strip_suffix(above).is_some_and(|rest| rest.ends_with('.'))
+        };
+        self.related.iter().any(|related| is_below(related, &name) || is_below(&name, related))
+    }
+
+    /// Resolvers of ours that only we can reach: their addresses say how our network is laid out, and nothing of the fault.
+    fn resolvers(&mut self, saved: &[Saved]) {
+        let public: BTreeSet<IpAddr> = saved.iter().flat_map(|saved| addresses(&saved.evidence)).collect();
+        let uris: BTreeSet<&str> = saved.iter().flat_map(|saved| resolver_uris(&saved.evidence)).collect();
+        let mut hidden = BTreeSet::new();
+        let mut named = BTreeSet::new();
+        for uri in uris {
+            let (Some(address), name) = resolver(uri) else { continue };
+            if is_global(address) || is_the_same_everywhere(address) || public.contains(&address) {
+                continue;
+            }
+            hidden.insert(address.to_string());
+            named.extend(name);
+        }
+        self.replace(hidden, "private-resolver", "private addresses of our own resolvers");
+        self.replace(named, "private-resolver-name", "names of our own resolvers");
     }
 
     /// What was taken out, a line each.
@@ -55,54 +97,168 @@ impl Redactor {
     }
 
     pub fn text(&self, text: &str) -> String {
-        let mut text = without_queries(text);
-        for (name, by) in &self.names {
-            text = replace_word(&text, name, by);
-        }
-        text
+        self.everywhere.hide(&without_queries(text))
     }
 
-    /// The same diagnosis, as it may leave the house. Its verdict is derived anew, so that its sentences say no more.
+    fn hide<'t>(&self, texts: impl IntoIterator<Item = &'t mut String>) {
+        texts.into_iter().for_each(|text| *text = self.text(text));
+    }
+
+    fn hide_set(&self, texts: &mut BTreeSet<String>) {
+        *texts = texts.iter().map(|text| self.text(text)).collect();
+    }
+
+    /// The same diagnosis, as it may leave the house.
     pub fn saved(&mut self, mut saved: Saved) -> Saved {
+        self.known(&mut saved.known, &saved.evidence);
         self.evidence(&mut saved.evidence);
-        let history = &mut saved.known.history;
-        history.controls = history.controls.iter().map(|control| self.text(control)).collect();
-        history.control_issuers = history.control_issuers.iter().map(|issuer| self.text(issuer)).collect();
-        let mut withheld = 0;
-        for call in &mut saved.known.application {
-            if call.error.is_some() {
-                call.error = Some(WITHHELD.to_owned());
-                withheld += 1;
-            }
-        }
-        if withheld > 0 {
-            self.note("what our application wrote about its failed calls: withheld");
-        }
-        saved.verdict = saved.verdict.is_some().then(|| saved.judge());
+        saved.verdict = saved.verdict.take().map(|recorded| self.verdict(recorded, saved.judge()));
         saved
     }
 
-    fn evidence(&mut self, evidence: &mut Evidence) {
-        let domains = std::mem::take(&mut evidence.own.search);
-        if !domains.is_empty() {
-            self.note(format!("{} search domains of our network: replaced by search-1 and so on", domains.len()));
+    /// As it is derived from what is left, so that it is found again there; as it was recorded, should that be another.
+    fn verdict(&mut self, mut recorded: Verdict, derived: Verdict) -> Verdict {
+        let gist = |verdict: &Verdict| (verdict.code, verdict.sure, verdict.action);
+        if gist(&recorded) == gist(&derived) {
+            return derived;
         }
-        evidence.own.search = (1..=domains.len()).map(|number| format!("search-{number}")).collect();
-        for ControlResult { control, name_failure, address_failure, .. } in &mut evidence.controls {
-            *control = self.text(control);
-            *name_failure = name_failure.as_deref().map(|text| self.text(text));
-            *address_failure = address_failure.as_deref().map(|text| self.text(text));
-        }
-        for view in &mut evidence.vantages {
-            view.vantage = self.text(&view.vantage);
-            view.silence = view.silence.as_deref().map(|text| self.text(text));
-        }
-        let observed = evidence.observations.iter_mut().flat_map(|observation| &mut observation.results);
-        let proofs = evidence.candidates.iter_mut().flat_map(|candidate| &mut candidate.proofs);
-        let seen = evidence.vantages.iter_mut().flat_map(|view| &mut view.results);
-        let results = observed.chain(proofs.chain(seen).map(|proof| &mut proof.result));
-        results.for_each(result);
+        let (code, sure) = (derived.code.name(), derived.sure.name());
+        self.note(format!("the verdict is the recorded one; this version of ukai would say {code} ({sure})"));
+        let Verdict { summary, evidence_for, evidence_against, eliminated, would_change, options, .. } = &mut recorded;
+        self.hide([summary]);
+        self.hide(evidence_for.iter_mut().chain(evidence_against).chain(eliminated).chain(would_change));
+        self.hide(options.iter_mut().flat_map(|option| [&mut option.reason, &mut option.effect, &mut option.risk]));
+        recorded
     }
+
+    fn known(&mut self, known: &mut Known, evidence: &Evidence) {
+        let Known { peer: _, history, application, moved_seen_at: _, overridden: _, allow_addresses } = known;
+        let History { identities, controls, control_issuers, .. } = history;
+        self.hide_set(controls);
+        self.hide_set(control_issuers);
+        self.hide(identities.iter_mut().map(|identity| &mut identity.issuer));
+        let errors: Vec<&mut String> = application.iter_mut().filter_map(|call| call.error.as_mut()).collect();
+        if !errors.is_empty() {
+            self.note("what our application wrote about its failed calls: withheld");
+        }
+        errors.into_iter().for_each(|error| *error = WITHHELD.to_owned());
+        let seen = addresses(evidence);
+        let before = allow_addresses.len();
+        allow_addresses.retain(|network| seen.iter().any(|address| is_within(*address, &[*network])));
+        if allow_addresses.len() < before {
+            self.note("networks of ours that may be contacted, and that no address here is in: left out");
+        }
+    }
+
+    /// Every field is named, so that a new one has to be decided upon.
+    fn evidence(&mut self, evidence: &mut Evidence) {
+        let Evidence {
+            peer: _,
+            host: _,
+            purpose: _,
+            started_at: _,
+            finished_at: _,
+            endpoints: _,
+            asked,
+            delegation,
+            canary,
+            candidates,
+            controls,
+            observations,
+            vantages,
+            reuse,
+            default_sites,
+            connections: _,
+            own,
+        } = evidence;
+        asked.iter_mut().for_each(|asked| self.asked(asked));
+        self.hide(delegation.iter_mut().flat_map(|delegation| &mut delegation.problems));
+        if let Canary::Intercepted(text) = canary {
+            self.hide([text]);
+        }
+        for proof in candidates.iter_mut().flat_map(|candidate| &mut candidate.proofs) {
+            self.result(&mut proof.result);
+        }
+        controls.iter_mut().for_each(|control| self.control(control));
+        observations.iter_mut().for_each(|observation| self.observation(observation));
+        for VantageView { vantage, silence, resolved: _, results } in vantages {
+            self.hide(std::iter::once(vantage).chain(silence));
+            results.iter_mut().for_each(|proof| self.result(&mut proof.result));
+        }
+        self.hide(
+            reuse
+                .iter_mut()
+                .flat_map(|reuse| reached(Some(&mut reuse.first)).into_iter().chain(reached(reuse.second.as_mut()))),
+        );
+        self.hide(default_sites.iter_mut().flat_map(|site| &mut site.names));
+        let OwnNetwork { name_servers, search, nsswitch, .. } = own;
+        self.hide(name_servers.iter_mut().chain(search).chain(nsswitch));
+    }
+
+    fn asked(&mut self, asked: &mut Asked) {
+        let Asked { server, identity, outcome, wire, .. } = asked;
+        self.hide([server, identity]);
+        match outcome {
+            Outcome::Silent { detail, .. } => self.hide([detail]),
+            Outcome::Answered(answer) => {
+                self.hide(answer.chain.iter_mut().chain(&mut answer.nsid));
+                self.hide(answer.extended_errors.iter_mut().map(|error| &mut error.text));
+            }
+        }
+        let octets = wire.as_ref().and_then(|wire| STANDARD.decode(wire).ok());
+        if octets.is_some_and(|octets| self.everywhere.are_in(&octets)) {
+            *wire = None;
+            self.note("messages from the wire that hold one of these names: withheld");
+        }
+    }
+
+    pub fn observation(&self, observation: &mut Observation) {
+        let Resolution { resolver, chain, extended_errors, failure, .. } = &mut observation.resolution;
+        self.hide(std::iter::once(resolver).chain(chain).chain(extended_errors));
+        self.hide(failure.iter_mut().map(|failure| &mut failure.detail));
+        observation.results.iter_mut().for_each(|result| self.result(result));
+    }
+
+    fn result(&self, result: &mut AddressResult) {
+        self.hide(
+            result
+                .identity
+                .iter_mut()
+                .flat_map(|identity| std::iter::once(&mut identity.issuer).chain(&mut identity.names)),
+        );
+        self.hide(
+            result
+                .http
+                .iter_mut()
+                .flat_map(|http| http.server.iter_mut().chain(&mut http.proxy).chain(&mut http.location)),
+        );
+        self.hide(result.failure.iter_mut().map(|failure| &mut failure.detail));
+    }
+
+    fn control(&self, result: &mut ControlResult) {
+        let ControlResult { control, name_failure, address_failure, issuer, v6, .. } = result;
+        self.hide(std::iter::once(control).chain(name_failure).chain(address_failure).chain(issuer));
+        self.hide(reached(v6.as_mut()));
+    }
+}
+
+fn reached(reached: Option<&mut Reached>) -> Option<&mut String> {
+    match reached {
+        Some(Reached::No(why)) => Some(why),
+        Some(Reached::Yes) | None => None,
+    }
+}
+
+/// The peer's name, and what the DNS of the world says on the way to it.
+fn related(saved: &Saved) -> Vec<String> {
+    let Evidence { host, asked, delegation, .. } = &saved.evidence;
+    let mut names = vec![host.clone()];
+    if let Some(delegation) = delegation {
+        names.extend(delegation.parent_ns.iter().chain(&delegation.child_ns).cloned());
+    }
+    let elsewhere = asked.iter().filter(|asked| asked.source != Source::OurResolver);
+    names.extend(elsewhere.filter_map(Asked::answer).flat_map(|answer| answer.chain.iter().cloned()));
+    names.iter().map(|name| name.trim_end_matches('.').to_ascii_lowercase()).filter(|name| !name.is_empty()).collect()
 }
 
 fn controls(saved: &Saved) -> BTreeSet<String> {
@@ -114,86 +270,50 @@ fn host(url: &str) -> Option<String> {
     url::Url::parse(url).ok()?.host_str().map(str::to_owned)
 }
 
-fn people(event: &Event) -> Option<Actor> {
-    let text = serde_json::to_value(event).ok()?;
-    serde_json::from_value(text.get("by")?.clone()).ok()
-}
-
-/// As sentences write a person.
-fn spellings(actor: &Actor) -> Vec<String> {
-    let uid = actor.uid.map(|uid| format!("uid {uid}"));
-    // Policy is nobody.
-    let is_somebody = actor.via != "policy";
-    let name = is_somebody.then(|| actor.name.clone());
-    name.into_iter().chain(uid).collect()
-}
-
-/// A query may hold a token; where the peer leads with it is its own matter.
-fn result(result: &mut AddressResult) {
-    if let Some(location) = result.http.as_mut().and_then(|http| http.location.as_mut()) {
-        *location = without_queries(location);
-    }
-    if let Some(Failure { detail, .. }) = &mut result.failure {
-        *detail = without_queries(detail);
+/// Name and host of a peer that is watched.
+pub fn watched(event: &Event) -> Option<(&str, &str)> {
+    match event {
+        Event::PeerWatched { peer, host, .. } => Some((peer, host)),
+        _ => None,
     }
 }
 
-/// Every `?` of a URL takes what follows it, up to the end of the word.
-fn without_queries(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut in_url = false;
-    let mut skipping = false;
-    for (at, character) in text.char_indices() {
-        if character.is_whitespace() || matches!(character, '"' | '\'' | '<' | '>' | ')' | ',' | ';') {
-            (in_url, skipping) = (false, false);
+fn resolver_uris(evidence: &Evidence) -> impl Iterator<Item = &str> {
+    let asked = evidence.asked.iter().filter(|asked| asked.source == Source::OurResolver);
+    let observed = evidence.observations.iter().map(|observation| observation.resolution.resolver.as_str());
+    asked
+        .map(|asked| asked.identity.as_str())
+        .chain(observed)
+        .chain(evidence.own.name_servers.iter().map(String::as_str))
+}
+
+/// The address of a resolver, and the name that its certificate must have.
+fn resolver(uri: &str) -> (Option<IpAddr>, Option<String>) {
+    match uri.parse::<Upstream>() {
+        Ok(Upstream::Udp(address) | Upstream::Tcp(address)) => (Some(address.ip()), None),
+        Ok(Upstream::Tls { address, server_name } | Upstream::Https { address, server_name, .. }) => {
+            (Some(address.ip()), server_name)
         }
-        in_url |= text[at..].starts_with("://");
-        if in_url && character == '?' && !skipping {
-            out.push_str("?[withheld]");
-            skipping = true;
-        }
-        if !skipping {
-            out.push(character);
-        }
+        // With the zone of a link-local address.
+        Err(_) => (uri.split('%').next().and_then(|address| address.parse().ok()), None),
     }
-    out
 }
 
-/// Whole words only: a name inside another word is another word.
-fn replace_word(text: &str, name: &str, by: &str) -> String {
-    let is_word = |character: char| character.is_alphanumeric() || character == '_';
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(name) {
-        let (before, found) = rest.split_at(at);
-        let after = &found[name.len()..];
-        let inside =
-            before.chars().next_back().or(out.chars().next_back().filter(|_| before.is_empty())).is_some_and(is_word)
-                || after.chars().next().is_some_and(is_word);
-        out.push_str(before);
-        out.push_str(if inside { name } else { by });
-        rest = after;
+/// Loopback, and the link-local addresses that clouds give their resolvers: they say nothing of our network.
+fn is_the_same_everywhere(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
     }
-    out.push_str(rest);
-    out
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queries_of_urls_are_taken_out_and_questions_are_not() {
-        let text = "it redirects to https://login.test/in?token=abc&x=1, which is not followed. Is it? Yes";
-        assert_eq!(
-            without_queries(text),
-            "it redirects to https://login.test/in?[withheld], which is not followed. Is it? Yes"
-        );
-    }
-
-    #[test]
-    fn only_whole_names_are_replaced() {
-        assert_eq!(replace_word("ann asked joann, ann's", "ann", "person-1"), "person-1 asked joann, person-1's");
-        assert_eq!(replace_word("annann", "ann", "x"), "annann");
-    }
+/// Every address that anybody gave for the peer, or that was tried for it.
+fn addresses(evidence: &Evidence) -> BTreeSet<IpAddr> {
+    let answered = evidence.asked.iter().filter_map(Asked::answer).flat_map(|answer| answer.addresses.iter().copied());
+    let observed = evidence.observations.iter().flat_map(|observation| {
+        let tried = observation.results.iter().map(|result| result.address);
+        tried.chain(observation.resolution.addresses.iter().copied())
+    });
+    let candidates = evidence.candidates.iter().map(|candidate| candidate.address);
+    answered.chain(observed).chain(candidates).collect()
 }

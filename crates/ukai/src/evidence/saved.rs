@@ -1,11 +1,13 @@
 //! One diagnosis on file.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use ukai_core::diagnose::diagnose;
 use ukai_core::diagnose::evidence::Evidence;
 use ukai_core::diagnose::known::Known;
-use ukai_core::diagnose::verdict::Verdict;
+use ukai_core::diagnose::verdict::{Action, Code, Sure, Verdict};
 use ukai_core::event::{Event, Recorded};
 use ukai_core::peer::Peer;
 
@@ -68,22 +70,41 @@ impl Saved {
     }
 }
 
-/// The diagnoses of an incident, each with the evidence that it rests on, in order. Those of a log from before they were kept
-/// whole are left out.
-pub fn of_incident(records: &[Recorded], incident: &str) -> Vec<Saved> {
-    let evidence_of = |wanted: &str| {
-        records.iter().rev().find_map(|record| match &record.event {
-            Event::EvidenceGathered { gathering, evidence, .. } if gathering == wanted => Some((**evidence).clone()),
-            _ => None,
-        })
-    };
-    records
-        .iter()
-        .filter_map(|record| match &record.event {
-            Event::Diagnosed { gathering, incident: Some(of), verdict, known: Some(known), .. } if of == incident => {
-                Some(Saved::new((**known).clone(), evidence_of(gathering)?, Some((**verdict).clone())))
+/// A diagnosis in the log, with all that it was made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Concluded<'a> {
+    pub gathering: &'a str,
+    pub verdict: &'a Verdict,
+    known: &'a Known,
+    evidence: &'a Evidence,
+}
+
+impl Concluded<'_> {
+    pub fn saved(&self) -> Saved {
+        Saved::new(self.known.clone(), self.evidence.clone(), Some(self.verdict.clone()))
+    }
+
+    /// What is told apart: another sentence for the same is no other verdict.
+    pub fn gist(&self) -> (Code, Sure, Action) {
+        (self.verdict.code, self.verdict.sure, self.verdict.action)
+    }
+}
+
+/// The diagnoses of an incident, in order. Those of a log from before they were kept whole are left out.
+pub fn of_incident<'a>(records: &'a [Recorded], incident: &str) -> Vec<Concluded<'a>> {
+    let mut gathered: BTreeMap<&str, &Evidence> = BTreeMap::new();
+    let mut concluded = Vec::new();
+    for record in records {
+        match &record.event {
+            Event::EvidenceGathered { gathering, evidence, incident: Some(of), .. } if of == incident => {
+                gathered.insert(gathering, evidence);
             }
-            _ => None,
-        })
-        .collect()
+            Event::Diagnosed { gathering, incident: Some(of), verdict, known: Some(known), .. } if of == incident => {
+                let evidence = gathered.get(gathering.as_str());
+                concluded.extend(evidence.map(|evidence| Concluded { gathering, verdict, known, evidence }));
+            }
+            _ => {}
+        }
+    }
+    concluded
 }

@@ -50,7 +50,7 @@ pub fn write(
 }
 
 /// An incident's id as a file name: it must not leave the directory, whatever it holds.
-fn file_stem(incident: &str) -> String {
+pub fn file_stem(incident: &str) -> String {
     let safe: String =
         incident.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).collect();
     if safe.is_empty() { "incident".to_owned() } else { safe }

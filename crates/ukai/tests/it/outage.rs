@@ -53,8 +53,7 @@ impl Outage {
     /// Broken, and an override proposed.
     pub async fn proposed() -> (Outage, String) {
         let mut outage = Outage::stage().await;
-        let fault = outage.scenario.faults[0].change.clone();
-        outage.world.apply(&fault).await.unwrap();
+        outage.break_it().await;
         let id = outage.place.wait_for("override_proposed")["id"].as_str().unwrap().to_owned();
         (outage, id)
     }
@@ -66,6 +65,11 @@ impl Outage {
         outage.place.wait_for("override_served");
         assert_eq!(outage.answer().await, Some(outage.detour()));
         outage
+    }
+
+    pub async fn break_it(&mut self) {
+        let fault = self.scenario.faults[0].change.clone();
+        self.world.apply(&fault).await.unwrap();
     }
 
     pub async fn heal(&mut self) {
