@@ -1,7 +1,7 @@
 mod asked;
 mod bad_input;
 mod hosts;
-mod others;
+mod vantages;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};

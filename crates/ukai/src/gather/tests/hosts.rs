@@ -61,17 +61,19 @@ fn acceptor(named: &Shown, default: &Shown) -> TlsAcceptor {
 }
 
 /// Hands each connection to `serve`.
-async fn host<F>(at: SocketAddr, tasks: &mut JoinSet<()>, serve: impl Fn(TcpStream) -> F + Send + 'static)
+async fn host<F>(at: SocketAddr, tasks: &mut JoinSet<()>, serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let listener = TcpListener::bind(at).await.unwrap();
+    let at = listener.local_addr().unwrap();
     tasks.spawn(async move {
         let mut connections = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
             connections.spawn(serve(stream));
         }
     });
+    at
 }
 
 async fn swallow(mut stream: impl tokio::io::AsyncRead + Unpin) {
@@ -158,9 +160,9 @@ async fn a_crowd_of_candidates_is_not_asked_twice_over() {
     let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
     let (mut tasks, dir) = (JoinSet::new(), TempDir::new().unwrap());
     let peer = Shown::of(HOST);
-    let port = port_on(&["0.0.0.0"]).await;
     let shown = acceptor(&peer, &peer);
-    host(at("0.0.0.0", port), &mut tasks, move |stream| https(stream, shown.clone())).await;
+    let everywhere = host(at("0.0.0.0", 0), &mut tasks, move |stream| https(stream, shown.clone())).await;
+    let port = everywhere.port();
     let text = format!(
         "resolver = [\"{nobody}\"]\ncontrols = \"none\"\nallow_addresses = [\"127.0.0.0/8\"]\n\
          [[peer]]\nname = \"api\"\nurls = [\"https://{HOST}:{port}/\"]\n"
