@@ -65,6 +65,12 @@ impl Clock {
         }
         reading
     }
+
+    /// What the wall clock says, in engine time: other programs go by the wall clock, and where that was set back, engine
+    /// time stays ahead of it. A step that no reading has seen yet is not known here.
+    pub fn of_wall(&self, wall: Timestamp) -> Timestamp {
+        self.progress.of_wall(wall)
+    }
 }
 
 /// The arithmetic, without a clock.
@@ -96,6 +102,13 @@ impl Progress {
             self.offset = SignedDuration::ZERO;
         }
         ClockReading { now: self.now, wall, monotonic: self.monotonic, jumped }
+    }
+}
+
+impl Progress {
+    fn of_wall(&self, wall: Timestamp) -> Timestamp {
+        let ahead = (-self.offset).max(SignedDuration::ZERO);
+        wall.checked_add(ahead).unwrap_or(wall)
     }
 }
 
@@ -151,9 +164,11 @@ mod tests {
         assert_eq!(back.jumped, Some(SignedDuration::from_secs(-3600)));
         let next = progress.advance(at(12 - 3600), s(12));
         assert_eq!((next.now, next.jumped), (at(12), None));
+        assert_eq!(progress.of_wall(at(12 - 3600)), at(12), "what an application stamps now");
         let mended = progress.advance(at(13), s(13));
         assert_eq!((mended.now, mended.jumped), (at(13), Some(SignedDuration::from_secs(3600))));
         assert_eq!(progress.advance(at(14), s(14)).jumped, None);
+        assert_eq!(progress.of_wall(at(14)), at(14));
     }
 
     #[test]

@@ -234,13 +234,18 @@ impl<'a> Reading<'a> {
         self.evidence().candidates.iter().find(|candidate| candidate.address == address)
     }
 
+    /// What independent resolvers agree on stands for the authorities where none of these can be heard (S37).
+    pub fn named(&self) -> BTreeSet<IpAddr> {
+        let standing_in = self.independents.iter().flatten().filter(|_| self.authority == Authority::Silent);
+        self.our_set.iter().chain(&self.authority_set).chain(standing_in).copied().collect()
+    }
+
     /// Addresses that our resolver or an authority leads to, where somebody else answered the handshake
     /// and that were never the peer's.
     pub fn foreign(&self) -> BTreeMap<IpAddr, Failure> {
         let mut foreign = BTreeMap::new();
-        let led_to = |address: &IpAddr| {
-            self.our_set.contains(address) || self.authority_set.contains(address) || self.current.contains_key(address)
-        };
+        let named = self.named();
+        let led_to = |address: &IpAddr| named.contains(address) || self.current.contains_key(address);
         for candidate in &self.evidence().candidates {
             if let Some(failure) = candidate.first_failure()
                 && failure.class.is_foreign_identity()
@@ -260,9 +265,8 @@ impl<'a> Reading<'a> {
     /// Addresses whose page is that of a registrar.
     pub fn parked(&self) -> BTreeSet<IpAddr> {
         let is_parked = |failure: &Failure| failure.class == ErrorClass::Parked;
-        let led_to = self.evidence().candidates.iter().filter(|candidate| {
-            self.our_set.contains(&candidate.address) || self.authority_set.contains(&candidate.address)
-        });
+        let named = self.named();
+        let led_to = self.evidence().candidates.iter().filter(|candidate| named.contains(&candidate.address));
         let proofs = led_to.filter_map(|candidate| {
             candidate.first_failure().filter(|failure| is_parked(failure))?;
             Some(candidate.address)
@@ -276,9 +280,9 @@ impl<'a> Reading<'a> {
 
     /// Addresses that no public service may have, unless the operator lists them.
     pub fn not_global(&self) -> BTreeSet<IpAddr> {
-        self.our_set
+        let named = self.named();
+        named
             .iter()
-            .chain(&self.authority_set)
             .chain(self.current.keys())
             .copied()
             .filter(|address| !is_global(*address) && !is_within(*address, self.case.allow_addresses))

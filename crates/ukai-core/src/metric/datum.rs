@@ -92,9 +92,14 @@ impl Datum {
 
     /// Whether its time may be put at this moment.
     pub fn check_time(&self, now: Timestamp) -> Result<(), DatumError> {
-        let age = now.duration_since(self.at);
-        if age > PAST_MAX || age < -FUTURE_MAX { Err(DatumError::Time { at: self.at }) } else { Ok(()) }
+        check_time(self.at, now)
     }
+}
+
+/// Whether a datum of this time may be put at this moment.
+pub fn check_time(at: Timestamp, now: Timestamp) -> Result<(), DatumError> {
+    let age = now.duration_since(at);
+    if age > PAST_MAX || age < -FUTURE_MAX { Err(DatumError::Time { at }) } else { Ok(()) }
 }
 
 impl DatumValue {

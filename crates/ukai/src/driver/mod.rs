@@ -39,6 +39,7 @@ use ukai_core::effect::{Effect, Reply};
 use ukai_core::engine::{Engine, Step};
 use ukai_core::event::Recorded;
 use ukai_core::input::Input;
+use ukai_core::metric::Datum;
 use ukai_dns::server::ControlClient;
 
 use crate::application::Reported;
@@ -322,7 +323,8 @@ impl Driver {
     }
 
     async fn metrics_put(&mut self, put: Put) -> anyhow::Result<Option<Stop>> {
-        let Put { source, data } = put;
+        let Put { source, mut data } = put;
+        self.in_engine_time(&mut data);
         let before = self.engine.data_counts();
         let stop = self.take(Input::MetricsPut { source, data }).await?;
         // The engine counts what probes measured, too.
@@ -330,6 +332,11 @@ impl Driver {
         self.data_put.0 += after.0 - before.0;
         self.data_put.1 += after.1 - before.1;
         Ok(stop)
+    }
+
+    /// Where the wall clock was set back, what applications stamp by it lies in the past of every alarm, for ever.
+    fn in_engine_time(&self, data: &mut [Datum]) {
+        data.iter_mut().for_each(|datum| datum.at = self.clock.of_wall(datum.at));
     }
 
     /// Windows of metrics that changed go to disk. Losing the last ones costs a few datapoints, so nobody waits for it.
@@ -372,8 +379,9 @@ impl Driver {
 
     /// The data are kept; what alarms would make of them is taken up at the next start. While the log cannot be written no
     /// event follows from them either.
-    async fn last_put(&mut self, put: Put) -> anyhow::Result<()> {
+    async fn last_put(&mut self, mut put: Put) -> anyhow::Result<()> {
         let now = self.clock.now().now;
+        self.in_engine_time(&mut put.data);
         let metrics = self.engine.metrics_mut();
         for datum in put.data {
             // One that is refused was counted as the others are; the counts end here.

@@ -79,9 +79,14 @@ fn keep(db: &mut Connection, changed: &[DirtyChunk], forgotten: &[ForgottenChunk
             "DELETE FROM chunks WHERE metric = (SELECT id FROM metrics WHERE metric = ?1)
              AND unit = ?2 AND resolution = ?3 AND start_s = ?4",
         )?;
+        let mut forget = transaction.prepare_cached(
+            "DELETE FROM metrics WHERE metric = ?1 AND NOT EXISTS (SELECT 1 FROM chunks WHERE chunks.metric = metrics.id)",
+        )?;
         for chunk in forgotten {
             let metric = name(&chunk.metric)?;
             delete.execute(params![metric, chunk.unit.name(), chunk.resolution.seconds(), chunk.start_s])?;
+            // Names come and go with what they are made of; without this the file would only ever grow.
+            forget.execute([&metric])?;
         }
     }
     transaction.commit()
@@ -155,6 +160,21 @@ mod tests {
         after.datapoints(&metric, None, &Statistic::Sum, 1_800_000_120, 60, 2, &mut points);
         let values: Vec<Option<f64>> = points.iter().map(|point| point.map(|point| point.value)).collect();
         assert_eq!(values, [Some(1.0), Some(2.5)]);
+    }
+
+    #[test]
+    fn a_metric_that_is_forgotten_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut kept, _) = metrics(&[(1_800_000_000, 1.0)]);
+        let mut windows = Windows::open(dir.path()).unwrap();
+        windows.keep(&kept.take_dirty(100), &kept.forgotten()).unwrap();
+        let names = |windows: &Windows| -> i64 {
+            windows.db.query_row("SELECT count(*) FROM metrics", [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(names(&windows), 1);
+        assert_eq!(kept.tend(Timestamp::from_second(1_800_000_000 + 15 * 86_400).unwrap()), 1);
+        windows.keep(&kept.take_dirty(100), &kept.forgotten()).unwrap();
+        assert_eq!((windows.read().unwrap().0.len(), names(&windows)), (0, 0));
     }
 
     #[test]

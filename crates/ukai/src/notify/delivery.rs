@@ -2,7 +2,8 @@
 //!
 //! A notification is tried at once and then again after 1 s, 2 s, 4 s … 5 min, or after what the subscriber asks for,
 //! until it is taken, refused for good, or a day old. Later ones do not wait behind one that is retried. The first
-//! result of each is reported, so that the incident says that nobody heard, and so is the last.
+//! failure of each is reported, so that the incident says that nobody heard, and so is the last result. Pages have a queue
+//! of their own and leave first: a storm of alarms neither keeps one out nor makes it wait.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use ukai_core::input::Input;
 
 use super::{Notifier, NotifyError};
 
-/// Waiting to be tried the first time, and again as many that are retried.
+/// Waiting to be tried the first time, and again as many that are retried; of pages as many more.
 pub const QUEUE: usize = 256;
 
 /// When to try again.
@@ -53,8 +54,8 @@ pub struct Delivery {
 }
 
 struct Queue {
-    notifier: Notifier,
-    sender: mpsc::Sender<Message>,
+    pages: mpsc::Sender<Message>,
+    others: mpsc::Sender<Message>,
     task: JoinHandle<()>,
 }
 
@@ -89,35 +90,28 @@ impl Delivery {
     }
 
     /// Never waits. `repeated`: it may have been sent before, by an earlier process. A subscriber that is unknown, or
-    /// whose queue is full, is reported as failed; the sentence says which. One that does not hear of the peer has
-    /// nothing to take, which is reported as a success after 0 attempts.
+    /// whose queue is full, is reported as failed; the sentence says which. Who hears of what was decided before.
     pub fn send(&self, subscriber: &str, notification: Notification, repeated: bool) {
         let key = notification.key.clone();
         let Some(queue) = self.queues.get(subscriber) else {
-            return self.report_soon(
-                key,
-                subscriber,
-                Err("there is no such subscriber in the configuration".to_owned()),
-            );
+            let detail = "there is no such subscriber in the configuration".to_owned();
+            return self.report_soon(key, subscriber, detail);
         };
-        if !queue.notifier.hears_of(&notification.peer) {
-            return self.report_soon(key, subscriber, Ok(()));
-        }
-        let message = Message::Tell { notification: Box::new(notification), repeated };
-        match queue.sender.try_send(message) {
+        let sender = if notification.page { &queue.pages } else { &queue.others };
+        match sender.try_send(Message::Tell { notification: Box::new(notification), repeated }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 let detail = format!("{QUEUE} notifications wait for this subscriber already");
-                self.report_soon(key, subscriber, Err(detail));
+                self.report_soon(key, subscriber, detail);
             }
             Err(TrySendError::Closed(_)) => {
-                self.report_soon(key, subscriber, Err("the subscriber's task has ended".to_owned()));
+                self.report_soon(key, subscriber, "the subscriber's task has ended".to_owned());
             }
         }
     }
 
-    fn report_soon(&self, key: String, subscriber: &str, result: Result<(), String>) {
-        let input = sent(key, subscriber, 0, result);
+    fn report_soon(&self, key: String, subscriber: &str, failure: String) {
+        let input = sent(key, subscriber, 0, Err(failure));
         let results = self.results.clone();
         tokio::spawn(async move {
             let _ = results.send(input).await;
@@ -127,15 +121,14 @@ impl Delivery {
 
 impl Queue {
     fn spawn(notifier: Notifier, backoff: Backoff, results: mpsc::Sender<Input>) -> Queue {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let worker = Worker { notifier: notifier.clone(), backoff, results, pending: Vec::new() };
-        Queue { notifier, sender, task: tokio::spawn(worker.run(receiver)) }
+        let ((pages, next_page), (others, next_other)) = (mpsc::channel(QUEUE), mpsc::channel(QUEUE));
+        let worker = Worker { notifier, backoff, results, pending: Vec::new() };
+        Queue { pages, others, task: tokio::spawn(worker.run(next_page, next_other)) }
     }
 
-    /// A full queue cannot be told, so it is begun anew: its subscriber has not answered for long.
-    fn reconfigured(mut self, notifier: Notifier, backoff: Backoff, results: &mpsc::Sender<Input>) -> Queue {
-        self.notifier = notifier.clone();
-        match self.sender.try_send(Message::Become(Box::new(notifier.clone()))) {
+    /// A full queue of pages cannot be told, so it is begun anew: its subscriber has not answered for long.
+    fn reconfigured(self, notifier: Notifier, backoff: Backoff, results: &mpsc::Sender<Input>) -> Queue {
+        match self.pages.try_send(Message::Become(Box::new(notifier.clone()))) {
             Ok(()) => self,
             Err(_) => Queue::spawn(notifier, backoff, results.clone()),
         }
@@ -164,21 +157,42 @@ struct Pending {
 }
 
 impl Worker {
-    async fn run(mut self, mut receiver: mpsc::Receiver<Message>) {
+    async fn run(mut self, mut pages: mpsc::Receiver<Message>, mut others: mpsc::Receiver<Message>) {
         loop {
-            let next_due = self.pending.iter().map(|pending| pending.due).min();
-            let has_room = self.pending.len() < QUEUE;
-            tokio::select! {
-                // New ones first: a retry has waited before and can wait a little more.
+            let (page_due, other_due) = (self.next_due(true), self.next_due(false));
+            let (page_fits, other_fits) = (self.has_room(true), self.has_room(false));
+            let message = tokio::select! {
+                // New ones before retries, which have waited before and can wait a little more; pages before all others.
                 biased;
-                message = receiver.recv(), if has_room => match message {
-                    Some(Message::Tell { notification, repeated }) => self.begin(notification, repeated).await,
-                    Some(Message::Become(notifier)) => self.notifier = *notifier,
-                    None => return,
-                },
-                () = wait_until(next_due), if next_due.is_some() => self.retry_due().await,
+                message = pages.recv(), if page_fits => message,
+                () = wait_until(page_due), if page_due.is_some() => {
+                    self.retry_due(true).await;
+                    continue;
+                }
+                message = others.recv(), if other_fits => message,
+                () = wait_until(other_due), if other_due.is_some() => {
+                    self.retry_due(false).await;
+                    continue;
+                }
+            };
+            match message {
+                Some(Message::Tell { notification, repeated }) => self.begin(notification, repeated).await,
+                Some(Message::Become(notifier)) => self.notifier = *notifier,
+                None => return,
             }
         }
+    }
+
+    fn retried(&self, page: bool) -> impl Iterator<Item = &Pending> {
+        self.pending.iter().filter(move |pending| pending.notification.page == page)
+    }
+
+    fn next_due(&self, page: bool) -> Option<Instant> {
+        self.retried(page).map(|pending| pending.due).min()
+    }
+
+    fn has_room(&self, page: bool) -> bool {
+        self.retried(page).count() < QUEUE
     }
 
     async fn begin(&mut self, notification: Box<Notification>, repeated: bool) {
@@ -187,9 +201,10 @@ impl Worker {
         self.attempt(Pending { notification, repeated, attempts: 0, due: now, give_up_at }).await;
     }
 
-    async fn retry_due(&mut self) {
+    async fn retry_due(&mut self, page: bool) {
         let now = Instant::now();
-        let due = self.pending.iter().enumerate().filter(|(_, pending)| pending.due <= now);
+        let is_due = |pending: &Pending| pending.notification.page == page && pending.due <= now;
+        let due = self.pending.iter().enumerate().filter(|(_, pending)| is_due(pending));
         if let Some((index, _)) = due.min_by_key(|(_, pending)| pending.due) {
             let pending = self.pending.remove(index);
             self.attempt(pending).await;

@@ -11,7 +11,6 @@ mod slack;
 mod tests;
 mod webhook;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
@@ -31,8 +30,6 @@ pub struct Notifier {
     name: String,
     kind: Kind,
     url: Url,
-    /// Empty: all peers.
-    peers: BTreeSet<String>,
     http: HttpsClient,
 }
 
@@ -61,16 +58,11 @@ impl Notifier {
             config::SubscriberKind::Slack => Kind::Slack,
         };
         let url = Url::parse(subscriber.url.expose())?;
-        Ok(Notifier { name: subscriber.name.clone(), kind, url, peers: subscriber.peers.clone(), http })
+        Ok(Notifier { name: subscriber.name.clone(), kind, url, http })
     }
 
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Whether this subscriber wants to hear of the peer.
-    pub fn hears_of(&self, peer: &str) -> bool {
-        self.peers.is_empty() || self.peers.contains(peer)
     }
 
     /// One attempt. `repeated`: the subscriber may have it already, under the same key.

@@ -1,5 +1,6 @@
 //! Real sockets on loopback: a receiver that answers as it is told, and a name server that knows one name.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -242,17 +243,33 @@ async fn a_reload_keeps_what_waits() {
     assert!(result(&mut inputs).await.2.unwrap_err().contains("no such subscriber"));
 }
 
+/// Who hears of what is the engine's to say: the page of the vantage has no peer, and a topic is heard whatever the peer.
 #[tokio::test]
-async fn a_subscriber_hears_of_its_peers_only() {
+async fn a_page_that_is_about_no_peer_reaches_a_subscriber_of_some_peers() {
     let mut receiver = Receiver::start(vec![ok()], None).await;
-    let some = Notifier { peers: ["other".to_owned()].into(), ..webhook(&receiver, None) };
-    assert!(some.hears_of("other") && webhook(&receiver, None).hears_of("api"));
+    let of_others = Subscriber { peers: ["other".to_owned()].into(), ..subscriber(&receiver.url("127.0.0.1"), None) };
+    let notifier = Notifier::new(&of_others, client(HttpsOptions::default())).unwrap();
     let (results, mut inputs) = mpsc::channel(16);
-    let delivery = Delivery::spawn(vec![some], QUICK, results);
-    delivery.send("hook", notification("k-1"), false);
-    assert_eq!(result(&mut inputs).await, ("k-1".to_owned(), 0, Ok(())));
-    delivery.send("hook", Notification { peer: "other".to_owned(), ..notification("k-2") }, false);
-    assert_eq!(receiver.next().await.header("idempotency-key"), Some("k-2"), "and nothing came before it");
+    let delivery = Delivery::spawn(vec![notifier], QUICK, results);
+    delivery.send("hook", Notification { peer: String::new(), ..notification("k-1") }, false);
+    assert_eq!(result(&mut inputs).await, ("k-1".to_owned(), 1, Ok(())));
+    assert_eq!(receiver.next().await.header("idempotency-key"), Some("k-1"));
+}
+
+/// A storm of alarms must not keep a page out, nor make it wait.
+#[tokio::test]
+async fn a_page_finds_room_where_nothing_else_does_and_leaves_first() {
+    let mut receiver = Receiver::start(vec![ok()], None).await;
+    let (results, mut inputs) = mpsc::channel(2 * delivery::QUEUE);
+    let delivery = Delivery::spawn(vec![webhook(&receiver, None)], QUICK, results);
+    for number in 0..delivery::QUEUE {
+        delivery.send("hook", Notification { page: false, ..notification(&format!("k-{number}")) }, false);
+    }
+    delivery.send("hook", notification("page"), false);
+    delivery.send("hook", Notification { page: false, ..notification("surplus") }, false);
+    let (key, attempts, outcome) = result(&mut inputs).await;
+    assert!(key == "surplus" && attempts == 0 && outcome.is_err(), "{key} {attempts} {outcome:?}");
+    assert_eq!(receiver.next().await.header("idempotency-key"), Some("page"));
 }
 
 fn notification(key: &str) -> Notification {

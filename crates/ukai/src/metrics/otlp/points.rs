@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use ukai_core::metric::datum::check_time;
 use ukai_core::metric::{Datum, DatumError, DatumValue, Dimensions, MetricId, StatisticSet, Unit};
 
 use super::super::{buckets, shown};
@@ -130,17 +131,27 @@ impl<'a> Points<'a> {
     ) -> Result<Vec<Datum>, String> {
         let dimensions = context.origin.dimensions(self.options, attributes)?;
         let metric = MetricId::new(&self.options.namespace, context.metric, dimensions).map_err(text)?;
-        let at = match time {
-            0 => self.now,
-            time => Timestamp::from_nanosecond(i128::from(time)).map_err(text)?,
-        };
+        let at = self.time(time)?;
         let datum = |value: DatumValue| {
             let value = value.checked().map_err(text)?;
-            let datum = Datum { metric: metric.clone(), at, value, unit: context.unit, high_resolution: true };
-            datum.check_time(self.now).map_err(text)?;
-            Ok(datum)
+            Ok(Datum { metric: metric.clone(), at, value, unit: context.unit, high_resolution: true })
         };
         values.into_iter().map(datum).collect()
+    }
+
+    fn time(&self, nanoseconds: u64) -> Result<Timestamp, String> {
+        let at = match nanoseconds {
+            0 => self.now,
+            nanoseconds => Timestamp::from_nanosecond(i128::from(nanoseconds)).map_err(text)?,
+        };
+        check_time(at, self.now).map_err(text)?;
+        Ok(at)
+    }
+
+    /// A point that is refused for its time must not count as the stream's last: every later one would be a repetition.
+    fn grown(&mut self, key: Key, point: Point) -> Result<Option<Vec<f64>>, String> {
+        self.time(point.time)?;
+        self.staged.grown(key, point).map_err(text)
     }
 
     /// Empty: nothing to put.
@@ -152,7 +163,7 @@ impl<'a> Points<'a> {
                 let key = key(context, &point.attributes, &[]);
                 let point =
                     Point { start: point.start_time_unix_nano, time: point.time_unix_nano, values: finite([value])? };
-                let grown = self.staged.grown(key, point).map_err(text)?;
+                let grown = self.grown(key, point)?;
                 Ok(grown.into_iter().flatten().map(DatumValue::Single).collect())
             }
             (_, _) => Err(NO_TEMPORALITY.to_owned()),
@@ -179,7 +190,7 @@ impl<'a> Points<'a> {
             CUMULATIVE => {
                 let key = key(context, &point.attributes, &point.explicit_bounds);
                 let (start, time) = (point.start_time_unix_nano, point.time_unix_nano);
-                (false, self.staged.grown(key, Point { start, time, values: counts }).map_err(text)?)
+                (false, self.grown(key, Point { start, time, values: counts })?)
             }
             _ => return Err(NO_TEMPORALITY.to_owned()),
         };

@@ -119,6 +119,17 @@ fn sums() {
     assert_eq!(answer["partialSuccess"]["errorMessage"], "calls: it has no aggregation temporality (1 data points)");
 }
 
+#[test]
+fn a_point_of_a_wrong_clock_does_not_silence_its_stream() {
+    let mut place = Place::new(None);
+    place.post(sum(2, true, NOW - 20, "10"));
+    let answer = place.post(sum(2, true, NOW + 86_400, "11"));
+    assert!(answer.to_string().contains("time stamp"), "{answer}");
+    place.data();
+    place.post(sum(2, true, NOW - 10, "14"));
+    assert_eq!(place.values(), [DatumValue::Single(4.0)]);
+}
+
 /// Points that are told apart only by what is no dimension are streams of their own.
 #[test]
 fn streams_are_told_apart_by_everything() {
