@@ -267,7 +267,7 @@ fn where_nothing_is_wrong_a_verdict_is_one_too_many() {
     let mut seen = Seen { pages: Vec::new(), ..base() };
     assert_eq!(failures(&judge(&scenario, &seen)), [""; 0]);
     seen.events = vec![event(8_500, diagnosed(Code::PeerCert, CoreAction::None))];
-    assert_eq!(failures(&judge(&scenario, &seen)), ["verdict"]);
+    assert_eq!(failures(&judge(&scenario, &seen)), ["verdict", "wrongly called proven"]);
     seen.events = vec![event(8_500, diagnosed(Code::ProbeError, CoreAction::None))];
     assert_eq!(failures(&judge(&scenario, &seen)), [""; 0]);
 }
