@@ -51,7 +51,7 @@ async fn reach_v6(vantage: &Vantage, control: &Control, address: Option<IpAddr>)
     let endpoint = up_to_the_handshake(&control.endpoint)?;
     let (expectation, request) = (Expectation::default(), Request::default());
     let probe = vantage.prober.probe_address(&endpoint, address, &expectation, &request, &CONTROL_TIMEOUTS);
-    Some(match probe.await.failure {
+    Some(match Box::pin(probe).await.failure {
         Some(failure) if is_unanswered(&failure) => Reached::No(failure.detail),
         // Somebody answered, whatever he showed.
         _ => Reached::Yes,
@@ -81,8 +81,8 @@ async fn reach(vantage: &Vantage, control: &Control, address: Option<IpAddr>) ->
     let expectation =
         Expectation { status: StatusSet::parse(&["100-599"]).unwrap_or_default(), ..Expectation::default() };
     let request = Request::default();
-    let result =
-        vantage.prober.probe_address(&control.endpoint, address, &expectation, &request, &CONTROL_TIMEOUTS).await;
+    let probe = vantage.prober.probe_address(&control.endpoint, address, &expectation, &request, &CONTROL_TIMEOUTS);
+    let result = Box::pin(probe).await;
     Some((result, Timestamp::now()))
 }
 

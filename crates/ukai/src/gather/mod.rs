@@ -5,6 +5,7 @@
 //! delegation    ── walked from the root ── every authority, canary ────────┤
 //! independents, the embedded server, controls, a probe past our override ──┤
 //! this machine  ── its resolver files, its connections, its clock ─────────┤
+//! other vantages ── after 0.6 s, about all that was named by then ─────────┤
 //!                                                                          ├─ our resolver a last time ─► evidence
 //! candidates    ── proved k times, each as soon as somebody names it ──────┘
 //! ```

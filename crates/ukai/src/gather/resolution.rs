@@ -22,7 +22,8 @@ pub async fn resolve(dns: &Client, resolvers: &[Upstream], host: &str, timeout: 
     let start = Instant::now();
     let mut last = no_resolver();
     for resolver in resolvers {
-        last = ask_one(dns, resolver, host, timeout).await;
+        // On the heap: it is a part of many futures, some of which are joined many times over.
+        last = Box::pin(ask_one(dns, resolver, host, timeout)).await;
         if !is_worth_asking_another(&last) {
             break;
         }

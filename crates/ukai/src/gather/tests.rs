@@ -1,5 +1,7 @@
 mod asked;
 mod bad_input;
+mod hosts;
+mod vantages;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use ukai_core::diagnose::evidence::VantageView;
 use ukai_core::observe::{ErrorClass, Stage};
 use url::Url;
 
@@ -28,13 +31,19 @@ struct Pair {
 
 impl Pair {
     async fn watching(port: u16) -> Pair {
+        Pair::with(&format!("tcp://127.0.0.1:{port}"), |_| true).await
+    }
+
+    async fn with(url: &str, is_routed: fn(SocketAddr) -> bool) -> Pair {
         let text = format!(
-            "resolver = [\"udp://127.0.0.1:1\"]\nallow_addresses = [\"127.0.0.0/8\"]\ncontrols = \"none\"\n\
-             [[peer]]\nname = \"api\"\nurls = [\"tcp://127.0.0.1:{port}\"]\n"
+            "resolver = [\"udp://127.0.0.1:1\"]\nallow_addresses = [\"127.0.0.0/8\", \"::1/128\"]\ncontrols = \"none\"\n\
+             [[peer]]\nname = \"api\"\nurls = [\"{url}\"]\n"
         );
         let config = Config::parse(&text, Path::new("vantage.toml")).unwrap();
+        let mut configured = configure(&config).unwrap();
+        configured.vantage.is_routed = is_routed;
         let listen = "127.0.0.1:0".parse().unwrap();
-        let service = VantageService::bind(listen, Secret::new(TOKEN), configure(&config).unwrap()).await.unwrap();
+        let service = VantageService::bind(listen, Secret::new(TOKEN), configured).await.unwrap();
         let address = service.local_address().unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(service.run());
@@ -86,6 +95,57 @@ async fn a_vantage_contacts_no_address_that_it_may_not() {
 }
 
 #[tokio::test]
+async fn what_a_vantage_has_no_route_to_is_left_out() {
+    let (port, _listener) = peer().await;
+    let asked = || set(&["127.0.0.1", "::1"]);
+    let addresses =
+        |view: VantageView| -> BTreeSet<IpAddr> { view.results.iter().map(|proof| proof.result.address).collect() };
+    let url = format!("tcp://127.0.0.1:{port}");
+    let both = Pair::with(&url, |_| true).await.controller(TOKEN).look("api", asked(), soon()).await;
+    assert_eq!(addresses(both), asked());
+    let v4 = Pair::with(&url, |address| address.is_ipv4()).await;
+    assert_eq!(addresses(v4.controller(TOKEN).look("api", asked(), soon()).await), set(&["127.0.0.1"]));
+}
+
+/// A peer that takes every connection and says nothing; how many it held at most at the same time.
+async fn silent_peer(tasks: &mut JoinSet<()>) -> (u16, Arc<AtomicUsize>) {
+    let (port, listener) = peer().await;
+    let most = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&most);
+    tasks.spawn(async move {
+        let (mut held, here) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_max(here.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let here = Arc::clone(&here);
+            held.spawn(async move {
+                while matches!(stream.read(&mut [0; 1024]).await, Ok(read) if read > 0) {}
+                here.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    (port, most)
+}
+
+#[tokio::test]
+async fn a_peer_is_looked_at_for_one_controller_at_a_time() {
+    let mut tasks = JoinSet::new();
+    let (port, most) = silent_peer(&mut tasks).await;
+    let pair = Pair::with(&format!("http://127.0.0.1:{port}/"), |_| true).await;
+    let mut looks = JoinSet::new();
+    for _ in 0..5 {
+        let controller = pair.controller(TOKEN);
+        looks.spawn(async move { controller.look("api", set(&["127.0.0.1"]), soon()).await });
+    }
+    let views = looks.join_all().await;
+    let busy = |view: &&VantageView| view.silence.as_ref().is_some_and(|silence| silence.starts_with("429"));
+    let (busy, others): (Vec<_>, Vec<_>) = views.iter().partition(busy);
+    assert!(busy.len() >= 2, "one is served and two wait: {views:#?}");
+    let served = others.iter().filter(|view| view.silence.is_none()).count();
+    assert!(served >= 1, "{views:#?}");
+    assert_eq!(most.load(Ordering::SeqCst), 1, "never two looks at once");
+}
+
+#[tokio::test]
 async fn without_the_token_nothing_is_said() {
     let (port, listener) = peer().await;
     let pair = Pair::watching(port).await;
@@ -129,8 +189,6 @@ async fn saying(answer: String) -> VantageView {
     let http = HttpsClient::new(HttpsOptions::default()).unwrap();
     OtherVantage::new("osaka".into(), url, Secret::new(TOKEN), http).look("api", BTreeSet::new(), soon()).await
 }
-
-use ukai_core::diagnose::evidence::VantageView;
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_read_is_silence() {

@@ -16,3 +16,4 @@ mod metrics;
 mod outage;
 mod place;
 mod tidy;
+mod vantage;
