@@ -168,6 +168,9 @@ impl Engine {
             Input::ProviderEnded { id, why, offline_by } => {
                 self.provider_ended(turn, &id, &why, offline_by);
             }
+            Input::NotificationDelayed { key, subscriber, attempts, detail } => {
+                self.notification_delayed(turn, key, subscriber, attempts, detail);
+            }
             Input::NotificationSent { key, subscriber, attempts, result } => {
                 self.notification_sent(turn, key, subscriber, attempts, result);
             }

@@ -1,5 +1,6 @@
 //! Real sockets on loopback: a receiver that answers as it is told, and a name server that knows one name.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -314,6 +315,10 @@ async fn dead_webhook(name: &str) -> Notifier {
 
 async fn result(inputs: &mut mpsc::Receiver<Input>) -> (String, u32, Result<(), String>) {
     match inputs.recv().await.unwrap() {
+        Input::NotificationDelayed { key, attempts, detail, .. } => {
+            assert!(detail.ends_with("it will be tried again"), "{detail}");
+            (key, attempts, Err(detail))
+        }
         Input::NotificationSent { key, attempts, result, .. } => (key, attempts, result),
         other => panic!("{other:?}"),
     }
