@@ -96,7 +96,7 @@ fn head_too_large() -> String {
 }
 
 /// The system's or the TLS layer's error beneath hyper's and h2's.
-fn root_io(error: &hyper::Error) -> Option<&io::Error> {
+pub(crate) fn root_io(error: &hyper::Error) -> Option<&io::Error> {
     find::<io::Error>(error).or_else(|| find::<h2::Error>(error)?.get_io())
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::answers::{self, Authority, OurAnswer};
-use super::evidence::{ApplicationCall, Candidate, ControlResult, Evidence, Source, VantageView};
+use super::evidence::{ApplicationCall, Candidate, ControlResult, Evidence, Proof, Source, VantageView};
 use super::history::{History, network};
 use crate::address::{is_global, is_within};
 use crate::observe::{ErrorClass, Failure, Identity, Observation, Stage};
@@ -234,13 +234,18 @@ impl<'a> Reading<'a> {
         self.evidence().candidates.iter().find(|candidate| candidate.address == address)
     }
 
+    /// What independent resolvers agree on stands for the authorities where none of these can be heard (S37).
+    pub fn named(&self) -> BTreeSet<IpAddr> {
+        let standing_in = self.independents.iter().flatten().filter(|_| self.authority == Authority::Silent);
+        self.our_set.iter().chain(&self.authority_set).chain(standing_in).copied().collect()
+    }
+
     /// Addresses that our resolver or an authority leads to, where somebody else answered the handshake
     /// and that were never the peer's.
     pub fn foreign(&self) -> BTreeMap<IpAddr, Failure> {
         let mut foreign = BTreeMap::new();
-        let led_to = |address: &IpAddr| {
-            self.our_set.contains(address) || self.authority_set.contains(address) || self.current.contains_key(address)
-        };
+        let named = self.named();
+        let led_to = |address: &IpAddr| named.contains(address) || self.current.contains_key(address);
         for candidate in &self.evidence().candidates {
             if let Some(failure) = candidate.first_failure()
                 && failure.class.is_foreign_identity()
@@ -260,9 +265,8 @@ impl<'a> Reading<'a> {
     /// Addresses whose page is that of a registrar.
     pub fn parked(&self) -> BTreeSet<IpAddr> {
         let is_parked = |failure: &Failure| failure.class == ErrorClass::Parked;
-        let led_to = self.evidence().candidates.iter().filter(|candidate| {
-            self.our_set.contains(&candidate.address) || self.authority_set.contains(&candidate.address)
-        });
+        let named = self.named();
+        let led_to = self.evidence().candidates.iter().filter(|candidate| named.contains(&candidate.address));
         let proofs = led_to.filter_map(|candidate| {
             candidate.first_failure().filter(|failure| is_parked(failure))?;
             Some(candidate.address)
@@ -276,9 +280,9 @@ impl<'a> Reading<'a> {
 
     /// Addresses that no public service may have, unless the operator lists them.
     pub fn not_global(&self) -> BTreeSet<IpAddr> {
-        self.our_set
+        let named = self.named();
+        named
             .iter()
-            .chain(&self.authority_set)
             .chain(self.current.keys())
             .copied()
             .filter(|address| !is_global(*address) && !is_within(*address, self.case.allow_addresses))
@@ -347,7 +351,7 @@ impl<'a> Reading<'a> {
     fn vantages_where(&self, address: IpAddr, holds: impl Fn(Option<&Failure>) -> bool) -> Vec<&'a str> {
         let meets = |view: &&VantageView| {
             let mut tried = view.results.iter().filter(|proof| proof.result.address == address);
-            tried.any(|proof| holds(proof.result.failure.as_ref()))
+            tried.any(|proof| is_telling(proof) && holds(proof.result.failure.as_ref()))
         };
         self.vantages().filter(meets).map(|view| view.vantage.as_str()).collect()
     }
@@ -355,7 +359,8 @@ impl<'a> Reading<'a> {
     /// Vantages that tried this address, and failed.
     pub fn fails_at(&self, address: IpAddr) -> Vec<&'a str> {
         let fails = |view: &&VantageView| {
-            view.results.iter().any(|proof| proof.result.address == address && !proof.result.is_success())
+            let failed = |proof: &&Proof| proof.result.address == address && !proof.result.is_success();
+            view.results.iter().filter(failed).any(is_telling)
         };
         self.vantages().filter(fails).map(|view| view.vantage.as_str()).collect()
     }
@@ -471,6 +476,12 @@ pub fn continuity(peer: &Peer, history: &History, identity: &Identity, address: 
 }
 
 /// Only over those whose address was known.
+/// A vantage that may not contact an address, or cannot open a socket, has not tried it.
+fn is_telling(proof: &Proof) -> bool {
+    let untried = |failure: &Failure| matches!(failure.class, ErrorClass::NotAllowed | ErrorClass::Local);
+    !proof.result.failure.as_ref().is_some_and(untried)
+}
+
 fn by_address(live: &[&ControlResult]) -> Score {
     let tried = live.iter().filter(|control| control.address_tried).count();
     let passed = live.iter().filter(|control| control.passed_by_address()).count();

@@ -317,7 +317,9 @@ impl Engine {
         let same = told.verdict.as_ref().is_some_and(|before| {
             (before.code, before.sure, before.action) == (verdict.code, verdict.sure, verdict.action)
         });
-        if same || (verdict.code == Code::Open && told.verdict.is_some()) {
+        // Something failed; that all is well just now, by design, is not why.
+        let no_cause = matches!(verdict.code, Code::Rotating | Code::GeoSteered);
+        if same || no_cause || (verdict.code == Code::Open && told.verdict.is_some()) {
             return;
         }
         self.record(

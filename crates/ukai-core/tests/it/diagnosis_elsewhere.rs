@@ -126,6 +126,16 @@ fn a_vantage_that_is_silent_says_nothing() {
     made.says(Code::PeerDown, Sure::Likely, Action::None, true);
 }
 
+#[test]
+fn a_vantage_that_did_not_try_says_nothing() {
+    for class in [ErrorClass::NotAllowed, ErrorClass::Local] {
+        let mut made = Made::broken(Host::Silent).vantage("osaka", OLD, false);
+        let failure = made.evidence.vantages[0].results[0].result.failure.as_mut().unwrap();
+        failure.class = class;
+        made.says(Code::PeerDown, Sure::Likely, Action::None, true);
+    }
+}
+
 /// The peer moved, everybody knows it, and only we are not let out to the new address.
 fn moved_and_shut_in(old: Host) -> World {
     let mut world = World::healthy();

@@ -87,6 +87,11 @@ pub const ALLOWED: &[Allowed] = &[
         "the peer's servers contradict each other, which comes before what follows from it",
     ),
     open(
+        &["S28b"],
+        &["and-port-53-is-closed"],
+        "no server of the peer's is heard from here, so nobody can say that they are lame; that our resolver fails is all that is seen",
+    ),
+    open(
         &[
             "stale_resolver",
             "ttl_violation",
@@ -94,6 +99,8 @@ pub const ALLOWED: &[Allowed] = &[
             "negative_cache",
             "peer_dns_empty",
             "peer_region",
+            "S11b",
+            "S11c",
         ],
         &["and-two-servers-are-silent"],
         "one of three servers is no majority: what the peer says now is not known",

@@ -13,7 +13,7 @@ use super::modifiers::{Gate, wants_override};
 use super::set::Combination;
 use crate::runner::judge;
 use crate::runner::seen::{Ms, Seen};
-use crate::scenario::{Action, HostBehaviour};
+use crate::scenario::{Action, HostBehaviour, NO_VERDICT};
 
 /// Once a fault is gone, an override that is already being applied may still be served; later than this it may not.
 const GONE_FOR_MS: Ms = 1_000;
@@ -70,11 +70,10 @@ pub fn judge(combination: &Combination, seen: &Seen, course: Course<'_>) -> Judg
     let verdict = seen.verdict().map(|(_, verdict)| verdict);
     let code = verdict.map_or("none", |verdict| verdict.code.name());
     let sure = verdict.map_or("none", |verdict| verdict.sure.name());
-    // Where the file wants nothing to be concluded, nothing is right.
-    let open = matches!(code, "none" | "open") && !scenario.expect.verdict.is_empty();
-    let as_wanted = code == "none" && scenario.expect.verdict.is_empty();
+    let states_none = scenario.expect.verdict.iter().any(|code| code == NO_VERDICT);
+    let open = matches!(code, "none" | "open") && !states_none;
     let open_because = rows.iter().find(|row| row.open).map(|row| row.why).filter(|_| open);
-    let verdict_right = right.iter().any(|allowed| allowed == code) || open_because.is_some() || as_wanted;
+    let verdict_right = right.iter().any(|allowed| allowed == code) || open_because.is_some();
     let recovered = seen.served_at().and_then(|served| seen.recovered_at(served, Ms::MAX));
     Judged {
         scenario: scenario.id.clone(),

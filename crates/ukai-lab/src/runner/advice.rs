@@ -1,5 +1,9 @@
 //! What must be recommended for each cause: the catalogue's own word, kept apart from the product's table.
 
+use crate::scenario::Action;
+
+const OVERRIDE: &str = "override";
+
 /// Diagnosis code, and the options of which one must be recommended.
 const ADVICE: &[(&str, &[&str])] = &[
     ("stale_resolver", &["override"]),
@@ -43,8 +47,16 @@ const ADVICE: &[(&str, &[&str])] = &[
     ("dns_intercepted", &["fix_own_network"]),
 ];
 
-pub fn advised(code: &str) -> &'static [&'static str] {
-    ADVICE.iter().find(|(known, _)| *known == code).map_or(&[], |(_, options)| options)
+/// Where a code has two right answers, what the file wants done tells which of them it is.
+pub fn advised(code: &str, wanted: &[Action]) -> Vec<&'static str> {
+    let known = ADVICE.iter().find(|(known, _)| *known == code);
+    let mut options = known.map_or(Vec::new(), |(_, options)| options.to_vec());
+    if options.len() > 1 && !wanted.is_empty() {
+        let override_only = wanted == [Action::Override];
+        let no_override = !wanted.contains(&Action::Override);
+        options.retain(|option| if *option == OVERRIDE { !no_override } else { !override_only });
+    }
+    options
 }
 
 #[cfg(test)]
@@ -57,5 +69,13 @@ mod tests {
         let known: Vec<&str> = ADVICE.iter().map(|(code, _)| *code).collect();
         assert_eq!(known, VERDICTS);
         assert!(ADVICE.iter().all(|(_, options)| !options.is_empty()));
+    }
+
+    #[test]
+    fn whether_to_wait_or_to_override_is_for_the_file_to_say() {
+        assert_eq!(advised("negative_cache", &[Action::None]), ["wait"]);
+        assert_eq!(advised("negative_cache", &[Action::Override]), ["override"]);
+        assert_eq!(advised("negative_cache", &[]), ["wait", "override"]);
+        assert_eq!(advised("stale_resolver", &[Action::Escalate]), ["override"]);
     }
 }

@@ -32,12 +32,18 @@ pub const ENTRIES: &[Entry] = &[
     entry!("S06b", "s06-seen-from-elsewhere.toml"),
     entry!("S07", "s07-peer-http.toml"),
     entry!("S08", "s08-one-address-dead.toml"),
+    entry!("S08b", "s08-steered.toml"),
     entry!("S09", "s09-ipv6-dead.toml"),
+    entry!("S09b", "s09-own-ipv6.toml"),
     entry!("S10a", "s10a-resolver-hijacked.toml"),
     entry!("S10b", "s10b-one-server-lies.toml"),
     entry!("S11", "s11-valid-stranger.toml"),
+    entry!("S11b", "s11-stranger-rejected.toml"),
+    entry!("S11c", "s11-stranger-approved.toml"),
     entry!("S12", "s12-parked.toml"),
+    entry!("S12b", "s12-parked-elsewhere.toml"),
     entry!("S13", "s13-rebinding.toml"),
+    entry!("S13b", "s13-private-candidate.toml"),
     entry!("S14", "s14-geo-steered.toml"),
     entry!("S15", "s15-rotating.toml"),
     entry!("S16", "s16-pop.toml"),
@@ -48,12 +54,14 @@ pub const ENTRIES: &[Entry] = &[
     entry!("S21", "s21-dnssec.toml"),
     entry!("S22", "s22-rate-limited.toml"),
     entry!("S23", "s23-blocked.toml"),
+    entry!("S23b", "s23-reset.toml"),
     entry!("S24a", "s24-peer-moves-again.toml"),
     entry!("S24b", "s24-healed-and-left.toml"),
     entry!("S25", "s25-siblings.toml"),
     entry!("S26", "s26-empty.toml"),
     entry!("S27", "s27-delegation-gone.toml"),
     entry!("S28", "s28-lagging-server.toml"),
+    entry!("S28b", "s28-lame-servers.toml"),
     entry!("S29a", "s29-alias-gone.toml"),
     entry!("S29b", "s29-alias-taken.toml"),
     entry!("S30", "s30-intercepted.toml"),
@@ -65,8 +73,10 @@ pub const ENTRIES: &[Entry] = &[
     entry!("S36", "s36-region-down.toml"),
     entry!("S37", "s37-no-port-53.toml"),
     entry!("S38", "s38-own-allow-list.toml"),
+    entry!("S38b", "s38-seen-from-here.toml"),
     entry!("S39", "s39-port-53-intercepted.toml"),
     entry!("S40", "s40-delegation-taken.toml"),
+    entry!("S40b", "s40-taken-and-rejected.toml"),
 ];
 
 impl Entry {
@@ -98,7 +108,7 @@ pub fn nearest(id: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Action, Deed, Level, Moment};
+    use crate::scenario::{Action, Deed, Level, Moment, Operator};
 
     #[test]
     fn every_scenario_is_read_and_bears_its_own_id() {
@@ -107,8 +117,7 @@ mod tests {
             assert_eq!(scenario.id, entry.id, "{}", entry.file);
             assert!(scenario.story.len() > 80, "{} has no story for a newcomer", entry.file);
             assert!(!scenario.expect.action.is_empty(), "{} expects no action", entry.file);
-            // Where nothing is wrong there is nothing to conclude.
-            assert!(!scenario.expect.verdict.is_empty() || entry.id == "S33", "{} expects no verdict", entry.file);
+            assert!(!scenario.expect.verdict.is_empty(), "{} expects no verdict", entry.file);
         }
     }
 
@@ -117,8 +126,10 @@ mod tests {
         for entry in ENTRIES {
             let scenario = entry.parse().unwrap();
             assert_eq!(scenario.policy.level, Some(Level::Approve), "{}", entry.file);
-            let approves = |deed: Deed, on: Moment| deed == Deed::Approve && on == Moment::Proposed;
-            assert!(scenario.operators.iter().any(|operator| approves(operator.does, operator.on)), "{}", entry.file);
+            // Where a person must say no, the file is about just that.
+            let deed = if ["S11b", "S40b"].contains(&entry.id) { Deed::Reject } else { Deed::Approve };
+            let decides = |operator: &Operator| operator.does == deed && operator.on == Moment::Proposed;
+            assert!(scenario.operators.iter().any(decides), "{}", entry.file);
             assert!(scenario.app.sign, "{}: the application is not seen", entry.file);
         }
     }

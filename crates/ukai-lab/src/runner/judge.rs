@@ -1,13 +1,14 @@
 //! Expected against seen. Pure: the same observations always give the same judgement.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use ukai_core::diagnose::verdict as core;
+use ukai_core::event::Event;
 
 use super::advice;
 use super::seen::{Ms, Seen};
-use crate::scenario::{Action, Expect, Level, Scenario};
+use crate::scenario::{Action, Expect, Level, NO_VERDICT, Scenario};
 
 /// One stated expectation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -34,7 +35,7 @@ impl Check {
 pub struct Times {
     /// From the first fault to the incident.
     pub to_alarm_ms: Option<Ms>,
-    /// From the incident to its first verdict.
+    /// From the incident, or from what changed in the world since, to the first verdict that is right.
     pub alarm_to_verdict_ms: Option<Ms>,
     /// From the first fault to the verdict that stood.
     pub to_verdict_ms: Option<Ms>,
@@ -57,7 +58,7 @@ pub fn while_broken(scenario: &Scenario, seen: &Seen) -> Vec<Check> {
     let verdict = seen.verdict().map(|(_, verdict)| verdict);
     let mut checks = Vec::new();
     if !expect.verdict.is_empty() {
-        let code = verdict.map_or("none given", |verdict| verdict.code.name());
+        let code = verdict.map_or(NO_VERDICT, |verdict| verdict.code.name());
         let held = expect.verdict.iter().any(|wanted| wanted == code);
         checks.push(Check::new("verdict", expect.verdict.join(" or "), code, held));
     }
@@ -66,13 +67,17 @@ pub fn while_broken(scenario: &Scenario, seen: &Seen) -> Vec<Check> {
         let wanted: Vec<&str> = expect.sure.iter().map(|sure| sure.as_str()).collect();
         checks.push(Check::new("sure", wanted.join(" or "), sure, wanted.contains(&sure)));
     }
+    let wrong = wrongly_proven(expect, seen);
+    if !wrong.is_empty() {
+        checks.push(Check::of("wrongly called proven", "nothing", &listed(wrong.iter())));
+    }
     if !expect.action.is_empty() {
         let done = action(scenario, seen);
         let wanted: Vec<&str> = expect.action.iter().map(|action| action.as_str()).collect();
         let held = expect.action.contains(&done) && !wrong_override(scenario, seen);
         checks.push(Check::new("action", wanted.join(" or "), done.as_str(), held));
     }
-    checks.extend(verdict.filter(|_| !expect.verdict.is_empty()).and_then(recommends));
+    checks.extend(verdict.filter(|_| !expect.verdict.is_empty()).and_then(|verdict| recommends(expect, verdict)));
     if let Some(mode) = expect.mode {
         let given = seen.plan().map_or("none", |plan| plan.mode.name());
         checks.push(Check::new("mode", mode.as_str(), given, given == mode.as_str()));
@@ -84,15 +89,54 @@ pub fn while_broken(scenario: &Scenario, seen: &Seen) -> Vec<Check> {
     if let Some(labels) = &expect.serves {
         checks.push(serves(labels, seen));
     }
+    checks.extend(lease(scenario, seen));
     checks.extend(expect.page.map(|page| paged(page, seen)));
     checks.extend(expect.app_recovers.map(|recovers| app_recovers(scenario, recovers, seen)));
     checks.extend(never_reached(expect, seen));
+    checks.extend(seen.beside.as_ref().map(|lost| beside(lost)));
     checks
 }
 
+/// An answer that is wrong only until its TTL runs out is gone around no longer than that.
+fn lease(scenario: &Scenario, seen: &Seen) -> Option<Check> {
+    let (_, verdict) = seen.verdict()?;
+    let plan = seen.plan().filter(|_| verdict.code == core::Code::StaleResolverTransient)?;
+    let ttl_s = u64::from(scenario.initial_state().authoritative.ttl);
+    let held = plan.lease_s <= ttl_s;
+    Some(Check::new("lease", format!("{ttl_s} s at most"), format!("{} s", plan.lease_s), held))
+}
+
+/// An override decides the addresses of one name, and hides nothing that stands beside or below it.
+fn beside(lost: &[String]) -> Check {
+    Check::of("hidden by the override", "nothing", &listed(lost.iter()))
+}
+
+/// Every code that was called proven since the world last changed for the worse, and is not the right one. What was
+/// gathered before that speaks of another world.
+pub fn wrongly_proven(expect: &Expect, seen: &Seen) -> BTreeSet<&'static str> {
+    let mut begun: BTreeMap<&str, Ms> = BTreeMap::new();
+    for (at, record) in &seen.events {
+        if let Event::EvidenceGathered { gathering, evidence, .. } = &record.event {
+            let took = record.at.duration_since(evidence.started_at).as_millis();
+            begun.insert(gathering, at.saturating_sub(Ms::try_from(took).unwrap_or(0)));
+        }
+    }
+    let opened = seen.opened_at().is_some();
+    let since = seen.last_fault.unwrap_or(0);
+    let of = |(at, event): (Ms, &Event)| match event {
+        Event::Diagnosed { gathering, verdict, incident, .. } if incident.is_some() || !opened => {
+            let begun = begun.get(gathering.as_str()).copied().unwrap_or(at);
+            (verdict.sure == core::Sure::Proven && begun >= since).then(|| verdict.code.name())
+        }
+        _ => None,
+    };
+    let proven = seen.broken().filter_map(of);
+    proven.filter(|code| !expect.verdict.is_empty() && expect.verdict.iter().all(|right| right != code)).collect()
+}
+
 /// The right thing to do about the cause that was named, and nothing else beside it.
-fn recommends(verdict: &core::Verdict) -> Option<Check> {
-    let advised = advice::advised(verdict.code.name());
+fn recommends(expect: &Expect, verdict: &core::Verdict) -> Option<Check> {
+    let advised = advice::advised(verdict.code.name(), &expect.action);
     let recommended = verdict.options.iter().filter(|option| option.judgement == core::Judgement::Recommended);
     let given: Vec<&str> = recommended.map(|option| option.name.as_str()).collect();
     let held = given.len() == 1 && advised.contains(&given[0]);
@@ -148,7 +192,7 @@ pub fn missed_override(scenario: &Scenario, seen: &Seen) -> bool {
     scenario.expect.action == [Action::Override] && !done
 }
 
-pub fn times(seen: &Seen) -> Times {
+pub fn times(expect: &Expect, seen: &Seen) -> Times {
     let since_fault = |at: Option<Ms>| Some(at?.saturating_sub(seen.first_fault?));
     let served = seen.served_at();
     let outage = served.and_then(|served| {
@@ -157,26 +201,34 @@ pub fn times(seen: &Seen) -> Times {
     });
     Times {
         to_alarm_ms: since_fault(seen.opened_at()),
-        alarm_to_verdict_ms: first_verdict(seen).and_then(|at| at.checked_sub(seen.opened_at()?)),
+        alarm_to_verdict_ms: alarm_to_verdict(expect, seen),
         to_verdict_ms: since_fault(first_of_last_verdict(seen)),
         to_served_ms: since_fault(served),
         outage_after_action_ms: outage,
     }
 }
 
-/// When an incident was first told its cause.
-fn first_verdict(seen: &Seen) -> Option<Ms> {
-    seen.broken().find_map(|(at, event)| match event {
-        ukai_core::event::Event::Diagnosed { incident: Some(_), .. } => Some(at),
+/// A wrong cause that is told at once is not fast. An incident that was there before the world's last change is told its
+/// cause anew.
+fn alarm_to_verdict(expect: &Expect, seen: &Seen) -> Option<Ms> {
+    let opened = seen.opened_at()?;
+    let right = seen.broken().find_map(|(at, event)| match event {
+        Event::Diagnosed { incident: Some(_), verdict, .. }
+            if expect.verdict.iter().any(|right| right == verdict.code.name()) =>
+        {
+            Some(at)
+        }
         _ => None,
-    })
+    })?;
+    let since = seen.last_fault.filter(|fault| *fault <= right).map_or(opened, |fault| fault.max(opened));
+    right.checked_sub(since)
 }
 
 /// When the verdict that stood at the end was first given.
 fn first_of_last_verdict(seen: &Seen) -> Option<Ms> {
     let (_, last) = seen.verdict()?;
     seen.broken().find_map(|(at, event)| match event {
-        ukai_core::event::Event::Diagnosed { verdict, .. } if verdict.code == last.code => Some(at),
+        Event::Diagnosed { verdict, .. } if verdict.code == last.code => Some(at),
         _ => None,
     })
 }

@@ -25,6 +25,11 @@ pub async fn addresses(server: SocketAddr, host: &str) -> io::Result<BTreeSet<Ip
 }
 
 async fn ask(server: SocketAddr, host: &str, record_type: RecordType) -> io::Result<Vec<IpAddr>> {
+    let answer = exchange(server, host, record_type).await?;
+    Ok(answer.answers.iter().filter_map(|record| address(&record.data)).collect())
+}
+
+async fn exchange(server: SocketAddr, host: &str, record_type: RecordType) -> io::Result<Message> {
     let mut name = Name::from_utf8(host).map_err(io::Error::other)?;
     name.set_fqdn(true);
     let id = fastrand::u16(..);
@@ -43,9 +48,15 @@ async fn ask(server: SocketAddr, host: &str, record_type: RecordType) -> io::Res
         let length = socket.recv(&mut wire).await?;
         let answer = Message::from_vec(wire.get(..length).unwrap_or_default()).map_err(io::Error::other)?;
         if answer.metadata.id == id {
-            return Ok(answer.answers.iter().filter_map(|record| address(&record.data)).collect());
+            return Ok(answer);
         }
     }
+}
+
+/// Everything that the server answers for a name and type, as text; empty where it denies it.
+pub async fn records(server: SocketAddr, name: &str, record_type: RecordType) -> io::Result<BTreeSet<String>> {
+    let answer = timeout(PATIENCE, exchange(server, name, record_type)).await??;
+    Ok(answer.answers.iter().map(|record| record.data.to_string()).collect())
 }
 
 fn address(data: &RData) -> Option<IpAddr> {

@@ -11,7 +11,7 @@
 //! - [`seen`] is what was observed, from outside: the daemon's events, the application's own calls, the webhook, the
 //!   hosts' request logs, the answers of the DNS server.
 //! - [`judge`] compares it with what the file expects. It is pure.
-//! - `advice` is what must be recommended for each cause.
+//! - `advice` is what must be recommended for each cause, `beside` what an override must not hide.
 //! - [`kills`] has the controller killed at chosen events, [`vigil`] watches its DNS server meanwhile, [`replay`] reads
 //!   its log, and [`endured`] judges what came of it.
 //!
@@ -19,6 +19,7 @@
 //! drill outright, whatever else held; one that is expected and never served is *missed*.
 
 mod advice;
+mod beside;
 pub mod catalogue;
 mod endured;
 pub mod judge;
@@ -38,10 +39,13 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::scenario::Scenario;
+use crate::scenario::{NO_VERDICT, Scenario};
 pub use judge::{Check, Times};
 pub use kills::Kill;
 pub use tell::{Change, DrillEvent, Told};
+
+/// The code of a diagnosis that found no cause.
+const UNKNOWN: &str = "open";
 
 /// How a drill is run.
 #[derive(Debug, Clone)]
@@ -81,6 +85,8 @@ pub struct DrillOutcome {
     pub verdict: Option<String>,
     pub sure: Option<String>,
     pub action: String,
+    /// Codes that were called proven on the way and are not right.
+    pub wrongly_proven: Vec<String>,
     pub times: Times,
     /// How often the controller was killed because [`DrillOptions::kill_after`] asked for it.
     pub kills: u32,
@@ -110,15 +116,21 @@ impl Expected {
 }
 
 impl DrillOutcome {
-    /// Another verdict than any that is right.
+    /// Another cause than any that is right; to say that it is not known is none.
     pub fn wrong_verdict(&self) -> bool {
-        let given = self.verdict.as_ref();
+        let given = self.verdict.as_ref().filter(|given| *given != UNKNOWN);
         !self.expected.verdict.is_empty() && given.is_some_and(|given| !self.expected.verdict.contains(given))
     }
 
-    /// … and called proven: the one thing that must never be.
+    /// There is a cause, and none was named.
+    pub fn undecided(&self) -> bool {
+        let said = self.verdict.as_deref().filter(|given| *given != UNKNOWN).unwrap_or(NO_VERDICT);
+        said == NO_VERDICT && !self.expected.verdict.is_empty() && !self.expected.verdict.iter().any(|one| one == said)
+    }
+
+    /// Something wrong was called proven, in the end or on the way: the one thing that must never be.
     pub fn wrong_and_proven(&self) -> bool {
-        self.wrong_verdict() && self.sure.as_deref() == Some("proven")
+        !self.wrongly_proven.is_empty()
     }
 
     pub fn wrong_action(&self) -> bool {

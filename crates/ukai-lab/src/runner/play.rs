@@ -21,7 +21,7 @@ use super::seen::{AfterHeal, Answered, HostCounts, Message, Ms, Seen};
 use super::stage::{self, Heard, Stage};
 use super::tell::{Change, DrillEvent, Told, changes};
 use super::vigil::Vigil;
-use super::{DrillOptions, DrillOutcome, Expected, Keep, lookup, operator, residue};
+use super::{DrillOptions, DrillOutcome, Expected, Keep, beside, lookup, operator, residue};
 use crate::app::CallReport;
 use crate::scenario::{DaemonSignal, Deed, History, Moment, Operator, Person, Scenario, WorldChange};
 use crate::world::{Caller, Slot, World};
@@ -122,7 +122,8 @@ fn outcome(
         verdict: verdict.map(|verdict| verdict.code.name().to_owned()),
         sure: verdict.map(|verdict| verdict.sure.name().to_owned()),
         action: judge::action(scenario, seen).as_str().to_owned(),
-        times: judge::times(seen),
+        wrongly_proven: judge::wrongly_proven(&scenario.expect, seen).into_iter().map(str::to_owned).collect(),
+        times: judge::times(&scenario.expect, seen),
         kills: seen.kills,
         checks,
         reports,
@@ -151,6 +152,7 @@ enum Done {
         said: Said,
     },
     Served(BTreeSet<IpAddr>),
+    Beside(Vec<String>),
     Looked(AfterHeal),
     /// A question that was not answered; it is asked again.
     Silent,
@@ -266,7 +268,10 @@ impl<'a> Play<'a> {
             Event::OverrideProposed { id, .. } => self.on(Moment::Proposed, Some(id)),
             Event::Applied { id, .. } => self.on(Moment::Applied, Some(id)),
             Event::WithdrawStarted { id, .. } => self.on(Moment::Reverting, Some(id)),
-            Event::OverrideServed { .. } => self.ask_what_is_served(),
+            Event::OverrideServed { .. } => {
+                self.ask_what_is_served();
+                self.ask_what_stands_beside();
+            }
             Event::ReportWritten { paths, .. } => self.reports = paths.iter().map(PathBuf::from).collect(),
             _ => {}
         }
@@ -331,6 +336,15 @@ impl<'a> Play<'a> {
         });
     }
 
+    fn ask_what_stands_beside(&mut self) {
+        let neighbours = beside::neighbours(self.scenario.host(), &self.world.state());
+        if neighbours.is_empty() {
+            return;
+        }
+        let (ours, resolver) = (self.world.embedded_dns(), self.world.resolver());
+        self.background.spawn(async move { Done::Beside(beside::lost(ours, resolver, &neighbours).await) });
+    }
+
     fn take(&mut self, done: Done) {
         match done {
             Done::Acted { who, words, said } => {
@@ -348,6 +362,8 @@ impl<'a> Play<'a> {
                 self.seen.served = Some(answered);
                 self.say(DrillEvent::Answers { addresses, labels });
             }
+            // What was hidden once was hidden.
+            Done::Beside(lost) => self.seen.beside.get_or_insert_default().extend(lost),
             Done::Looked(after) => self.seen.after_heal = Some(after),
             Done::Silent => {}
         }

@@ -28,6 +28,9 @@ pub struct Seen {
     pub last_heal: Option<Ms>,
     /// What our DNS server answered right after an override was served.
     pub served: Option<BTreeSet<Answered>>,
+    /// What our DNS server denied beside an override, while the lab's resolver gives it. None: nothing stood beside it, or it
+    /// was not looked at yet.
+    pub beside: Option<Vec<String>>,
     /// When the webhook received a notification that pages somebody.
     pub pages: Vec<Ms>,
     pub hosts: BTreeMap<String, HostCounts>,

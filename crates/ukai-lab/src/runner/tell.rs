@@ -164,6 +164,7 @@ fn egress(egress: &Egress) -> String {
         Egress::Cut => "cut".to_owned(),
         Egress::No53 => "no DNS to the world".to_owned(),
         Egress::Intercept53 => "one box answers all DNS".to_owned(),
+        Egress::NoV6 => "nothing over IPv6".to_owned(),
         Egress::Allow(labels) => format!("only to {}", labels.join(", ")),
     }
 }

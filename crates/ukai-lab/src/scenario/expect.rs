@@ -46,6 +46,9 @@ pub const VERDICTS: [&str; 39] = [
     "dns_intercepted",
 ];
 
+/// In a list of verdicts: that none is given.
+pub const NO_VERDICT: &str = "none";
+
 /// Lists mean "any of these is right"; an empty list means that nothing is stated.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expect {
@@ -177,11 +180,11 @@ fn any_of<T>(section: &Section<'_>, key: &str, read: impl Fn(&Field<'_>) -> Resu
 
 fn read_verdict(field: &Field<'_>) -> Result<String> {
     let text = field.text()?;
-    if VERDICTS.contains(&text) {
+    if VERDICTS.contains(&text) || text == NO_VERDICT {
         return Ok(text.to_owned());
     }
     let mut error = field.error(format!("\"{text}\" is not a diagnosis code of the catalogue"));
-    error.nearest = nearest(text, VERDICTS.into_iter());
+    error.nearest = nearest(text, VERDICTS.into_iter().chain([NO_VERDICT]));
     Err(error)
 }
 

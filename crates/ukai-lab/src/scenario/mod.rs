@@ -14,7 +14,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 use url::Url;
 
-pub use expect::{Action, AfterHeal, Expect, Mode, Sure, VERDICTS};
+pub use expect::{Action, AfterHeal, Expect, Mode, NO_VERDICT, Sure, VERDICTS};
 pub use names::{hosts, servers};
 pub use reader::ScenarioError;
 use reader::{Field, Result, Section, Source};

@@ -375,6 +375,8 @@ pub enum Egress {
     Cut,
     No53,
     Intercept53,
+    /// Nothing leaves our network over IPv6.
+    NoV6,
     /// An outbound allow-list: of the peer's hosts only these can be reached.
     Allow(Vec<String>),
 }

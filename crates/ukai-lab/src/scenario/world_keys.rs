@@ -369,7 +369,8 @@ fn read_egress(field: &Field<'_>) -> Result<Egress> {
         "cut" => Ok(Egress::Cut),
         "no-53" => Ok(Egress::No53),
         "intercept-53" => Ok(Egress::Intercept53),
-        other => Err(field.unknown(other, &["ok", "cut", "no-53", "intercept-53"])),
+        "no-v6" => Ok(Egress::NoV6),
+        other => Err(field.unknown(other, &["ok", "cut", "no-53", "intercept-53", "no-v6"])),
     }
 }
 

@@ -79,6 +79,9 @@ fn write_config(world: &World, data_dir: &Path, text: &mut String) {
     for (number, url) in (1..).zip(control_urls(world)) {
         let address = quoted(&layout.control(number));
         let _ = write!(text, "\n[[control]]\nurl = {}\naddress = {address}\n", quoted(&url));
+        if let Some(address) = layout.controls_v6() {
+            let _ = writeln!(text, "address_v6 = {}", quoted(&address));
+        }
     }
     for number in 1..=world.vantages() {
         let (url, token) = (format!("http://{}", layout.vantage(number)), vantage_token(world));
@@ -135,7 +138,7 @@ fn elsewhere(url: &Url, port: u16) -> String {
 
 fn allowed(world: &World) -> String {
     let layout = &world.live.layout;
-    let six = layout.hosts.values().any(IpAddr::is_ipv6).then(|| quoted(&"::1/128"));
+    let six = layout.controls_v6().map(|address| quoted(&format!("{address}/128")));
     let allowed: Vec<String> = std::iter::once(quoted(&layout.public_network())).chain(six).collect();
     format!("[{}]", allowed.join(", "))
 }
@@ -192,7 +195,7 @@ fn control_urls(world: &World) -> Vec<String> {
     if world.scenario.initial_state().controls == Controls::None {
         return Vec::new();
     }
-    CONTROLS.iter().map(|name| format!("https://{name}:{}/", world.live.layout.https_port)).collect()
+    CONTROLS.iter().map(|name| format!("https://{name}:{}/", world.live.layout.control_port)).collect()
 }
 
 /// A TOML string.

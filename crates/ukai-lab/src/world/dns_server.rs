@@ -119,7 +119,7 @@ impl Role {
                     response.metadata.recursion_available = true;
                     return Some(());
                 }
-                Egress::Ok | Egress::Allow(_) => {}
+                Egress::Ok | Egress::NoV6 | Egress::Allow(_) => {}
             }
         }
         match self {

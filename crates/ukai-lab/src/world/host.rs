@@ -1,6 +1,7 @@
 //! The peer's hosts and the controls: TCP, TLS and HTTP, each broken in the way that the scenario says.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,10 +10,12 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
+use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
 
 use super::Live;
 use super::http::{Answer, Budgeted, serve_until, swallow};
@@ -37,6 +40,8 @@ pub(super) enum Site {
     Elsewhere(String),
     /// Counted from 1, as in `control-1`.
     Control(u8),
+    /// All of them at their one address over IPv6; TLS says which is meant.
+    ControlsV6,
 }
 
 impl Site {
@@ -44,6 +49,19 @@ impl Site {
         match self {
             Self::Host(label) | Self::Elsewhere(label) => label.clone(),
             Self::Control(number) => format!("control-{number}"),
+            Self::ControlsV6 => "controls-v6".to_owned(),
+        }
+    }
+
+    fn is_control(&self) -> bool {
+        matches!(self, Self::Control(_) | Self::ControlsV6)
+    }
+
+    fn is_v6(&self, live: &Live) -> bool {
+        match self {
+            Self::Host(label) | Self::Elsewhere(label) => live.layout.hosts.get(label).is_some_and(IpAddr::is_ipv6),
+            Self::Control(_) => false,
+            Self::ControlsV6 => true,
         }
     }
 
@@ -54,13 +72,14 @@ impl Site {
             // What our own network lets out is no matter there.
             (Self::Elsewhere(_), _) => {}
             (_, Egress::Cut) => return Door::Silent,
+            (_, Egress::NoV6) if self.is_v6(live) => return Door::Silent,
             (Self::Host(label), Egress::Allow(allowed)) if !allowed.contains(label) => {
                 return Door::Silent;
             }
             _ => {}
         }
         match self {
-            Self::Control(_) => match state.controls {
+            Self::Control(_) | Self::ControlsV6 => match state.controls {
                 Controls::AddressesFail => Door::Silent,
                 Controls::None => Door::Closed,
                 Controls::Ok | Controls::NamesFail | Controls::Intercepted => Door::Open,
@@ -76,7 +95,7 @@ impl Site {
     /// What our vantage meets, or the others.
     fn behaviour(&self, live: &Live) -> HostBehaviour {
         match self {
-            Self::Control(_) => HostBehaviour::Serve,
+            Self::Control(_) | Self::ControlsV6 => HostBehaviour::Serve,
             // A host that only a later fault names is there from the beginning, as a machine that serves.
             Self::Host(label) => live.zone().state.hosts.get(label).map(|host| host.us.clone()).unwrap_or_default(),
             Self::Elsewhere(label) => {
@@ -85,9 +104,15 @@ impl Site {
         }
     }
 
-    fn identity(&self, live: &Live, behaviour: &HostBehaviour) -> Identity {
-        if let Self::Control(number) = self {
-            let name = CONTROLS.get(usize::from(*number).saturating_sub(1)).copied().unwrap_or_default().to_owned();
+    /// `asked` is the server name that the client sent.
+    fn identity(&self, live: &Live, behaviour: &HostBehaviour, asked: Option<&str>) -> Identity {
+        let control = match self {
+            Self::Control(number) => CONTROLS.get(usize::from(*number).saturating_sub(1)),
+            Self::ControlsV6 => CONTROLS.iter().find(|name| asked == Some(**name)).or(CONTROLS.first()),
+            Self::Host(_) | Self::Elsewhere(_) => None,
+        };
+        if let Some(name) = control {
+            let name = (*name).to_owned();
             let intercepted = live.zone().state.controls == Controls::Intercepted;
             return if intercepted { Identity::Intercepted(name) } else { Identity::Web(name) };
         }
@@ -128,7 +153,7 @@ impl Site {
             _ => None,
         };
         let stream = Budgeted { stream, left };
-        let tls = live.peer_tls() || matches!(self, Self::Control(_));
+        let tls = live.peer_tls() || self.is_control();
         let leave = Arc::new(Notify::new());
         let service =
             Conversation { site: self.clone(), live: live.clone(), served: Arc::default(), leave: leave.clone() };
@@ -137,8 +162,10 @@ impl Site {
             serve_until(stream, false, service, leave).await;
             return Ok(());
         }
-        let config = live.tls_config(&self.identity(&live, behaviour)).map_err(io::Error::other)?;
-        let stream = timeout(HANDSHAKE, tokio_rustls::TlsAcceptor::from(config).accept(stream)).await??;
+        let hello = timeout(HANDSHAKE, LazyConfigAcceptor::new(Acceptor::default(), stream)).await??;
+        let identity = self.identity(&live, behaviour, hello.client_hello().server_name());
+        let config = live.tls_config(&identity).map_err(io::Error::other)?;
+        let stream = timeout(HANDSHAKE, hello.into_stream(config)).await??;
         live.log(&self.label(), |log| log.handshakes += 1);
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         serve_until(stream, h2, service, leave).await;
@@ -215,7 +242,7 @@ impl Conversation {
     }
 
     fn healthy(&self, behaviour: &HostBehaviour, secret: bool) -> Response<Answer> {
-        if matches!(self.site, Site::Control(_)) {
+        if self.site.is_control() {
             return answer(StatusCode::OK, Answer::whole("ok\n"), "text/plain");
         }
         if self.live.peer_auth() && !secret {

@@ -52,15 +52,17 @@ impl Slot {
         let first = FIRST_PORT + u16::from(self.number) * PORTS_PER_SLOT;
         let witness = Ipv4Addr::new(127, self.octet(), 255, 2);
         for dns in (first..first + PORTS_PER_SLOT).step_by(4) {
-            let (https, elsewhere) = (dns + 1, dns + 2);
+            let (https, elsewhere, controls) = (dns + 1, dns + 2, dns + 3);
             let free = TcpListener::bind((witness, dns)).is_ok()
                 && UdpSocket::bind((witness, dns)).is_ok()
                 && TcpListener::bind((witness, https)).is_ok()
                 && TcpListener::bind((witness, elsewhere)).is_ok()
+                && TcpListener::bind((witness, controls)).is_ok()
                 && TcpListener::bind((Ipv6Addr::LOCALHOST, https)).is_ok()
-                && TcpListener::bind((Ipv6Addr::LOCALHOST, elsewhere)).is_ok();
+                && TcpListener::bind((Ipv6Addr::LOCALHOST, elsewhere)).is_ok()
+                && TcpListener::bind((Ipv6Addr::LOCALHOST, controls)).is_ok();
             if free {
-                return Ok(Ports { dns, https, elsewhere });
+                return Ok(Ports { dns, https, elsewhere, controls });
             }
         }
         Err(io::Error::new(io::ErrorKind::AddrInUse, format!("no free port from {first} on")))
@@ -71,6 +73,7 @@ struct Ports {
     dns: u16,
     https: u16,
     elsewhere: u16,
+    controls: u16,
 }
 
 #[derive(Debug, Clone)]
@@ -82,6 +85,8 @@ pub(super) struct Layout {
     pub https_port: u16,
     /// Where every host listens for those who come from other networks.
     pub elsewhere_port: u16,
+    /// Where every control listens, so that one may stand at `[::1]` beside the peer's host.
+    pub control_port: u16,
     pub hosts: BTreeMap<String, IpAddr>,
     pub servers: BTreeMap<String, Ipv4Addr>,
 }
@@ -94,6 +99,7 @@ impl Layout {
             dns_port: ports.dns,
             https_port: ports.https,
             elsewhere_port: ports.elsewhere,
+            control_port: ports.controls,
             hosts: BTreeMap::new(),
             servers: BTreeMap::new(),
         };
@@ -179,6 +185,11 @@ impl Layout {
     /// `number` counts from 1; each control is in a network of its own.
     pub fn control(&self, number: u8) -> Ipv4Addr {
         self.public(30 + number, 1)
+    }
+
+    /// Where the controls are reached over IPv6, if the scenario has to do with IPv6 at all.
+    pub fn controls_v6(&self) -> Option<Ipv6Addr> {
+        self.hosts.values().any(IpAddr::is_ipv6).then_some(Ipv6Addr::LOCALHOST)
     }
 
     pub fn label_of(&self, address: IpAddr) -> Option<&str> {

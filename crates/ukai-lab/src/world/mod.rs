@@ -15,9 +15,10 @@
 //! | `127.P.10.x`, `127.P.20.x` | the peer's hosts in network a and in network b |
 //! | `127.P.31.1`, `.32.1`, `.33.1` | the controls |
 //! | `127.Q.10.x` | hosts at non-global addresses, which serve perfectly |
-//! | `[::1]` | the one IPv6 host |
+//! | `[::1]` | the one IPv6 host, and at the controls' port the controls |
 //!
-//! All DNS is on one high port and everything that the world has on 443 is on another.
+//! All DNS is on one high port and everything that the world has on 443 is on another, but for the controls, which have a
+//! port of their own: there is one IPv6 address for them and the peer's host.
 //!
 //! What is not real, and matters when a drill is read:
 //!
@@ -208,6 +209,11 @@ impl World {
         self.live.layout.resolver()
     }
 
+    /// An independent resolver over UDP and TCP, counted from 1.
+    pub fn independent(&self, number: u8) -> SocketAddr {
+        (self.live.layout.independent(number), self.live.layout.dns_port).into()
+    }
+
     pub fn root_server(&self) -> SocketAddr {
         (self.live.layout.root_server(), self.live.layout.dns_port).into()
     }
@@ -342,8 +348,11 @@ fn sites(live: &Live) -> Vec<(Site, IpAddr, u16)> {
     let hosts = live.layout.hosts.iter().flat_map(|(label, address)| {
         [(Site::Host(label.clone()), *address, port), (Site::Elsewhere(label.clone()), *address, elsewhere)]
     });
-    let controls = (1..=CONTROL_COUNT).map(|number| (Site::Control(number), live.layout.control(number).into(), port));
-    hosts.chain(controls).collect()
+    let control_port = live.layout.control_port;
+    let controls =
+        (1..=CONTROL_COUNT).map(|number| (Site::Control(number), live.layout.control(number).into(), control_port));
+    let controls_v6 = live.layout.controls_v6().map(|address| (Site::ControlsV6, address.into(), control_port));
+    hosts.chain(controls).chain(controls_v6).collect()
 }
 
 fn open_door(

@@ -1,13 +1,18 @@
 //! Peers that never end, end too early, or send more than anybody should read.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
+use rustls::pki_types::CertificateDer;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use ukai_core::diagnose::evidence::Reached;
 use ukai_core::observe::{AddressResult, ErrorClass, Stage};
-use ukai_probe::{Expectation, JsonExpectation, Timeouts};
+use ukai_probe::{Expectation, JsonExpectation, Request, Timeouts};
 
 use crate::authority::{Authority, HOST};
-use crate::server::{SOON, Server, Visit, assert_failure, assert_success};
+use crate::server::{SOON, Server, Visit, assert_failure, assert_success, prober, swallow, text};
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -153,6 +158,67 @@ async fn nothing_that_a_peer_says_steers_a_terminal() {
         assert!(told.chars().count() <= 200);
         assert!(!told.chars().any(|character| character.is_control() || character == '\u{202e}'), "{told:?}");
     }
+}
+
+/// Shows this in place of the leaf's certificate.
+async fn showing(lab: &Authority, certificate: Vec<u8>) -> Server {
+    let leaf = lab.leaf(HOST);
+    let mut config = leaf.config(&[]);
+    let key = leaf.certified().key.clone();
+    let shown = CertifiedKey::new(vec![CertificateDer::from(certificate)], key);
+    config.cert_resolver = Arc::new(SingleCertAndKey::from(shown));
+    Server::https(config, |_| text("ok")).await
+}
+
+#[tokio::test]
+async fn certificates_that_cannot_be_read() {
+    let lab = Authority::new("lab");
+    let whole = lab.leaf(HOST).chain[0].to_vec();
+    let mut spoilt = vec![vec![0], b"no certificate".to_vec(), vec![0x30; 200], [&whole[..], b"more"].concat()];
+    spoilt.extend((1..whole.len()).step_by(23).map(|length| whole[..length].to_vec()));
+    spoilt.extend((0..whole.len()).step_by(29).map(|at| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0xff;
+        bytes
+    }));
+    let prober = prober(vec![lab.pem()]);
+    for certificate in spoilt {
+        let server = showing(&lab, certificate.clone()).await;
+        let result = server.probe("https", &lab).await;
+        let failure = result.failure.unwrap_or_else(|| panic!("{certificate:x?} passes"));
+        assert_eq!(failure.stage, Stage::Tls, "{}", failure.detail);
+        assert!(!result.identity.is_some_and(|identity| identity.verified));
+        let (endpoint, address) = (server.endpoint("https"), server.address.ip());
+        let site = prober.default_site(&endpoint, address, &Timeouts::default()).await;
+        assert!(!site.is_some_and(|site| site.is_for_host));
+    }
+    let server = showing(&lab, b"no certificate".to_vec()).await;
+    let detail = server.probe("https", &lab).await;
+    assert_eq!(detail.identity, None);
+    assert_eq!(assert_failure(&detail, Stage::Tls, ErrorClass::Protocol), "its TLS certificate cannot be read");
+}
+
+/// Whoever takes a connection and says nothing holds nobody up.
+#[tokio::test]
+async fn a_silent_host_is_asked_nothing_further() {
+    let silent = Server::start(|mut socket| async move { swallow(&mut socket).await }).await;
+    let timeouts = Timeouts { tls: SOON, processing: SOON, transfer: SOON, ..Timeouts::default() };
+    let prober = prober(vec![]);
+    let address = silent.address.ip();
+    for scheme in ["http", "https"] {
+        let told = prober.reuse(&silent.endpoint(scheme), address, &Request::default(), &timeouts).await.unwrap();
+        assert!(matches!(told.first, Reached::No(_)), "{told:?}");
+        assert_eq!(told.second, None);
+    }
+    assert_eq!(prober.default_site(&silent.endpoint("https"), address, &timeouts).await, None);
+}
+
+#[tokio::test]
+async fn a_head_without_end_on_a_connection_that_was_to_be_used_again() {
+    let server = Server::endless(b"HTTP/1.1 200 OK\r\nX-Long: ", &[b'x'; 8192]).await;
+    let (endpoint, address) = (server.endpoint("http"), server.address.ip());
+    let told = prober(vec![]).reuse(&endpoint, address, &Request::default(), &Timeouts::default()).await.unwrap();
+    assert!(matches!(&told.first, Reached::No(why) if why.contains("larger than")), "{told:?}");
 }
 
 async fn expecting(server: &Server, expectation: Expectation) -> AddressResult {

@@ -50,12 +50,79 @@ async fn a_connection_that_is_cut_when_it_is_used_again() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_silent_or_closed_when_it_is_used_again() {
+    let silent = Server::start(|mut socket| async move {
+        read_head(&mut socket).await;
+        let _ = socket.write_all(WHOLE).await;
+        swallow(&mut socket).await;
+    })
+    .await;
+    let told = twice(&silent).await.second;
+    assert_eq!(told, Some(Reached::No("it did not answer in time".to_owned())));
+    // The request had been read, so it is no close between requests.
+    let told = twice(&at_the_second(drop).await).await.second;
+    assert!(matches!(&told, Some(Reached::No(how)) if how.contains("without answering")), "{told:?}");
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_is_reset() {
+    let server = Server::start(|mut socket| async move {
+        read_head(&mut socket).await;
+        let _ = socket.write_all(WHOLE).await;
+        SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+        // What was written must have arrived: a reset takes along what is still under way.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    })
+    .await;
+    let told = twice(&server).await;
+    assert_eq!(told.first, Reached::Yes);
+    assert!(matches!(&told.second, Some(Reached::No(how)) if how.contains("reset")), "{told:?}");
+}
+
+#[tokio::test]
 async fn an_orderly_close_is_no_fault() {
     let server = Server::answering(WHOLE).await;
     let reuse = twice(&server).await;
     assert_eq!((reuse.first, reuse.second), (Reached::Yes, None));
-    let said = Server::answering(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
-    assert_eq!(twice(&said).await.second, None);
+    let later = Server::start(|mut socket| async move {
+        read_head(&mut socket).await;
+        let _ = socket.write_all(WHOLE).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    })
+    .await;
+    assert_eq!(twice(&later).await.second, None, "the close comes a moment after the answer");
+    for said in [
+        &b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"[..],
+        b"HTTP/1.1 200 OK\r\nConnection: Foo, Close\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    ] {
+        let reuse = twice(&Server::saying(said).await).await;
+        assert_eq!((reuse.first, reuse.second), (Reached::Yes, None));
+    }
+}
+
+/// Over TLS, and without the goodbye that TLS asks for (RFC 8446, 6.1).
+#[tokio::test]
+async fn a_close_under_tls_is_no_fault() {
+    let lab = Authority::new("lab");
+    let server = Server::tls(lab.leaf(HOST).config(&["http/1.1"]), |mut stream| async move {
+        read_head(&mut stream).await;
+        let _ = stream.write_all(WHOLE).await;
+        let _ = stream.flush().await;
+    })
+    .await;
+    let (endpoint, address) = (server.endpoint("https"), server.address.ip());
+    let reuse =
+        prober(vec![lab.pem()]).reuse(&endpoint, address, &Request::default(), &Timeouts::default()).await.unwrap();
+    assert_eq!((reuse.first, reuse.second), (Reached::Yes, None));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_to_read_says_nothing() {
+    let server = Server::endless(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n", &[b'x'; 8192]).await;
+    let (endpoint, address) = (server.endpoint("http"), server.address.ip());
+    let told = prober(vec![]).reuse(&endpoint, address, &Request::default(), &Timeouts::default()).await;
+    assert_eq!(told, None);
 }
 
 #[tokio::test]

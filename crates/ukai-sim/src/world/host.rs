@@ -76,6 +76,7 @@ impl World {
         }
         match &self.state().egress {
             Egress::Cut => true,
+            Egress::NoV6 => address.is_ipv6(),
             Egress::Allow(allowed) => {
                 !self.layout.label_of(address).is_some_and(|label| allowed.iter().any(|it| it == label))
             }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ukai_core::diagnose::evidence::{ControlResult, Rcode};
+use ukai_core::diagnose::evidence::{ControlResult, Rcode, Reached};
 use ukai_core::observe::{ErrorClass, Failure, Observation, Path, Resolution, Stage};
 use ukai_lab::scenario::{Controls, Egress, ResolverMode};
 
@@ -149,9 +149,10 @@ impl World {
     fn probe_control(&mut self, control: String, now: Ms) -> (ControlResult, Ms) {
         let state = self.state();
         let (controls, shift, cut) = (state.controls, state.clock.0, state.egress == Egress::Cut);
+        let v6 = self.control_v6();
         let (name_failure, name_took) = self.control_name(&control, now);
         let silent = cut || controls == Controls::AddressesFail;
-        let mut result = ControlResult { address_tried: true, name_failure, ..ControlResult::of(control) };
+        let mut result = ControlResult { address_tried: true, name_failure, v6, ..ControlResult::of(control) };
         let took = if silent { CONTROL_MS } else { self.about(8) };
         let fail = |result: &mut ControlResult, stage: Stage, why: &str| {
             result.failed_at = Some(stage);
@@ -175,6 +176,15 @@ impl World {
             }
         }
         (result, took.max(name_took))
+    }
+
+    /// Where the scenario has to do with IPv6, controls are looked at by that family too.
+    fn control_v6(&self) -> Option<Reached> {
+        let state = self.state();
+        let lost = matches!(state.egress, Egress::Cut | Egress::NoV6)
+            || matches!(state.controls, Controls::AddressesFail | Controls::None);
+        let no = || Reached::No("it did not answer within 2 s".to_owned());
+        self.layout.hosts.values().any(IpAddr::is_ipv6).then(|| if lost { no() } else { Reached::Yes })
     }
 
     /// Why our resolver does not give a control's address, and how long that took.

@@ -1,5 +1,6 @@
 //! `ukai drill`: plays outages on real sockets on this machine, against the very daemon that `ukai run` runs.
 
+mod confusion;
 mod crossed;
 mod narration;
 mod score;
@@ -33,7 +34,8 @@ const JOBS_MAX: i64 = 16;
                         ukai drill --all           all of them, with a score table\n  \
                         ukai drill my-outage.toml  one of your own\n  \
                         ukai drill --crossed       all of them under many conditions, simulated\n\n\
-                        Exit code 0 only if every expectation of the scenario held.")]
+                        Exit code 0 only if every expectation held: no wrong action, nothing wrong that was called proven, nothing else that a file \
+                        states.")]
 pub struct Args {
     /// A scenario file, or the id of a built-in scenario.
     #[arg(value_name = "SCENARIO", default_value = FIRST, conflicts_with_all = ["all", "list", "crossed"])]
@@ -86,7 +88,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         play_in_turn(&chosen(&args.scenario)?, &options, &stop, args.json).await
     };
-    let passed = outcomes.iter().all(|outcome| outcome.passed);
+    let right = |outcome: &DrillOutcome| !outcome.wrong_action() && !outcome.wrong_and_proven();
+    let passed = outcomes.iter().all(|outcome| outcome.passed && right(outcome));
     Ok(ExitCode::from(if passed { DONE } else { BROKEN }))
 }
 

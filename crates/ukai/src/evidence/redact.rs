@@ -123,7 +123,8 @@ fn people(event: &Event) -> Option<Actor> {
 fn spellings(actor: &Actor) -> Vec<String> {
     let uid = actor.uid.map(|uid| format!("uid {uid}"));
     // Policy is nobody.
-    let name = (actor.name != "policy").then(|| actor.name.clone());
+    let is_somebody = actor.via != "policy";
+    let name = is_somebody.then(|| actor.name.clone());
     name.into_iter().chain(uid).collect()
 }
 

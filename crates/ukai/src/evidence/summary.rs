@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use jiff::Timestamp;
 use ukai_core::diagnose::evidence::{Asked, Evidence, Source};
 use ukai_core::diagnose::reading::list;
 use ukai_core::diagnose::verdict::{Code, Party, Sure, Verdict};
@@ -29,7 +30,8 @@ struct Words {
 pub fn page(saved: &Saved, verdict: &Verdict, language: Language) -> String {
     let evidence = &saved.evidence;
     let words = words(verdict.code);
-    let (started, finished) = (evidence.started_at, evidence.finished_at);
+    let second = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M:%S").to_string();
+    let (started, finished) = (second(evidence.started_at), second(evidence.finished_at));
     let mut page = String::new();
     match language {
         Language::English => {

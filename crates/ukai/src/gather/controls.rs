@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use ukai_core::diagnose::evidence::{ControlResult, Reached};
-use ukai_core::observe::{AddressResult, ErrorClass, Resolution, Stage};
-use ukai_probe::{Expectation, Request, StatusSet, Timeouts, explain};
+use ukai_core::observe::{AddressResult, ErrorClass, Failure, Stage};
+use ukai_probe::{Endpoint, Expectation, Kind, Request, StatusSet, Timeouts, explain};
 
 use super::question::QUERY_TIMEOUT;
 use super::resolution::resolve;
@@ -26,55 +26,64 @@ pub async fn probe(vantage: &Vantage) -> Vec<ControlResult> {
     join_all(vantage.controls.iter().map(|control| probe_one(vantage, control))).await
 }
 
+/// By its name and by its known addresses at the same time; where none is known, at what its name gives.
 async fn probe_one(vantage: &Vantage, control: &Control) -> ControlResult {
-    let host = control.endpoint.host();
-    let name = resolve(&vantage.dns, &vantage.resolvers, &host, QUERY_TIMEOUT);
-    let (resolution, reached) = match control.known_address() {
-        Some(address) => {
-            let (resolution, result) = tokio::join!(name, reach(vantage, control, address));
-            (resolution, Some(result))
-        }
-        None => {
-            let resolution = name.await;
-            let result = match resolution.addresses.first() {
-                Some(address) => Some(reach(vantage, control, *address).await),
-                None => None,
-            };
-            (resolution, result)
-        }
+    let (known, known_v6) = (control.known_address(), control.known_v6());
+    let by_name = async {
+        let resolution = resolve(&vantage.dns, &vantage.resolvers, &control.endpoint.host(), QUERY_TIMEOUT).await;
+        let first = resolution.addresses.first().copied().filter(|_| known.is_none());
+        let v6 = resolution.addresses.iter().copied().find(IpAddr::is_ipv6).filter(|_| known_v6.is_none());
+        let (reached, v6) = tokio::join!(reach(vantage, control, first), reach_v6(vantage, control, v6));
+        (resolution.failure, reached, v6)
     };
+    let ((name_failure, reached, v6), reached_known, v6_known) =
+        tokio::join!(by_name, reach(vantage, control, known), reach_v6(vantage, control, known_v6));
+    let (reached, v6) = (reached_known.or(reached), v6_known.or(v6));
     if let Some((result, _)) = reached.as_ref().filter(|(result, _)| result.is_success()) {
         control.remember(result.address);
     }
-    let v6 = reach_v6(vantage, control, &resolution).await;
-    ControlResult { v6, ..judge(control, resolution.failure.map(|failure| failure.detail), reached) }
+    ControlResult { v6, ..judge(control, name_failure.map(|failure| failure.detail), reached) }
 }
 
-/// Over IPv6 too, where the control has such an address. A machine without a route for it is no finding.
-async fn reach_v6(vantage: &Vantage, control: &Control, resolution: &Resolution) -> Option<Reached> {
-    let resolved = || resolution.addresses.iter().copied().find(IpAddr::is_ipv6);
-    let address = control.address_v6.map(IpAddr::from).or_else(resolved)?;
-    if !(vantage.is_routed)(SocketAddr::new(address, control.endpoint.port())) {
-        return None;
-    }
-    let (result, _) = reach(vantage, control, address).await;
-    Some(match result.failure {
+/// Over IPv6, as far as the handshake. A machine without a route for it is no finding.
+async fn reach_v6(vantage: &Vantage, control: &Control, address: Option<IpAddr>) -> Option<Reached> {
+    let address = address.filter(|address| (vantage.is_routed)(SocketAddr::new(*address, control.endpoint.port())))?;
+    let endpoint = up_to_the_handshake(&control.endpoint)?;
+    let (expectation, request) = (Expectation::default(), Request::default());
+    let probe = vantage.prober.probe_address(&endpoint, address, &expectation, &request, &CONTROL_TIMEOUTS);
+    Some(match probe.await.failure {
+        Some(failure) if is_unanswered(&failure) => Reached::No(failure.detail),
         // Somebody answered, whatever he showed.
-        Some(failure) if failure.stage <= Stage::Connect => Reached::No(failure.detail),
         _ => Reached::Yes,
     })
 }
 
+fn up_to_the_handshake(endpoint: &Endpoint) -> Option<Endpoint> {
+    let scheme = if matches!(endpoint.kind(), Kind::Tls | Kind::Https) { "tls" } else { "tcp" };
+    let place = match endpoint.host_address() {
+        Some(address) => SocketAddr::new(address, endpoint.port()).to_string(),
+        None => format!("{}:{}", endpoint.host(), endpoint.port()),
+    };
+    Endpoint::parse(&format!("{scheme}://{place}")).ok()
+}
+
+/// No connection, or one on which nobody spoke: a way that loses all but the smallest packets is none.
+fn is_unanswered(failure: &Failure) -> bool {
+    let lost = matches!(failure.class, ErrorClass::Timeout | ErrorClass::Reset | ErrorClass::Unreachable);
+    failure.stage <= Stage::Connect || lost
+}
+
 /// With the moment of its answer by the machine's own clock: the engine's never goes back, and would show a clock that was
 /// set back as one that is wrong.
-async fn reach(vantage: &Vantage, control: &Control, address: IpAddr) -> (AddressResult, Timestamp) {
+async fn reach(vantage: &Vantage, control: &Control, address: Option<IpAddr>) -> Option<(AddressResult, Timestamp)> {
+    let address = address?;
     // Whatever it answers, it answered: a control proves the way there, not the page.
     let expectation =
         Expectation { status: StatusSet::parse(&["100-599"]).unwrap_or_default(), ..Expectation::default() };
     let request = Request::default();
     let result =
         vantage.prober.probe_address(&control.endpoint, address, &expectation, &request, &CONTROL_TIMEOUTS).await;
-    (result, Timestamp::now())
+    Some((result, Timestamp::now()))
 }
 
 fn judge(

@@ -80,29 +80,27 @@ pub async fn gather(vantage: &Vantage, subject: &Subject, order: &Order) -> Evid
     let deadline = Instant::now() + vantage.bound;
     let asker = Asker { dns: vantage.dns.clone(), host: subject.host.clone(), anchor, deadline };
     let (found, finds) = Found::channel();
-    let mut also = order.also.clone();
-    if subject.is_literal() {
-        also.extend(subject.host.parse::<IpAddr>());
-    }
-    let (seen, candidates, own, connections, vantages) = tokio::join!(
-        look(vantage, subject, &asker, order.purpose, found),
-        candidates::collect(vantage, subject, (&also, &order.known), deadline, finds),
-        own::read(vantage, &subject.host),
-        connections::read(&vantage.system),
-        others::ask(vantage, subject, order),
+    let named = found.named();
+    // Each on the heap: together they would not fit on the stack of a thread in a build without optimisation.
+    let (seen, collected, own, connections, vantages) = tokio::join!(
+        Box::pin(look(vantage, subject, &asker, order.purpose, found)),
+        Box::pin(candidates::collect(vantage, subject, order, deadline, finds)),
+        Box::pin(own::read(vantage, &subject.host)),
+        Box::pin(connections::read(&vantage.system)),
+        Box::pin(others::ask(vantage, subject, order, &named, deadline)),
     );
-    let connections = connections::of_interest(connections, &candidates, order, &seen.asked);
+    let connections = connections::of_interest(connections, &collected.candidates, order, &seen.asked);
     Evidence {
         finished_at: anchor.now(),
         endpoints: subject.endpoints(),
         asked: seen.asked,
         delegation: seen.delegation,
         canary: seen.canary,
-        candidates,
+        candidates: collected.candidates,
         controls: seen.controls,
         observations: seen.walked.observations,
         reuse: seen.walked.reuse,
-        default_sites: seen.walked.default_sites,
+        default_sites: collected.default_sites,
         own,
         connections,
         vantages,
@@ -126,13 +124,13 @@ async fn look(vantage: &Vantage, subject: &Subject, asker: &Asker, purpose: Purp
     let embedded = vantage.embedded.filter(|_| named).map(Upstream::Udp);
     let beside: &[RecordType] = if purpose == Purpose::Standing { &BESIDE } else { &[] };
     let (ours, authorities, independents, embedded, controls, walked) = tokio::join!(
-        ask_our_resolvers(asker, resolvers, &found),
-        authorities::ask(vantage, subject, asker, &found, beside),
-        elsewhere::ask_independents(asker, independent, &vantage.ecs_subnets, &found),
+        Box::pin(ask_our_resolvers(asker, resolvers, &found)),
+        Box::pin(authorities::ask(vantage, subject, asker, &found, beside)),
+        Box::pin(elsewhere::ask_independents(asker, independent, &vantage.ecs_subnets, &found)),
         // What we serve ourselves is not a source of candidates: `also` names a standing override's set.
-        ask_embedded(asker, embedded, beside),
-        controls::probe(vantage),
-        path::walk(vantage, subject, purpose, asker.anchor.now()),
+        Box::pin(ask_embedded(asker, embedded, beside)),
+        Box::pin(controls::probe(vantage)),
+        Box::pin(path::walk(vantage, subject, purpose, asker.anchor.now())),
     );
     let last = ask_last(asker, resolvers, &ours, beside, &found).await;
     let mut asked = ours;

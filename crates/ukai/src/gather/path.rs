@@ -3,21 +3,18 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use ukai_core::diagnose::evidence::{DefaultSite, Purpose, Reuse};
+use ukai_core::diagnose::evidence::{Purpose, Reuse};
 use ukai_core::observe::{Observation, Path};
 
 use super::subject::{Subject, Vantage, Watched, join_all};
 
 /// Addresses on which a connection is used twice: connections age at the peer, not at one of its machines.
 const REUSED_MAX: usize = 2;
-/// Addresses that are asked for their default certificate.
-const DEFAULT_SITES_MAX: usize = 4;
 
 #[derive(Debug, Default)]
 pub struct Walked {
     pub observations: Vec<Observation>,
     pub reuse: Vec<Reuse>,
-    pub default_sites: Vec<DefaultSite>,
 }
 
 pub async fn walk(vantage: &Vantage, subject: &Subject, purpose: Purpose, now: Timestamp) -> Walked {
@@ -25,8 +22,8 @@ pub async fn walk(vantage: &Vantage, subject: &Subject, purpose: Purpose, now: T
     if purpose != Purpose::Diagnose {
         return Walked { observations, ..Walked::default() };
     }
-    let (reuse, default_sites) = tokio::join!(reuse(subject, &observations), default_sites(subject, &observations));
-    Walked { observations, reuse, default_sites }
+    let reuse = reuse(subject, &observations).await;
+    Walked { observations, reuse }
 }
 
 /// Where a fresh connection is served.
@@ -43,18 +40,6 @@ async fn reuse(subject: &Subject, observations: &[Observation]) -> Vec<Reuse> {
 async fn reuse_one(subject: &Subject, watched: &Watched, address: IpAddr) -> Option<Reuse> {
     let (request, _) = watched.proof();
     subject.prober.reuse(&watched.endpoint, address, &request, &watched.timeouts).await
-}
-
-async fn default_sites(subject: &Subject, observations: &[Observation]) -> Vec<DefaultSite> {
-    let Some(watched) = subject.watched.first() else { return Vec::new() };
-    let results = observations.iter().flat_map(|observation| &observation.results);
-    // Where the handshake failed on silence, it fails again.
-    let shook = results.filter(|result| result.identity.is_some()).map(|result| result.address);
-    let mut asked = Vec::new();
-    for address in distinct(shook, DEFAULT_SITES_MAX) {
-        asked.push(subject.prober.default_site(&watched.endpoint, address, &watched.timeouts));
-    }
-    join_all(asked).await.into_iter().flatten().collect()
 }
 
 fn distinct(addresses: impl Iterator<Item = IpAddr>, most: usize) -> Vec<IpAddr> {

@@ -63,6 +63,10 @@ impl Control {
         self.address.or(*self.last_reached.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub fn known_v6(&self) -> Option<IpAddr> {
+        self.address_v6.map(IpAddr::from).or(self.address.filter(IpAddr::is_ipv6))
+    }
+
     pub fn remember(&self, address: IpAddr) {
         *self.last_reached.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
     }

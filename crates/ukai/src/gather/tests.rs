@@ -230,8 +230,8 @@ async fn a_flood_of_addresses_leaves_room_for_the_authorities() {
     }
     drop(found);
     let deadline = Instant::now() + Duration::from_secs(5);
-    let none = BTreeSet::new();
-    let candidates = candidates::collect(&vantage, &subject, (&none, &none), deadline, finds).await;
+    let candidates =
+        candidates::collect(&vantage, &subject, &order(Timestamp::UNIX_EPOCH), deadline, finds).await.candidates;
     assert_eq!(candidates.len(), candidates::CANDIDATES_MAX);
     let ours = candidates.iter().filter(|candidate| candidate.learned_from.contains(&Source::Authority)).count();
     assert_eq!(ours, 16);

@@ -6,21 +6,20 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
+use tokio::time::Instant;
 use ukai_core::diagnose::evidence::{Proof, VantageView};
 use ukai_core::observe::{AddressResult, Failure, HttpFacts};
 use ukai_probe::escape::escape;
 use url::Url;
 
-use super::{ADDRESSES_MAX, PATH, Question, Sight};
+use super::{ADDRESSES_MAX, PATH, Question, RESULTS_MAX, Sight};
 use crate::notify::http::HttpsClient;
 use crate::secret::Secret;
 
 /// Its resolver and its probes time out within four seconds; this leaves the way there and back.
-const VANTAGE_TIMEOUT: Duration = Duration::from_secs(6);
-/// 64 addresses with a sentence for each of a few endpoints.
+const VANTAGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Every probe with a sentence of its own.
 const ANSWER_BYTES: usize = 256 * 1024;
-/// Probes that are taken of one answer.
-const RESULTS_MAX: usize = 4 * ADDRESSES_MAX;
 const DETAIL_CHARACTERS: usize = 300;
 
 /// Another ukai that is asked what it sees.
@@ -39,8 +38,9 @@ impl OtherVantage {
     }
 
     /// Silence is an answer too: it is recorded with its reason.
-    pub async fn look(&self, peer: &str, addresses: BTreeSet<IpAddr>) -> VantageView {
-        let seen = self.ask(peer, addresses.into_iter().take(ADDRESSES_MAX).collect()).await;
+    pub async fn look(&self, peer: &str, addresses: BTreeSet<IpAddr>, deadline: Instant) -> VantageView {
+        let within = deadline.saturating_duration_since(Instant::now()).min(VANTAGE_TIMEOUT);
+        let seen = self.ask(peer, addresses.into_iter().take(ADDRESSES_MAX).collect(), within).await;
         let (sight, silence) = match seen {
             Ok(sight) => (sight, None),
             Err(why) => (Sight { resolved: BTreeSet::new(), results: Vec::new() }, Some(shortened(&why))),
@@ -53,14 +53,14 @@ impl OtherVantage {
         }
     }
 
-    async fn ask(&self, peer: &str, addresses: BTreeSet<IpAddr>) -> Result<Sight, String> {
+    async fn ask(&self, peer: &str, addresses: BTreeSet<IpAddr>, within: Duration) -> Result<Sight, String> {
         let question = Question { peer: peer.to_owned(), addresses };
         let body = serde_json::to_vec(&question).map_err(|error| error.to_string())?;
         let bearer = HeaderValue::from_str(&format!("Bearer {}", self.token.expose()));
         let mut bearer = bearer.map_err(|_| "its token has characters that no header may have".to_owned())?;
         bearer.set_sensitive(true);
         let headers = vec![(header::AUTHORIZATION, bearer)];
-        let answer = self.http.post_within(&self.url, headers, Bytes::from(body), VANTAGE_TIMEOUT, ANSWER_BYTES);
+        let answer = self.http.post_within(&self.url, headers, Bytes::from(body), within, ANSWER_BYTES);
         let answer = answer.await.map_err(|error| error.to_string())?;
         if !answer.status.is_success() {
             return Err(format!("{}: {}", answer.status.as_u16(), answer.excerpt()));

@@ -22,6 +22,8 @@ pub use service::VantageService;
 pub const PATH: &str = "/v1/vantage/look";
 /// Addresses that may be asked about at once; as many as a gathering proves.
 pub const ADDRESSES_MAX: usize = 32;
+/// Probes that are made for one answer, and taken of one.
+const RESULTS_MAX: usize = 4 * ADDRESSES_MAX;
 /// A peer's name and these addresses.
 const QUESTION_BYTES: usize = 16 * 1024;
 

@@ -1,6 +1,6 @@
 //! The vantage's side: a listener with one path, a token, and a bound on everything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,15 +16,21 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+use ukai_core::diagnose::evidence::Proof;
+use ukai_core::observe::AddressResult;
 
-use super::{ADDRESSES_MAX, PATH, QUESTION_BYTES, Question, Sight};
+use super::{ADDRESSES_MAX, PATH, QUESTION_BYTES, Question, RESULTS_MAX, Sight};
 use crate::gather::{Configured, Subject, join_all, prove_once, resolve, usable};
 use crate::secret::Secret;
 
 /// Controllers keep no connection; a few of them ask at once.
 const CONNECTIONS: usize = 32;
-/// Looks under way at once, over all controllers; more are told to come back.
+/// Looks under way at once, over all peers; more are told to come back.
 const LOOKS: usize = 4;
+/// Controllers that wait while the same peer is looked at for another one; more are told to come back.
+const WAITING: usize = 2;
+/// How long they wait. With a look after it, the answer still comes within a controller's bound.
+const TURN_TIMEOUT: Duration = Duration::from_secs(2);
 /// From accept to the end of the head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +46,14 @@ struct Shared {
     configured: Configured,
     token: Secret,
     looks: Semaphore,
+    /// One look at a time for each peer.
+    turns: BTreeMap<String, Turn>,
+}
+
+struct Turn {
+    look: Semaphore,
+    /// Who looks, and who waits.
+    here: Semaphore,
 }
 
 type Refusal = (StatusCode, String);
@@ -47,7 +61,9 @@ type Refusal = (StatusCode, String);
 impl VantageService {
     pub async fn bind(listen: SocketAddr, token: Secret, configured: Configured) -> io::Result<VantageService> {
         let listener = TcpListener::bind(listen).await?;
-        let shared = Shared { configured, token, looks: Semaphore::new(LOOKS) };
+        let turn = || Turn { look: Semaphore::new(1), here: Semaphore::new(1 + WAITING) };
+        let turns = configured.subjects.keys().map(|peer| (peer.clone(), turn())).collect();
+        let shared = Shared { configured, token, looks: Semaphore::new(LOOKS), turns };
         Ok(VantageService { listener, shared: Arc::new(shared) })
     }
 
@@ -128,14 +144,16 @@ async fn take(shared: &Shared, request: Request<Incoming>) -> Result<Sight, Refu
     if question.addresses.len() > ADDRESSES_MAX {
         return Err((StatusCode::BAD_REQUEST, format!("at most {ADDRESSES_MAX} addresses can be asked about")));
     }
-    let Some(subject) = shared.configured.subjects.get(&question.peer) else {
+    let peer = shared.configured.subjects.get(&question.peer).zip(shared.turns.get(&question.peer));
+    let Some((subject, turn)) = peer else {
         let known: Vec<&str> = shared.configured.subjects.keys().map(String::as_str).collect();
         let sentence = format!("there is no peer of that name here; there is {}", known.join(", "));
         return Err((StatusCode::NOT_FOUND, sentence));
     };
-    let Ok(_look) = shared.looks.try_acquire() else {
-        return Err((StatusCode::TOO_MANY_REQUESTS, "too many looks at once; ask again".to_owned()));
-    };
+    let busy = || (StatusCode::TOO_MANY_REQUESTS, "too many looks at once; ask again".to_owned());
+    let _here = turn.here.try_acquire().map_err(|_| busy())?;
+    let _turn = timeout(TURN_TIMEOUT, turn.look.acquire()).await.map_err(|_| busy())?;
+    let _look = shared.looks.try_acquire().map_err(|_| busy())?;
     Ok(look(&shared.configured, subject, question.addresses).await)
 }
 
@@ -144,17 +162,35 @@ fn is_authorised(shared: &Shared, header: Option<&HeaderValue>) -> bool {
     offered.is_some_and(|(scheme, offered)| scheme.eq_ignore_ascii_case(b"bearer ") && shared.token.matches(offered))
 }
 
-/// Every address that our own resolver gives, and those that were asked about, each probed once.
-async fn look(configured: &Configured, subject: &Subject, also: BTreeSet<IpAddr>) -> Sight {
+/// Every address that our own resolver gives, and those that were asked about, each probed once. What cannot be left for from
+/// here, and what the bound came before, is left out: it says nothing of the address.
+async fn look(configured: &Configured, subject: &Subject, asked: BTreeSet<IpAddr>) -> Sight {
     let vantage = &configured.vantage;
     let deadline = Instant::now() + LOOK_BOUND;
-    let found = resolve(&vantage.dns, &vantage.resolvers, &subject.host, subject.resolve_timeout.min(LOOK_BOUND / 2));
-    let found = found.await;
-    let addresses = usable(found.addresses, |address| subject.is_routed(vantage, address));
-    let resolved: BTreeSet<IpAddr> = addresses.into_iter().take(ADDRESSES_MAX).collect();
+    let most = RESULTS_MAX / subject.watched.len().max(1);
+    let asked: BTreeSet<IpAddr> =
+        asked.into_iter().filter(|address| subject.is_routed(vantage, *address)).take(most).collect();
+    let resolved = async {
+        let limit = subject.resolve_timeout.min(LOOK_BOUND / 2);
+        let found = resolve(&vantage.dns, &vantage.resolvers, &subject.host, limit).await;
+        let addresses = usable(found.addresses, |address| subject.is_routed(vantage, address));
+        let resolved: BTreeSet<IpAddr> = addresses.into_iter().take(ADDRESSES_MAX).collect();
+        let more = resolved.difference(&asked).take(most - asked.len());
+        (probe(subject, more, deadline).await, resolved)
+    };
+    let (results, (more, resolved)) = tokio::join!(probe(subject, asked.iter(), deadline), resolved);
+    Sight { results: results.into_iter().chain(more).collect(), resolved }
+}
+
+async fn probe(subject: &Subject, addresses: impl Iterator<Item = &IpAddr>, deadline: Instant) -> Vec<Proof> {
     let mut probes = Vec::new();
-    for address in resolved.union(&also) {
+    for address in addresses {
         probes.extend(subject.watched.iter().map(|watched| prove_once(&subject.prober, watched, *address, deadline)));
     }
-    Sight { results: join_all(probes).await, resolved }
+    join_all(probes).await.into_iter().flatten().map(without_identity).collect()
+}
+
+/// A controller reads how it went; names of certificates would fill its bound.
+fn without_identity(proof: Proof) -> Proof {
+    Proof { result: AddressResult { identity: None, ..proof.result }, ..proof }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use ukai_core::observe::{ErrorClass, Stage};
 use url::Url;
 
@@ -46,6 +48,11 @@ impl Pair {
     }
 }
 
+/// When the gathering ends that asks.
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
 fn set(addresses: &[&str]) -> BTreeSet<IpAddr> {
     addresses.iter().map(|address| address.parse().unwrap()).collect()
 }
@@ -60,7 +67,7 @@ async fn peer() -> (u16, TcpListener) {
 async fn a_vantage_says_what_it_sees_of_each_address() {
     let (port, _listener) = peer().await;
     let pair = Pair::watching(port).await;
-    let view = pair.controller(TOKEN).look("api", set(&["127.0.0.1", "127.0.0.9"])).await;
+    let view = pair.controller(TOKEN).look("api", set(&["127.0.0.1", "127.0.0.9"]), soon()).await;
     assert_eq!((view.vantage.as_str(), view.silence), ("osaka", None));
     assert_eq!(view.resolved, set(&["127.0.0.1"]), "its own URL leads there");
     let at = |address: &str| view.results.iter().find(|proof| proof.result.address.to_string() == address).unwrap();
@@ -73,7 +80,7 @@ async fn a_vantage_says_what_it_sees_of_each_address() {
 async fn a_vantage_contacts_no_address_that_it_may_not() {
     let (port, _listener) = peer().await;
     let pair = Pair::watching(port).await;
-    let view = pair.controller(TOKEN).look("api", set(&["10.0.0.7"])).await;
+    let view = pair.controller(TOKEN).look("api", set(&["10.0.0.7"]), soon()).await;
     let result = view.results.iter().find(|proof| proof.result.address.to_string() == "10.0.0.7").unwrap();
     assert_eq!(result.result.failure.as_ref().unwrap().class, ErrorClass::NotAllowed);
 }
@@ -82,18 +89,18 @@ async fn a_vantage_contacts_no_address_that_it_may_not() {
 async fn without_the_token_nothing_is_said() {
     let (port, listener) = peer().await;
     let pair = Pair::watching(port).await;
-    let view = pair.controller("another-token").look("api", set(&["127.0.0.1"])).await;
+    let view = pair.controller("another-token").look("api", set(&["127.0.0.1"]), soon()).await;
     let silence = view.silence.unwrap();
     assert!(silence.starts_with("401") && !silence.contains("another-token"), "{silence}");
     assert!(view.results.is_empty());
-    let tried = tokio::time::timeout(std::time::Duration::from_millis(100), listener.accept()).await;
+    let tried = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
     assert!(tried.is_err(), "the peer was not touched");
 }
 
 #[tokio::test]
 async fn a_peer_that_the_vantage_does_not_know() {
     let (port, _listener) = peer().await;
-    let silence = Pair::watching(port).await.controller(TOKEN).look("bill", set(&[])).await.silence.unwrap();
+    let silence = Pair::watching(port).await.controller(TOKEN).look("bill", set(&[]), soon()).await.silence.unwrap();
     assert!(silence.contains("no peer of that name here; there is api"), "{silence}");
 }
 
@@ -103,7 +110,7 @@ async fn a_vantage_that_is_gone_is_silent() {
     let pair = Pair::watching(port).await;
     let controller = pair.controller(TOKEN);
     drop(pair);
-    let view = controller.look("api", set(&["127.0.0.1"])).await;
+    let view = controller.look("api", set(&["127.0.0.1"]), soon()).await;
     assert!(view.silence.is_some() && view.results.is_empty());
 }
 
@@ -120,7 +127,7 @@ async fn saying(answer: String) -> VantageView {
         let _ = stream.shutdown().await;
     });
     let http = HttpsClient::new(HttpsOptions::default()).unwrap();
-    OtherVantage::new("osaka".into(), url, Secret::new(TOKEN), http).look("api", BTreeSet::new()).await
+    OtherVantage::new("osaka".into(), url, Secret::new(TOKEN), http).look("api", BTreeSet::new(), soon()).await
 }
 
 use ukai_core::diagnose::evidence::VantageView;

@@ -9,6 +9,7 @@ mod alarms;
 mod bad_input;
 mod crash;
 mod drills;
+mod evidence;
 mod life;
 mod looking;
 mod metrics;

@@ -145,6 +145,19 @@ pub fn mtu(reading: &Reading) -> Ruling {
 pub fn partial_address(reading: &Reading) -> Ruling {
     let now = reading.failures_now();
     let failing: Vec<_> = now.iter().filter_map(|(address, failure)| Some((*address, failure.clone()?))).collect();
+    if failing.is_empty() && reading.works_now() && reading.steered.is_some() {
+        return match super::name::left_and_dead(reading) {
+            Some((address, failure)) => told(
+                Finding::new(Action::None, Party::Peer, "A machine of the rotation is dead; the others work.")
+                    .likely()
+                    .told_without_a_page()
+                    .unless("every machine of the rotation answering"),
+                &[(address, failure.clone())],
+            )
+            .explains(),
+            None => Ruling::Beside,
+        };
+    }
     if failing.is_empty() || failing.len() == now.len() {
         return Ruling::Beside;
     }

@@ -184,6 +184,13 @@ fn stranger(reading: &Reading) -> Option<IpAddr> {
         .find_map(|(address, continuity)| matches!(continuity, Continuity::Broken { .. }).then_some(address))
 }
 
+/// A machine of before that this gathering was not led to, and that is dead: a rotation comes back to it.
+pub fn left_and_dead<'a>(reading: &'a Reading) -> Option<(IpAddr, &'a Failure)> {
+    let unnamed = reading.evidence().candidates.iter().filter(|candidate| candidate.learned_from.is_empty());
+    let known = unnamed.filter(|candidate| reading.case.history.knows_address(candidate.address));
+    known.filter_map(|candidate| Some((candidate.address, candidate.first_failure()?))).next()
+}
+
 fn failing_candidate<'a>(reading: &'a Reading) -> Option<(IpAddr, &'a Failure)> {
     let named = reading.evidence().candidates.iter().filter(|candidate| !candidate.learned_from.is_empty());
     named.filter_map(|candidate| Some((candidate.address, candidate.first_failure()?))).next()
@@ -198,6 +205,9 @@ pub fn rotating(reading: &Reading) -> Ruling {
     }
     if let Some((address, failure)) = failing_candidate(reading) {
         return Ruling::Excluded(format!("{address} does not prove itself: {}", failure.detail));
+    }
+    if let Some((address, _)) = left_and_dead(reading) {
+        return Ruling::Excluded(format!("{address} was in the rotation, and does not answer"));
     }
     if let Some(address) = stranger(reading) {
         return Ruling::Excluded(format!("{address} was never the peer's"));
@@ -322,7 +332,40 @@ fn failure_cache(reading: &Reading, set: &BTreeSet<IpAddr>) -> Ruling {
     .explains()
 }
 
+/// Servers that the parent names, and that do not answer for the zone: without authority, or with an error (RFC 1912, 2.8).
+fn lame_servers<'a>(reading: &'a Reading) -> BTreeSet<&'a str> {
+    let asked = || reading.evidence().asked.iter().filter(|asked| asked.source == Source::Authority);
+    let speaks = |asked: &&Asked| {
+        asked
+            .answer()
+            .is_some_and(|answer| answer.authoritative && matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain))
+    };
+    let speaking: BTreeSet<&str> = asked().filter(speaks).map(|asked| asked.identity.as_str()).collect();
+    let heard = asked().filter(|asked| asked.answer().is_some()).map(|asked| asked.identity.as_str());
+    heard.filter(|server| !speaking.contains(server)).collect()
+}
+
+/// Most servers of the delegation do not answer for the zone, and our resolver gives up on it.
+fn mostly_lame(reading: &Reading, delegated: usize) -> Ruling {
+    let lame = lame_servers(reading);
+    if lame.len() * 2 <= delegated || reading.works_now() || !reading.our_set.is_empty() {
+        return Ruling::Excluded("too few authoritative servers were heard to contradict each other".to_owned());
+    }
+    Finding::new(
+        Action::Escalate,
+        Party::Peer,
+        "Most of the name servers that the parent names do not answer for the peer's zone.",
+    )
+    .because(format!("{} of {delegated} are lame: {}", lame.len(), list(&lame)))
+    .likely()
+    .unless("a majority of them answering with authority")
+    .explains()
+}
+
 pub fn lame_delegation(reading: &Reading) -> Ruling {
+    if let Authority::TooFew { delegated, .. } = reading.authority {
+        return mostly_lame(reading, delegated);
+    }
     let Authority::Contradicting(sets) = &reading.authority else {
         return Ruling::Excluded("the authoritative servers do not contradict each other".to_owned());
     };
@@ -390,6 +433,7 @@ pub fn identity_discontinuity(reading: &Reading) -> Ruling {
         Authority::Agreed(set) => identities(reading, set),
         // One that lies leads to somebody valid, and the others do not name it.
         Authority::Contradicting(sets) => identities(reading, sets.values().flatten()),
+        Authority::Silent => identities(reading, reading.independents.iter().flatten()),
         _ => Vec::new(),
     };
     // Where we are led decides; where that leads nowhere, what the peer's servers give.

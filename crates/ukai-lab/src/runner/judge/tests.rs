@@ -42,7 +42,7 @@ fn a_stale_resolver_that_is_overridden_and_reverted_passes() {
 
 #[test]
 fn figures_count_from_the_first_fault() {
-    let times = times(&overridden());
+    let times = times(&scenario("S01").expect, &overridden());
     assert_eq!(times.to_alarm_ms, Some(1_500));
     assert_eq!(times.to_verdict_ms, Some(3_500));
     assert_eq!(times.to_served_ms, Some(5_000));
@@ -223,6 +223,80 @@ fn an_override_that_stays_or_leaves_something_behind_is_not_reverted() {
 }
 
 #[test]
+fn the_right_option_and_no_other_must_be_recommended() {
+    let scenario = scenario("S06b");
+    let judged = |options: &[&str]| {
+        let mut event = diagnosed(Code::PeerDown, CoreAction::None);
+        if let Event::Diagnosed { verdict, .. } = &mut event {
+            verdict.options = options.iter().copied().map(recommended).collect();
+        }
+        failures(&judge(&scenario, &Seen { events: vec![self::event(8_500, event)], ..base() }))
+    };
+    assert_eq!(judged(&["wait"]), [""; 0]);
+    for wrong in [&[][..], &["override"], &["wait", "override"]] {
+        assert_eq!(judged(wrong), ["recommends"], "{wrong:?}");
+    }
+}
+
+#[test]
+fn what_is_called_proven_on_the_way_counts_from_the_last_fault_on() {
+    let scenario = scenario("S01");
+    let mut seen = overridden();
+    seen.events.insert(1, event(8_000, diagnosed(Code::PeerDown, CoreAction::None)));
+    assert_eq!(failures(&judge(&scenario, &seen)), ["wrongly called proven"]);
+    assert!(wrongly_proven(&scenario.expect, &seen).contains("peer_down"));
+    seen.last_fault = Some(8_200);
+    assert_eq!(failures(&judge(&scenario, &seen)), [""; 0]);
+}
+
+#[test]
+fn a_wrong_cause_that_is_told_at_once_is_not_fast() {
+    let expect = scenario("S01").expect;
+    let mut seen = overridden();
+    seen.events.insert(1, event(7_000, diagnosed(Code::PeerDown, CoreAction::None)));
+    assert_eq!(times(&expect, &seen).alarm_to_verdict_ms, Some(2_000));
+    seen.last_fault = Some(8_100);
+    assert_eq!(times(&expect, &seen).alarm_to_verdict_ms, Some(400), "the world changed in between");
+    seen.events.retain(|(at, _)| *at != 8_500);
+    assert_eq!(times(&expect, &seen).alarm_to_verdict_ms, None);
+}
+
+#[test]
+fn where_nothing_is_wrong_a_verdict_is_one_too_many() {
+    let scenario = scenario("S33");
+    let mut seen = Seen { pages: Vec::new(), ..base() };
+    assert_eq!(failures(&judge(&scenario, &seen)), [""; 0]);
+    seen.events = vec![event(8_500, diagnosed(Code::PeerCert, CoreAction::None))];
+    assert_eq!(failures(&judge(&scenario, &seen)), ["verdict", "wrongly called proven"]);
+    seen.events = vec![event(8_500, diagnosed(Code::ProbeError, CoreAction::None))];
+    assert_eq!(failures(&judge(&scenario, &seen)), [""; 0]);
+}
+
+#[test]
+fn a_lease_outlives_no_answer_that_runs_out_by_itself() {
+    let leased = |lease_s| {
+        let mut seen = overridden();
+        seen.first_heal = None;
+        seen.events[1] = event(8_500, diagnosed(Code::StaleResolverTransient, CoreAction::Override));
+        if let Event::OverrideProposed { plan, .. } = &mut seen.events[2].1.event {
+            plan.lease_s = lease_s;
+        }
+        failures(&judge(&scenario("S03"), &seen))
+    };
+    assert_eq!(leased(120), [""; 0]);
+    assert_eq!(leased(121), ["lease"]);
+}
+
+#[test]
+fn an_override_that_hides_a_neighbour_fails_the_drill() {
+    let mut seen = overridden();
+    seen.beside = Some(Vec::new());
+    assert_eq!(failures(&judge(&scenario("S01"), &seen)), [""; 0]);
+    seen.beside = Some(vec!["cdn.api.peer.test A is gone".into()]);
+    assert_eq!(failures(&judge(&scenario("S01"), &seen)), ["hidden by the override"]);
+}
+
+#[test]
 fn the_same_verdict_again_is_no_turn() {
     let mut seen = base();
     seen.events = vec![
@@ -315,7 +389,7 @@ fn diagnosed(code: Code, action: CoreAction) -> Event {
         evidence_against: Vec::new(),
         eliminated: Vec::new(),
         would_change: Vec::new(),
-        options: super::advice::advised(code.name()).iter().take(1).map(|name| recommended(name)).collect(),
+        options: advice::advised(code.name(), &[]).into_iter().take(1).map(recommended).collect(),
         page: true,
     };
     Event::Diagnosed {

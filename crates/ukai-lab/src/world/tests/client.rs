@@ -53,7 +53,24 @@ pub async fn get(world: &World, label: &str) -> Result<Answer, Failure> {
 }
 
 pub async fn request(world: &World, label: &str, name: &str, agent: &str, header: &str) -> Result<Answer, Failure> {
-    let address = SocketAddr::new(world.address_of(label).unwrap(), world.url().port().unwrap());
+    let layout = &world.live.layout;
+    let port = if label.starts_with("control-") { layout.control_port } else { layout.https_port };
+    request_at(world, SocketAddr::new(world.address_of(label).unwrap(), port), name, agent, header).await
+}
+
+/// GET of the watched URL by the door for other networks.
+pub async fn get_elsewhere(world: &World, label: &str) -> Result<Answer, Failure> {
+    let address = SocketAddr::new(world.address_of(label).unwrap(), world.live.layout.elsewhere_port);
+    request_at(world, address, world.url().host_str().unwrap(), "curl/8", "").await
+}
+
+pub async fn request_at(
+    world: &World,
+    address: SocketAddr,
+    name: &str,
+    agent: &str,
+    header: &str,
+) -> Result<Answer, Failure> {
     let stream = connect(address).await?;
     let head =
         format!("GET /health HTTP/1.1\r\nHost: {name}\r\nUser-Agent: {agent}\r\nConnection: close\r\n{header}\r\n");

@@ -4,7 +4,9 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::client::{Answer, Failure, PATIENCE, connect, get, handshake, handshake_with, request};
+use super::client::{
+    Answer, Failure, PATIENCE, connect, get, get_elsewhere, handshake, handshake_with, request, request_at,
+};
 use super::{fault, scenario, start, world};
 use crate::world::Caller;
 
@@ -261,4 +263,72 @@ async fn hosts_stand_in_the_network_that_the_scenario_says() {
         assert_eq!(get(&world, label).await.unwrap().status, 200);
         assert_eq!(world.label_of(world.address_of(label).unwrap()).as_deref(), Some(label));
     }
+}
+
+#[tokio::test]
+async fn other_networks_meet_a_host_by_a_door_of_their_own() {
+    let mut world = world("hosts.h-1 = \"serve\"\nhosts.h-2 = { us = \"serve\", others = \"status-503\" }").await;
+    assert_eq!(get_elsewhere(&world, "h-1").await.unwrap().status, 200);
+    assert_eq!(
+        (get(&world, "h-2").await.unwrap().status, get_elsewhere(&world, "h-2").await.unwrap().status),
+        (200, 503)
+    );
+    // One word is for everybody, a table for whom it names.
+    fault(&mut world, "hosts.h-1 = { us = \"blackhole\", others = \"serve\" }\nhosts.h-2 = \"refuse\"").await;
+    assert_eq!(get(&world, "h-1").await.unwrap_err(), Failure::ConnectTimeout);
+    assert_eq!(get_elsewhere(&world, "h-1").await.unwrap().status, 200);
+    assert_eq!(get_elsewhere(&world, "h-2").await.unwrap_err(), Failure::Refused);
+}
+
+#[tokio::test]
+async fn what_our_network_lets_out_is_no_matter_elsewhere() {
+    let mut world = world("hosts.h-1 = \"serve\"\nhosts.h-2 = \"serve\"").await;
+    for egress in ["\"cut\"", "{ allow = [\"h-2\"] }"] {
+        fault(&mut world, &format!("egress = {egress}")).await;
+        assert_eq!(get(&world, "h-1").await.unwrap_err(), Failure::ConnectTimeout, "{egress}");
+        assert_eq!(get_elsewhere(&world, "h-1").await.unwrap().status, 200, "{egress}");
+    }
+}
+
+#[tokio::test]
+async fn controls_are_reached_over_ipv6_beside_the_peers_host_until_that_family_is_cut() {
+    let mut world = world("hosts.h-1 = \"serve\"\nhosts.six = { v6 = true }").await;
+    let layout = &world.live.layout;
+    let controls = SocketAddr::new(layout.controls_v6().unwrap().into(), layout.control_port);
+    for name in ["control-1.test", "control-3.test"] {
+        let answer = request_at(&world, controls, name, "curl/8", "").await.unwrap();
+        assert!(contains(&answer.issuer, b"Lab Web CA") && contains(&answer.issuer, name.as_bytes()), "{name}");
+    }
+    fault(&mut world, "egress = \"no-v6\"").await;
+    assert_eq!(
+        request_at(&world, controls, "control-1.test", "curl/8", "").await.unwrap_err(),
+        Failure::ConnectTimeout
+    );
+    assert_eq!(get(&world, "six").await.unwrap_err(), Failure::ConnectTimeout);
+    assert_eq!(get_elsewhere(&world, "six").await.unwrap().status, 200);
+    assert!(get(&world, "h-1").await.is_ok());
+    assert!(request(&world, "control-1", "control-1.test", "curl/8", "").await.is_ok());
+    fault(&mut world, "egress = \"ok\"").await;
+    assert!(get(&world, "six").await.is_ok());
+}
+
+#[tokio::test]
+async fn without_an_ipv6_host_nobody_stands_at_the_ipv6_address() {
+    let world = world("hosts.h-1 = \"serve\"").await;
+    assert_eq!(world.live.layout.controls_v6(), None);
+    let address = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), world.live.layout.control_port);
+    assert_eq!(connect(address).await.unwrap_err(), Failure::Refused);
+}
+
+#[tokio::test]
+async fn whoever_sends_no_server_name_is_shown_the_hosts_default_certificate() {
+    let world = world("hosts.h-1 = \"serve\"").await;
+    let address = SocketAddr::new(world.address_of("h-1").unwrap(), world.url().port().unwrap());
+    // An address is no server name: RFC 6066 section 3.
+    let stream = connect(address).await.unwrap();
+    match handshake(&world, stream, &address.ip().to_string()).await.unwrap_err() {
+        Failure::Tls(error) => assert!(error.contains("default.hosting.test"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(get(&world, "h-1").await.is_ok());
 }

@@ -231,3 +231,41 @@ async fn history_holds_the_week_that_was_well() {
     );
     assert!(world.describe().iter().any(|line| line.contains("h-2")));
 }
+
+#[tokio::test]
+async fn another_vantage_looks_by_the_other_door_and_the_daemon_is_told_where_it_answers() {
+    let lines = "authoritative = { A = [\"h-1\"] }\nhosts.h-1 = \"serve\"\nvantages = 2";
+    let world = start(&scenario("expect = { status = 200, body = \"ok\" }", lines)).await;
+    assert_eq!(world.vantages(), 2);
+    let daemon: toml::Table = world.daemon_config(std::path::Path::new("/d")).parse().unwrap();
+    let told = daemon["other_vantage"].as_array().unwrap();
+    assert_eq!(told.len(), 2);
+    for (number, told) in (1..).zip(told) {
+        let config: toml::Table = world.vantage_config(number).parse().unwrap();
+        let service = &config["vantage_service"];
+        let listen = service["listen"].as_str().unwrap();
+        assert_eq!(listen, world.vantage_listener(number).to_string());
+        assert_eq!(told["url"].as_str(), Some(format!("http://{listen}").as_str()));
+        assert_eq!(told["token"]["file"], service["token_file"]);
+        assert_eq!(config["resolver"][0].as_str(), Some(format!("udp://{}", world.independent(1)).as_str()));
+        let (theirs, ours) = (&config["peer"][0], &daemon["peer"][0]);
+        assert_eq!((&theirs["name"], &theirs["expect"]), (&ours["name"], &ours["expect"]));
+        let url: url::Url = theirs["urls"][0].as_str().unwrap().parse().unwrap();
+        assert_eq!(url.host_str(), world.url().host_str());
+        assert_eq!(url.port(), Some(world.live.layout.elsewhere_port));
+        // A vantage is told no secret, and has no part in the drill's controls.
+        assert!(theirs.get("headers").is_none() && config["controls"].as_str() == Some("none"));
+    }
+}
+
+#[tokio::test]
+async fn controls_have_an_ipv6_address_only_where_ipv6_plays_a_part() {
+    let with = world("hosts.h-1 = \"serve\"\nhosts.six = { v6 = true }").await;
+    let without = world("hosts.h-1 = \"serve\"").await;
+    let control = |world: &World| {
+        let config: toml::Table = world.daemon_config(std::path::Path::new("/d")).parse().unwrap();
+        config["control"][1].clone()
+    };
+    assert_eq!(control(&with)["address_v6"].as_str(), Some("::1"));
+    assert!(control(&without).get("address_v6").is_none());
+}

@@ -1,10 +1,10 @@
 //! How drills ended: one line each, the table over all of them, and who was taken for whom.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 use ukai_lab::runner::DrillOutcome;
+use ukai_lab::scenario::NO_VERDICT;
 
+use super::confusion;
 use crate::cli::paint::{Painted, Table, Tone};
 
 /// One drill in one line.
@@ -25,17 +25,19 @@ pub fn line(outcome: &DrillOutcome) -> String {
 
 pub fn print(outcomes: &[DrillOutcome]) {
     let mut table = Table::with_header(&[
-        "drill", "expected", "given", "sure", "expected", "done", "alarm", "verdict", "served", "result",
+        "drill", "verdict", "given", "sure", "given", "action", "done", "alarm", "verdict", "served", "result",
     ]);
     for outcome in outcomes {
         let times = &outcome.times;
+        let (expected, done) = (&outcome.expected, Some(outcome.action.as_str()));
         let row = vec![
             outcome.id.clone(),
-            any_of(&outcome.expected.verdict),
-            given(outcome.verdict.as_deref()),
-            given(outcome.sure.as_deref()),
-            any_of(&outcome.expected.action),
-            outcome.action.clone(),
+            any_of(&expected.verdict),
+            compared(&expected.verdict, outcome.verdict.as_deref()),
+            any_of(&expected.sure),
+            compared(&expected.sure, outcome.sure.as_deref()),
+            any_of(&expected.action),
+            compared(&expected.action, done),
             seconds(times.to_alarm_ms),
             seconds(times.alarm_to_verdict_ms),
             seconds(times.to_served_ms),
@@ -44,15 +46,12 @@ pub fn print(outcomes: &[DrillOutcome]) {
         table.row(if outcome.passed { Tone::Plain } else { Tone::Bad }, row);
     }
     anstream::print!("\n{table}");
-    anstream::println!(
-        "{}",
-        Painted(
-            Tone::Faint,
-            "  alarm: from the first fault; verdict: the first, from the alarm; served: from the fault"
-        )
-    );
-    anstream::print!("\n{}", matrix(outcomes));
+    let legend = "  =: as expected. alarm: from the first fault; verdict: the first right one, from the alarm or from what changed \
+                  since; served: from the fault";
+    anstream::println!("{}", Painted(Tone::Faint, legend));
+    anstream::print!("\n{}", confusion::matrix(&pairs(outcomes)));
     for outcome in outcomes.iter().filter(|outcome| !outcome.passed) {
+        anstream::println!("{}", line(outcome));
         if let Some(trouble) = &outcome.trouble {
             anstream::println!("{}", Painted(Tone::Bad, format_args!("{}: {trouble}", outcome.id)));
         }
@@ -64,34 +63,17 @@ pub fn print(outcomes: &[DrillOutcome]) {
     anstream::println!("\n{}", Painted(tone, sum(outcomes)));
 }
 
-/// Rows: what was right; columns: what was said. A letter stands for a code.
-fn matrix(outcomes: &[DrillOutcome]) -> String {
-    let told: Vec<(String, String)> = outcomes.iter().filter_map(pair).collect();
-    let codes: BTreeSet<&str> = told.iter().flat_map(|(right, said)| [right.as_str(), said.as_str()]).collect();
-    let codes: Vec<&str> = codes.into_iter().collect();
-    let letters: Vec<char> = ('a'..='z').chain('A'..='Z').take(codes.len()).collect();
-    let width = codes.iter().map(|code| code.len()).max().unwrap_or(0);
-    let mut text = format!("  {:width$}    said\n  {:width$}   ", "right", "");
-    letters.iter().for_each(|letter| text.push_str(&format!(" {letter}")));
-    text.push('\n');
-    for (row, letter) in codes.iter().zip(&letters) {
-        text.push_str(&format!("  {row:width$}  {letter}"));
-        for column in &codes {
-            let count = told.iter().filter(|(right, said)| right == row && said == column).count();
-            text.push_str(&if count == 0 { " ·".to_owned() } else { format!(" {count}") });
-        }
-        text.push('\n');
-    }
-    text
+/// What was right and what was said. Where any of several is right, and one of them was said, that one was right.
+fn pairs(outcomes: &[DrillOutcome]) -> Vec<confusion::Pair> {
+    let of = |outcome: &DrillOutcome| {
+        let said = given(outcome.verdict.as_deref());
+        let right = outcome.expected.verdict.iter().find(|code| **code == said).or(outcome.expected.verdict.first())?;
+        Some((right.clone(), said))
+    };
+    outcomes.iter().filter_map(of).collect()
 }
 
-/// Where any of several is right, what was said counts as right if it is one of them.
-fn pair(outcome: &DrillOutcome) -> Option<(String, String)> {
-    let said = given(outcome.verdict.as_deref());
-    let right = outcome.expected.verdict.iter().find(|code| **code == said).or(outcome.expected.verdict.first())?;
-    Some((right.clone(), said))
-}
-
+/// The same as the table, for a machine.
 pub fn json(outcomes: &[DrillOutcome]) -> Value {
     let times = verdict_times(outcomes);
     json!({
@@ -102,24 +84,45 @@ pub fn json(outcomes: &[DrillOutcome]) -> Value {
         "missed_overrides": count(outcomes, |outcome| outcome.missed_override),
         "wrong_actions": count(outcomes, DrillOutcome::wrong_action),
         "wrong_verdicts": count(outcomes, DrillOutcome::wrong_verdict),
+        "undecided": count(outcomes, DrillOutcome::undecided),
         "wrong_and_proven": count(outcomes, DrillOutcome::wrong_and_proven),
-        "confusion": outcomes.iter().filter_map(pair).collect::<Vec<_>>(),
+        "rows": outcomes.iter().map(row).collect::<Vec<_>>(),
+        "confusion": confusion::json(&pairs(outcomes)),
         "alarm_to_verdict_ms": { "median": median(&times), "worst": times.last() },
+    })
+}
+
+fn row(outcome: &DrillOutcome) -> Value {
+    let (expected, times) = (&outcome.expected, &outcome.times);
+    let broken = outcome.checks.iter().filter(|check| !check.held).map(|check| check.what);
+    json!({
+        "drill": outcome.id,
+        "verdict": { "expected": expected.verdict, "given": outcome.verdict },
+        "sure": { "expected": expected.sure, "given": outcome.sure },
+        "action": { "expected": expected.action, "given": outcome.action },
+        "alarm_ms": times.to_alarm_ms,
+        "alarm_to_verdict_ms": times.alarm_to_verdict_ms,
+        "served_ms": times.to_served_ms,
+        "passed": outcome.passed,
+        "broken": broken.collect::<Vec<_>>(),
+        "trouble": outcome.trouble,
     })
 }
 
 fn sum(outcomes: &[DrillOutcome]) -> String {
     let times = verdict_times(outcomes);
+    let counted = |of: fn(&DrillOutcome) -> bool| count(outcomes, of);
     format!(
-        "{} of {} drills passed; {} wrong overrides, {} missed, {} wrong actions; {} wrong verdicts, {} of them called proven; \
-         from alarm to verdict {} (median), {} (worst)",
-        count(outcomes, |outcome| outcome.passed),
+        "{} of {} drills passed; {} wrong overrides, {} missed, {} wrong actions; {} wrong verdicts, {} undecided, {} wrong and \
+         called proven; from alarm to verdict {} (median), {} (worst)",
+        counted(|outcome| outcome.passed),
         outcomes.len(),
-        count(outcomes, |outcome| outcome.wrong_override),
-        count(outcomes, |outcome| outcome.missed_override),
-        count(outcomes, DrillOutcome::wrong_action),
-        count(outcomes, DrillOutcome::wrong_verdict),
-        count(outcomes, DrillOutcome::wrong_and_proven),
+        counted(|outcome| outcome.wrong_override),
+        counted(|outcome| outcome.missed_override),
+        counted(DrillOutcome::wrong_action),
+        counted(DrillOutcome::wrong_verdict),
+        counted(DrillOutcome::undecided),
+        counted(DrillOutcome::wrong_and_proven),
         seconds(median(&times)),
         seconds(times.last().copied()),
     )
@@ -154,8 +157,16 @@ fn any_of<T: AsRef<str>>(words: &[T]) -> String {
     if words.is_empty() { "-".to_owned() } else { words.join("|") }
 }
 
+/// What was said; where only one thing was right and it was that, a sign is easier to read than the word again.
+fn compared<T: AsRef<str>>(expected: &[T], said: Option<&str>) -> String {
+    match expected {
+        [one] if Some(one.as_ref()) == said => "=".to_owned(),
+        _ => given(said),
+    }
+}
+
 fn given(word: Option<&str>) -> String {
-    word.unwrap_or("none").to_owned()
+    word.unwrap_or(NO_VERDICT).to_owned()
 }
 
 fn seconds(ms: Option<u64>) -> String {
@@ -181,6 +192,7 @@ mod tests {
             verdict: Some(given.into()),
             sure: Some(sure.into()),
             action: "none".into(),
+            wrongly_proven: if passed || sure != "proven" { vec![] } else { vec![given.into()] },
             times: Times { alarm_to_verdict_ms: Some(1300), ..Times::default() },
             kills: 0,
             reports: Vec::new(),
@@ -198,14 +210,16 @@ mod tests {
     fn what_is_wrong_is_counted_by_how_wrong_it_is() {
         let wrong =
             DrillOutcome { wrong_override: true, action: "override".into(), ..outcome("stale_resolver", "proven") };
-        let outcomes = [outcome("peer_down", "proven"), outcome("peer_http", "likely"), wrong];
+        let on_the_way = DrillOutcome { wrongly_proven: vec!["peer_http".into()], ..outcome("peer_down", "proven") };
+        let outcomes = [outcome("peer_http", "likely"), outcome("open", "open"), wrong, on_the_way];
         let score = json(&outcomes);
         for (what, expected) in [
             ("passed", 1),
             ("wrong_overrides", 1),
             ("wrong_actions", 1),
             ("wrong_verdicts", 2),
-            ("wrong_and_proven", 1),
+            ("undecided", 1),
+            ("wrong_and_proven", 2),
         ] {
             assert_eq!(score[what], expected, "{what}");
         }
@@ -215,11 +229,27 @@ mod tests {
     }
 
     #[test]
-    fn the_matrix_shows_who_was_taken_for_whom() {
-        let text =
-            matrix(&[outcome("peer_down", "proven"), outcome("peer_down", "likely"), outcome("peer_http", "likely")]);
-        assert!(text.contains("peer_down  a 2 1\n"), "{text}");
-        assert!(text.contains("peer_http  b · ·\n"), "{text}");
+    fn a_machine_is_told_what_the_table_tells() {
+        let score = json(&[outcome("peer_http", "likely")]);
+        let row = &score["rows"][0];
+        assert_eq!(row["verdict"], json!({ "expected": ["peer_down"], "given": "peer_http" }));
+        assert_eq!(row["action"], json!({ "expected": ["none"], "given": "none" }));
+        assert_eq!((&row["alarm_to_verdict_ms"], &row["broken"]), (&json!(1300), &json!(["verdict"])));
+        assert_eq!(score["confusion"], json!([{ "right": "peer_down", "said": "peer_http", "count": 1 }]));
+    }
+
+    #[test]
+    fn what_was_right_among_several_is_what_was_said() {
+        let mut either = outcome("own_v6", "proven");
+        either.expected.verdict = vec!["v6_path".into(), "own_v6".into()];
+        assert_eq!(pairs(&[either]), [("own_v6".to_owned(), "own_v6".to_owned())]);
+    }
+
+    #[test]
+    fn what_was_expected_is_not_said_twice() {
+        assert_eq!(compared(&["none"], Some("none")), "=");
+        assert_eq!(compared(&["none", "probe_error"], None), "none");
+        assert_eq!(compared(&["peer_down"], Some("open")), "open");
     }
 
     #[test]
