@@ -390,6 +390,9 @@ pub enum Event {
         subscriber: String,
         attempts: u32,
         detail: String,
+        /// It is tried again, and after a restart too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        retried: bool,
     },
     Frozen {
         by: Actor,

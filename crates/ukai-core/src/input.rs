@@ -63,6 +63,13 @@ pub enum Input {
         why: String,
         offline_by: Option<Actor>,
     },
+    /// The first attempt failed; it is tried again, and [`Input::NotificationSent`] says what comes of that.
+    NotificationDelayed {
+        key: String,
+        subscriber: String,
+        attempts: u32,
+        detail: String,
+    },
     NotificationSent {
         key: String,
         subscriber: String,

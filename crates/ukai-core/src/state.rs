@@ -431,6 +431,7 @@ impl State {
                 };
                 self.undelivered.insert(notification.key.clone(), waiting);
             }
+            Event::NotificationFailed { retried: true, .. } => {}
             Event::NotificationDelivered { key, subscriber, .. }
             | Event::NotificationFailed { key, subscriber, .. } => {
                 if let Some(waiting) = self.undelivered.get_mut(key) {

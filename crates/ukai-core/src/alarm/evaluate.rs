@@ -10,15 +10,17 @@ use jiff::Timestamp;
 use super::definition::{EvaluationWindow, LowSamples, MetricAlarm, MetricStat, Threshold, Watched};
 use super::definition::{MetricDataQuery, Source};
 use super::missing_data::{Judgement, Rule, Slot, judge};
-use super::window;
-use crate::metric::MetricId;
-use crate::metric::band::Band;
+use super::window::{self, SLOW_EVERY_S};
+use crate::metric::band::{Band, HISTORY_MAX, POINTS_MIN};
 use crate::metric::math::{self, Expression, Points, Validated, Value};
 use crate::metric::series::Datapoint;
 use crate::metric::store::Metrics;
+use crate::metric::{MetricId, Unit};
 
-/// What a band is learned from: a day shows the hours that differ, and is what is kept of every metric.
+/// What a band is learned from: a day shows the hours that differ, and is what is kept of every metric …
 const BAND_HISTORY_S: i64 = 86_400;
+/// … and of long periods so many, or there would never be enough for a band.
+const BAND_PERIODS_MIN: i64 = 2 * POINTS_MIN as i64;
 const BAND_PERIODS_MAX: usize = 10_000;
 /// A band moves slowly: half of a day's points must move before it does. It is learned again after an hour …
 const BAND_AGAIN_S: i64 = 3600;
@@ -169,14 +171,15 @@ impl Evaluator {
     fn band(&mut self, stat: &MetricStat, metrics: &Metrics, boundaries: &[i64]) -> Option<Band> {
         let (end_s, periods) = (*boundaries.last()?, boundaries.len().saturating_sub(1));
         let period_s = i64::from(stat.period_s);
-        let key = (stat.metric.clone(), stat.statistic.to_string(), stat.period_s);
+        let key = (stat.metric.clone(), stat.unit, stat.statistic.to_string(), stat.period_s);
         if let Some((learned_s, band)) = self.bands.get(&key) {
             let again_s = if band.is_some() { BAND_AGAIN_S } else { NO_BAND_AGAIN_S };
             if (0..again_s).contains(&(end_s - learned_s)) {
                 return band.clone();
             }
         }
-        let history = usize::try_from(BAND_HISTORY_S / period_s).ok()?.saturating_add(periods).min(BAND_PERIODS_MAX);
+        let history =
+            usize::try_from(band_history_s(period_s) / period_s).ok()?.saturating_add(periods).min(BAND_PERIODS_MAX);
         let mut read = Vec::with_capacity(history);
         metrics.datapoints(&stat.metric, stat.unit, &stat.statistic, end_s, period_s, history, &mut read);
         let read: Vec<Option<f64>> = read.into_iter().map(|point| point.map(|point| point.value)).collect();
@@ -189,8 +192,23 @@ impl Evaluator {
     }
 }
 
-/// Metric, statistic, period.
-type BandKey = (MetricId, String, u32);
+/// Metric, unit, statistic, period.
+type BandKey = (MetricId, Option<Unit>, String, u32);
+
+fn band_history_s(period_s: i64) -> i64 {
+    period_s.saturating_mul(BAND_PERIODS_MIN).clamp(BAND_HISTORY_S, HISTORY_MAX)
+}
+
+/// How long what an alarm reads must be kept, in seconds: its range, which may end up to a period ago, and what a band is
+/// learned from before it.
+pub fn looks_back_s(alarm: &MetricAlarm) -> i64 {
+    let period_s = i64::from(alarm.period_s());
+    let range_s = alarm.evaluation_range() as i64 * period_s + period_s.max(SLOW_EVERY_S);
+    match alarm.threshold {
+        Threshold::Value(_) => range_s,
+        Threshold::Band(_) => range_s + band_history_s(period_s),
+    }
+}
 
 fn bands_asked_for(validated: &Validated) -> impl Iterator<Item = &str> {
     validated.queries().iter().flat_map(|(_, source)| match source {

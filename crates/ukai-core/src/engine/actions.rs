@@ -184,7 +184,7 @@ impl Engine {
     }
 
     /// The rule that mutes an alarm at this moment.
-    fn muting(&self, alarm: &str, now: Timestamp) -> Option<String> {
+    pub(super) fn muting(&self, alarm: &str, now: Timestamp) -> Option<String> {
         let rules = self.state.alarms.mute_rules.values();
         rules
             .filter(|rule| rule.targets(alarm))

@@ -78,21 +78,18 @@ impl Engine {
 
     fn check_composites(&self, definitions: &[Definition], names: &BTreeSet<&str>) -> Result<(), String> {
         let mut rules: BTreeMap<String, AlarmExpression> = self.live.graph.rules.clone();
-        let mut put: Vec<(&str, AlarmExpression)> = Vec::new();
+        let mut put: Vec<&str> = Vec::new();
         for definition in definitions {
             rules.remove(&definition.name);
             if let Some(composite) = definition.composite() {
                 let parsed = AlarmExpression::parse(&composite.rule);
                 let parsed = parsed.map_err(|error| format!("{}: AlarmRule: {error}", definition.name))?;
-                put.push((&definition.name, parsed));
+                rules.insert(definition.name.clone(), parsed);
+                put.push(&definition.name);
             }
         }
         let exists = |name: &str| names.contains(name) || self.state.alarms.records.contains_key(name);
-        for (name, rule) in put {
-            composite::check_put(&rules, name, &rule, &exists).map_err(|error| format!("{name}: {error}"))?;
-            rules.insert(name.to_owned(), rule);
-        }
-        Ok(())
+        composite::check_put(&rules, put, &exists).map_err(|(name, error)| format!("{name}: {error}"))
     }
 
     pub(super) fn delete_alarms(&mut self, turn: &mut Turn, alarms: Vec<String>, by: Actor) -> Result<String, String> {
@@ -116,6 +113,8 @@ impl Engine {
         }
         for alarm in &alarms {
             self.record(turn, Event::AlarmDeleted { alarm: alarm.clone(), by: by.clone() });
+            self.live.triggering.remove(alarm);
+            self.live.informed.remove(alarm);
         }
         self.regraph();
         // A default of the same name comes back.

@@ -5,39 +5,29 @@
 //! observed alarm  at each observation                    ├─► changed ─► its composites ─► their composites …
 //! set by hand     until the next evaluation              ┘      └─► actions, unless suppressed, muted or disabled
 //! ```
-//! A composite is evaluated when a child changes, and when it is put. Cycles are refused at the put, so that the chain ends.
+//! A composite is evaluated when children change, once for all that changed in a step ([`super::composites`]), and when it
+//! is put.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::incident::Opening;
 use super::{Engine, Turn};
-use crate::alarm::composite::{self, AlarmExpression, Change, ChildState, Transition};
+use crate::alarm::composite;
 use crate::alarm::definition::{Definition, Kind};
-use crate::alarm::reason::{CompositeCause, TriggeringChild};
+use crate::alarm::evaluate::looks_back_s;
 use crate::alarm::suppress::{Decision, Suppression};
 use crate::alarm::window::{self, FAST_EVERY_S, SLOW_EVERY_S, SLOW_PERIOD_S};
 use crate::alarm::{AlarmState, defaults, reason};
 use crate::event::{Actor, Event, Origin};
+use crate::metric::store::Metrics;
 use crate::state::AlarmRecord;
 
 /// Alarms in all. CloudWatch allows 5,000 in a Region by default; state and checkpoints stay small below this.
 pub const ALARMS_MAX: usize = 10_000;
 /// A window is judged so long after it moved: probes that were under way at its end have come back.
 const JUDGE_DELAY: SignedDuration = SignedDuration::from_secs(2);
-
-/// The rules of composite alarms, parsed, and who watches whom.
-#[derive(Debug, Default)]
-pub struct Graph {
-    pub rules: BTreeMap<String, AlarmExpression>,
-    pub parents: BTreeMap<String, BTreeSet<String>>,
-    /// By suppressor: the composites whose actions it holds back.
-    pub suppressed: BTreeMap<String, BTreeSet<String>>,
-    /// Some alarm is judged every ten seconds, or every minute.
-    pub fast: bool,
-    pub slow: bool,
-}
 
 /// A change of state that is about to be recorded.
 #[derive(Debug)]
@@ -121,8 +111,10 @@ impl Engine {
         let name = definition.name.clone();
         let before = self.state.alarms.state(&name);
         self.record(turn, Event::AlarmPut { definition: Box::new(definition), origin, by });
-        self.regraph();
-        self.retain_windows();
+        if let Some(record) = self.state.alarms.records.get(&name) {
+            self.live.graph.put(&record.definition);
+            retain(&mut self.metrics, &record.definition);
+        }
         // Another kind of alarm under the same name starts anew, without a change of its own.
         self.follow(turn, &name, before, self.state.alarms.state(&name));
         let Some(record) = self.state.alarms.records.get(&name) else { return };
@@ -149,6 +141,7 @@ impl Engine {
                 self.judge_one(turn, &name, false);
             }
         }
+        self.settle_composites(turn);
         self.advance_suppression(turn);
         self.advance_mutes(turn);
     }
@@ -206,90 +199,13 @@ impl Engine {
         true
     }
 
-    /// Whoever watches an alarm learns that it has another state.
-    fn follow(&mut self, turn: &mut Turn, alarm: &str, before: AlarmState, after: AlarmState) {
-        if before == after {
-            return;
-        }
-        self.suppressor_changed(turn, alarm, after);
-        let change = Change { alarm_name: alarm.to_owned(), arn: self.arn(alarm), to: after, at: turn.now };
-        for parent in self.live.graph.parents.get(alarm).cloned().unwrap_or_default() {
-            self.child_changed(turn, &parent, &change, before);
-        }
-    }
-
-    fn child_changed(&mut self, turn: &mut Turn, parent: &str, change: &Change, child_before: AlarmState) {
-        let Some(record) = self.state.alarms.records.get(parent) else { return };
-        let Some(rule) = self.live.graph.rules.get(parent) else { return };
-        let records = &self.state.alarms.records;
-        let before = |name: &str| {
-            let is_it = name == change.alarm_name;
-            if is_it { Some(child_before) } else { records.get(name).map(|record| record.state) }
-        };
-        let transitions = composite::transitions(rule, record.state, &before, std::slice::from_ref(change));
-        for transition in transitions {
-            let sentences: Vec<String> = transition
-                .triggering
-                .iter()
-                .map(|TriggeringChild { arn, state, at }| {
-                    reason::composite_reason(CompositeCause::Child { arn, state: *state, at: *at }, transition.to)
-                })
-                .collect();
-            self.composite_changed(turn, parent, &transition, &sentences.join(", "));
-        }
-    }
-
-    fn composite_was_put(&mut self, turn: &mut Turn, name: &str) {
-        let Some(record) = self.state.alarms.records.get(name) else { return };
-        let Some(rule) = self.live.graph.rules.get(name) else { return };
-        let known: BTreeMap<String, ChildState> = rule
-            .children()
-            .into_iter()
-            .filter_map(|child| {
-                let record = self.state.alarms.records.get(child)?;
-                let state = ChildState { arn: self.arn(child), state: record.state, timestamp: record.since };
-                Some((child.to_owned(), state))
-            })
-            .collect();
-        let transition = composite::first_evaluation(rule, record.state, &known, turn.now);
-        let suppressor = record.definition.composite().and_then(|composite| composite.suppressor.clone());
-        let suppressor_state = suppressor.as_ref().and_then(|suppressor| self.state_of_ref(suppressor.alarm()));
-        let (mut suppression, decision) = match record.suppression.clone() {
-            None => (Suppression::new(record.state, suppressor, suppressor_state), Decision::Nothing),
-            Some(mut known) => {
-                let decision = known.put_suppressor(suppressor, suppressor_state, turn.now);
-                (known, decision)
-            }
-        };
-        let is_new = self.state.alarms.records.get(name).is_some_and(|record| record.suppression.is_none());
-        if is_new {
-            // An alarm that is new has no actions waiting, whatever its first evaluation says.
-            let _ = suppression.advance(turn.now);
-        }
-        self.take_suppression(turn, name, suppression, decision);
-        if let Some(transition) = transition {
-            let arn = self.arn(name);
-            let cause =
-                if is_new { CompositeCause::Created { arn: &arn } } else { CompositeCause::Updated { arn: &arn } };
-            let text = reason::composite_reason(cause, transition.to);
-            self.composite_changed(turn, name, &transition, &text);
-        }
-    }
-
-    fn composite_changed(&mut self, turn: &mut Turn, name: &str, transition: &Transition, text: &str) {
-        let data = (!transition.triggering.is_empty()).then(|| reason::composite_reason_data(&transition.triggering));
-        let changed = Changed { reason_data: data, ..Changed::to(name, transition.to, text) };
-        self.live.triggering.insert(name.to_owned(), transition.triggering.clone());
-        self.change_alarm(turn, changed);
-    }
-
-    fn suppression_of(&self, alarm: &str) -> Option<Suppression> {
+    pub(super) fn suppression_of(&self, alarm: &str) -> Option<Suppression> {
         let record = self.state.alarms.records.get(alarm)?;
         record.definition.composite()?;
         record.suppression.clone()
     }
 
-    fn suppressor_changed(&mut self, turn: &mut Turn, suppressor: &str, state: AlarmState) {
+    pub(super) fn suppressor_changed(&mut self, turn: &mut Turn, suppressor: &str, state: AlarmState) {
         for composite in self.live.graph.suppressed.get(suppressor).cloned().unwrap_or_default() {
             let Some(mut suppression) = self.suppression_of(&composite) else { continue };
             let decision = suppression.suppressor_changed(Some(state), turn.now);
@@ -315,7 +231,13 @@ impl Engine {
     }
 
     /// The machine as it is now goes into the log before its actions run.
-    fn take_suppression(&mut self, turn: &mut Turn, alarm: &str, suppression: Suppression, decision: Decision) {
+    pub(super) fn take_suppression(
+        &mut self,
+        turn: &mut Turn,
+        alarm: &str,
+        suppression: Suppression,
+        decision: Decision,
+    ) {
         let known = self.state.alarms.records.get(alarm).and_then(|record| record.suppression.as_ref());
         if known != Some(&suppression) {
             let reason = suppression.suppressed_reason().unwrap_or("Actions are not suppressed").to_owned();
@@ -327,7 +249,7 @@ impl Engine {
     }
 
     /// What CloudWatch calls an alarm by name or ARN.
-    fn state_of_ref(&self, written: &str) -> Option<AlarmState> {
+    pub(super) fn state_of_ref(&self, written: &str) -> Option<AlarmState> {
         let named = composite::AlarmRef::new(written).ok()?;
         self.state.alarms.records.get(named.alarm_name()).map(|record| record.state)
     }
@@ -350,45 +272,24 @@ impl Engine {
         own.or_else(by_action).filter(|peer| self.settings.peers.contains_key(peer)).unwrap_or_default()
     }
 
-    pub(super) fn regraph(&mut self) {
-        let mut graph = Graph::default();
-        for (name, record) in &self.state.alarms.records {
-            if let Some(alarm) = record.definition.metric() {
-                graph.fast |= alarm.period_s() < SLOW_PERIOD_S;
-                graph.slow |= alarm.period_s() >= SLOW_PERIOD_S;
-            }
-            let Some(composite) = record.definition.composite() else { continue };
-            if let Some(suppressor) = &composite.suppressor
-                && let Ok(named) = composite::AlarmRef::new(suppressor.alarm())
-            {
-                graph.suppressed.entry(named.alarm_name().to_owned()).or_default().insert(name.clone());
-            }
-            let Ok(rule) = AlarmExpression::parse(&composite.rule) else { continue };
-            for child in rule.children() {
-                graph.parents.entry(child.to_owned()).or_default().insert(name.clone());
-            }
-            graph.rules.insert(name.clone(), rule);
-        }
-        self.live.graph = graph;
-    }
-
-    /// Metrics are kept for as long as the alarms on them look back.
     pub(super) fn retain_windows(&mut self) {
-        for record in self.state.alarms.records.values() {
-            let Some(alarm) = record.definition.metric() else { continue };
-            let back_s = alarm.evaluation_range() as i64 * i64::from(alarm.period_s());
-            for stat in alarm.metrics() {
-                self.metrics.keep(&stat.metric, back_s);
-            }
-        }
+        let records = self.state.alarms.records.values();
+        records.for_each(|record| retain(&mut self.metrics, &record.definition));
     }
 
     pub(super) fn next_alarm_due(&self) -> Option<Timestamp> {
-        let Graph { fast, slow, .. } = self.live.graph;
+        let (fast, slow) = (self.live.graph.fast, self.live.graph.slow);
         let judged = [fast.then_some(self.live.fast_due), slow.then_some(self.live.slow_due)];
         let suppressed = self.suppressions().map(|(_, at)| at);
         judged.into_iter().flatten().chain(suppressed).chain(self.live.mute_due).min()
     }
+}
+
+/// Metrics are kept for as long as the alarms on them look back.
+fn retain(metrics: &mut Metrics, definition: &Definition) {
+    let Some(alarm) = definition.metric() else { return };
+    let back_s = looks_back_s(alarm);
+    alarm.metrics().for_each(|stat| metrics.keep(&stat.metric, back_s));
 }
 
 const _: () = assert!(FAST_EVERY_S < SLOW_EVERY_S);

@@ -69,14 +69,15 @@ impl Engine {
             .filter_map(|address| reading.identity(*address));
         let keys: BTreeSet<String> = broken.map(|identity| identity.key_sha256.clone()).collect();
         let told = self.state.peers.get(peer).is_some_and(|peer| keys.is_subset(&peer.told_keys));
-        if told {
+        let alarm = identity(peer);
+        // While a rule mutes it nobody is told; if he still answers when that ends, somebody must be.
+        if told || self.muting(&alarm, turn.now).is_some() {
             return;
         }
         let what = verdict.evidence_for.join("; ");
         let event = Event::IdentityChanged { peer: peer.to_owned(), keys, what: what.clone() };
         self.record(turn, event);
         let seen = reading.evidence().observations.clone();
-        let alarm = identity(peer);
         if self.is_free_to_act(turn, &alarm) {
             self.open_incident(turn, peer, Opening::by_identity(&alarm, seen, &what));
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::alarms::Graph;
+use super::composites::Graph;
 use super::paging::{Controls, PendingPage, Watch};
 use crate::alarm::burst::Burst;
 use crate::alarm::evaluate::Evaluator;

@@ -10,6 +10,7 @@
 //! rounds      probe, burst
 //! measure     what was seen becomes metrics
 //! alarms      alarms judged, and what follows from a change
+//! composites  … for the alarms that watch others
 //! actions     what runs when an alarm enters a state
 //! paging      who is woken, and when
 //! incident    opened by an alarm, closed when all is whole
@@ -22,8 +23,11 @@
 //! notices     what people are told
 //! ```
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 
+use crate::alarm::AlarmState;
 use crate::effect::Effect;
 use crate::event::{Event, Recorded};
 use crate::input::Input;
@@ -39,6 +43,7 @@ mod baseline;
 mod cause;
 mod change;
 mod commands;
+mod composites;
 mod incident;
 mod live;
 mod measure;
@@ -61,6 +66,8 @@ pub struct Step {
 struct Turn {
     now: Timestamp,
     step: Step,
+    /// Alarms that changed, with the state that they had before; composites follow at the end.
+    changed: BTreeMap<String, AlarmState>,
 }
 
 impl Turn {
@@ -133,7 +140,7 @@ impl Engine {
     pub fn handle(&mut self, now: Timestamp, input: Input) -> Step {
         let now = self.state.last_at.map_or(now, |last| now.max(last)).max(self.live.last_now);
         self.live.last_now = now;
-        let mut turn = Turn { now, step: Step::default() };
+        let mut turn = Turn { now, step: Step::default(), changed: BTreeMap::new() };
         self.take(&mut turn, input);
         self.advance(&mut turn);
         turn.step
@@ -167,6 +174,9 @@ impl Engine {
             Input::ProviderListed { serving } => self.provider_listed(turn, &serving),
             Input::ProviderEnded { id, why, offline_by } => {
                 self.provider_ended(turn, &id, &why, offline_by);
+            }
+            Input::NotificationDelayed { key, subscriber, attempts, detail } => {
+                self.notification_delayed(turn, key, subscriber, attempts, detail);
             }
             Input::NotificationSent { key, subscriber, attempts, result } => {
                 self.notification_sent(turn, key, subscriber, attempts, result);

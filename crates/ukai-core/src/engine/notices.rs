@@ -56,15 +56,32 @@ impl Engine {
         attempts: u32,
         result: Result<(), String>,
     ) {
-        let waits = self.state.undelivered.get(&key).is_some_and(|waiting| waiting.subscribers.contains(&subscriber));
-        if !waits {
+        if !self.is_awaited(&key, &subscriber) {
             return;
         }
         let event = match result {
             Ok(()) => Event::NotificationDelivered { key, subscriber, attempts },
-            Err(detail) => Event::NotificationFailed { key, subscriber, attempts, detail },
+            Err(detail) => Event::NotificationFailed { key, subscriber, attempts, detail, retried: false },
         };
         self.record(turn, event);
+    }
+
+    /// It goes on being undelivered: a restart in between must not lose a page.
+    pub(super) fn notification_delayed(
+        &mut self,
+        turn: &mut Turn,
+        key: String,
+        subscriber: String,
+        attempts: u32,
+        detail: String,
+    ) {
+        if self.is_awaited(&key, &subscriber) {
+            self.record(turn, Event::NotificationFailed { key, subscriber, attempts, detail, retried: true });
+        }
+    }
+
+    fn is_awaited(&self, key: &str, subscriber: &str) -> bool {
+        self.state.undelivered.get(key).is_some_and(|waiting| waiting.subscribers.contains(subscriber))
     }
 
     pub(super) fn report_written(&mut self, turn: &mut Turn, incident: String, result: Result<Vec<String>, String>) {

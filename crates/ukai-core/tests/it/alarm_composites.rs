@@ -66,6 +66,56 @@ fn composites_of_composites_follow_in_one_step() {
     assert_eq!((desk.state("middle"), desk.state("top")), (Alarm, Fine));
 }
 
+/// Evaluated after each change alone, it would fire for the moment between the two.
+#[test]
+fn alarms_that_change_together_are_one_change_to_a_composite() {
+    let quiet = || json!({ "AlarmActions": [] });
+    let mut desk = desk_with(vec![
+        metric("a-down", quiet()),
+        metric("b-blind", quiet()),
+        composite("wake", "ALARM(a-down) AND NOT ALARM(b-blind)"),
+    ]);
+    desk.datum(after_noon(15), 0.0);
+    desk.run_until(after_noon(70));
+    assert_eq!((desk.state("a-down"), desk.state("b-blind"), desk.state("wake")), (Fine, Fine, Fine));
+    let before = desk.changes("wake");
+    desk.messages.clear();
+    desk.datum(after_noon(75), 1.0);
+    desk.run_until(after_noon(130));
+    assert_eq!((desk.state("a-down"), desk.state("b-blind"), desk.state("wake")), (Alarm, Alarm, Fine));
+    assert_eq!(desk.changes("wake"), before);
+    assert_eq!(desk.messages, []);
+}
+
+/// Each level would double the changes of the one below.
+#[test]
+fn a_stack_of_composites_changes_once_at_each_level() {
+    let mut alarms = vec![kept("q0")];
+    for level in 1..15 {
+        let (below, a, b) = (level - 1, format!("a{level}"), format!("b{level}"));
+        alarms.push(composite(&a, &format!("ALARM(q{below})")));
+        alarms.push(composite(&b, &format!("ALARM(q{below})")));
+        alarms.push(composite(&format!("q{level}"), &format!("ALARM({a}) AND NOT OK({b})")));
+        alarms.push(composite(&format!("never{level}"), &format!("ALARM({a}) AND NOT ALARM({b})")));
+    }
+    let mut desk = desk_with(alarms);
+    desk.set("q0", Fine);
+    let log = desk.log.len();
+    desk.set("q0", Alarm);
+    let changed = desk.log[log..].iter().filter(|record| matches!(record.event, Event::AlarmChanged { .. })).count();
+    assert_eq!((desk.state("q14"), changed), (Alarm, 1 + 14 * 3));
+}
+
+#[test]
+fn a_chain_of_as_many_composites_as_are_kept_is_followed_to_its_end() {
+    let chain = (1..10_000).map(|number| composite(&format!("c{number}"), &format!("ALARM(c{})", number - 1)));
+    let mut desk = desk_with([kept("c0")].into_iter().chain(chain).collect());
+    desk.set("c0", Alarm);
+    assert_eq!(desk.state("c9999"), Alarm);
+    desk.set("c0", Fine);
+    assert_eq!(desk.state("c9999"), Fine);
+}
+
 #[test]
 fn a_child_that_starts_anew_as_another_kind_is_followed() {
     let mut desk = desk_with(vec![composite("top", "ALARM(middle)"), composite("middle", "TRUE")]);

@@ -174,6 +174,48 @@ fn a_metric_that_never_comes_is_what_its_treatment_says() {
     }
 }
 
+/// "Alarms that evaluate metrics in the AWS/DynamoDB namespace always ignore missing data" (User Guide).
+#[test]
+fn missing_data_of_dynamodb_is_ignored_whatever_the_alarm_says() {
+    let mut desk = Desk::new();
+    desk.put(metric("a", json!({ "Namespace": "AWS/DynamoDB", "TreatMissingData": "breaching" }))).unwrap();
+    desk.run_for(300);
+    assert_eq!(desk.state("a"), InsufficientData);
+    desk.set("a", Fine);
+    desk.run_for(300);
+    assert_eq!(desk.state("a"), Fine);
+}
+
+fn band(name: &str, unit: Option<&str>) -> serde_json::Value {
+    let mut stat =
+        json!({ "Metric": { "Namespace": "Shop", "MetricName": "Failed" }, "Period": 3600, "Stat": "Average" });
+    if let Some(unit) = unit {
+        stat["Unit"] = json!(unit);
+    }
+    json!({
+        "AlarmName": name, "EvaluationPeriods": 1, "ComparisonOperator": "GreaterThanUpperThreshold",
+        "ThresholdMetricId": "band", "TreatMissingData": "missing",
+        "Metrics": [
+            { "Id": "m", "MetricStat": stat },
+            { "Id": "band", "Expression": "ANOMALY_DETECTION_BAND(m, 2)" },
+        ],
+    })
+}
+
+/// A day of hours is too few for a band; and the band of a unit that has no data is no other unit's.
+#[test]
+fn an_hourly_metric_has_a_band_and_each_unit_its_own() {
+    let mut desk = Desk::new();
+    desk.put_all(vec![band("of-another-unit", Some("Seconds")), band("usual", None)]).unwrap();
+    for hour in 0..72 {
+        desk.run_until(after_noon(hour * 3600 + 20));
+        desk.datum(desk.now, if hour == 71 { 500.0 } else { 100.0 + (hour % 7) as f64 });
+    }
+    assert_eq!(desk.state("usual"), Fine);
+    desk.run_until(after_noon(72 * 3600 + 10));
+    assert_eq!((desk.state("usual"), desk.state("of-another-unit")), (Alarm, InsufficientData));
+}
+
 #[test]
 fn a_late_datum_changes_only_the_period_it_belongs_to() {
     let mut desk = Desk::new();

@@ -21,4 +21,5 @@ mod noise;
 mod paged;
 mod path;
 mod tidy;
+mod told;
 mod world;

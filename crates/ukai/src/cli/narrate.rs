@@ -117,7 +117,7 @@ pub fn lines(event: &Event) -> Vec<Line> {
         Event::NotificationDelivered { key, subscriber, attempts } => {
             one("NOTIFY", Tone::Faint, format!("{key} delivered to {subscriber} (attempt {attempts})"))
         }
-        Event::NotificationFailed { key, subscriber, attempts, detail } => one(
+        Event::NotificationFailed { key, subscriber, attempts, detail, .. } => one(
             "NOTIFY",
             Tone::Warning,
             format!("{key} could not be delivered to {subscriber} after {attempts} attempts: {detail}"),

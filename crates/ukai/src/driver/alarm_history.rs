@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_message_that_never_arrived_is_told_after_the_action() {
         let (key, subscriber, detail) = ("a-n7".to_owned(), "ops".to_owned(), "it is gone".to_owned());
-        let failed = Event::NotificationFailed { key, subscriber, attempts: 9, detail };
+        let failed = Event::NotificationFailed { key, subscriber, attempts: 9, detail, retried: false };
         // The log has forgotten how the alarm was put.
         let items = told([changed(AlarmState::Ok, AlarmState::Alarm), queued("a-n7"), acted(), failed]);
         let summaries: Vec<&str> = items.iter().map(|item| item.history_summary.as_str()).collect();

@@ -69,7 +69,7 @@ enum Message {
 }
 
 impl Delivery {
-    /// Results arrive as [`Input::NotificationSent`].
+    /// Results arrive as [`Input::NotificationSent`], a first failure as [`Input::NotificationDelayed`].
     pub fn spawn(notifiers: Vec<Notifier>, backoff: Backoff, results: mpsc::Sender<Input>) -> Delivery {
         let mut delivery = Delivery { queues: BTreeMap::new(), backoff, results };
         delivery.reconfigure(notifiers);
@@ -239,8 +239,10 @@ impl Worker {
             "a notification did not arrive and will be tried again"
         );
         if pending.attempts == 1 {
+            let key = pending.notification.key.clone();
+            let (subscriber, attempts) = (self.notifier.name().to_owned(), pending.attempts);
             let detail = format!("{}; it will be tried again", error.detail);
-            self.report(&pending, Err(detail)).await;
+            let _ = self.results.send(Input::NotificationDelayed { key, subscriber, attempts, detail }).await;
         }
         self.pending.push(pending);
     }

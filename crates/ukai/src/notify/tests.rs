@@ -315,6 +315,10 @@ async fn dead_webhook(name: &str) -> Notifier {
 
 async fn result(inputs: &mut mpsc::Receiver<Input>) -> (String, u32, Result<(), String>) {
     match inputs.recv().await.unwrap() {
+        Input::NotificationDelayed { key, attempts, detail, .. } => {
+            assert!(detail.ends_with("it will be tried again"), "{detail}");
+            (key, attempts, Err(detail))
+        }
         Input::NotificationSent { key, attempts, result, .. } => (key, attempts, result),
         other => panic!("{other:?}"),
     }

@@ -214,13 +214,13 @@ impl<'a> Own<'a> {
     }
 
     fn delivery(&self, notification: &Notification, to: &str) -> Delivery {
-        let outcome = self.find(|event| match event {
+        let outcomes = self.each(|event| match event {
             Event::NotificationDelivered { key, subscriber, attempts }
                 if *key == notification.key && subscriber == to =>
             {
                 Some((*attempts, None))
             }
-            Event::NotificationFailed { key, subscriber, attempts, detail }
+            Event::NotificationFailed { key, subscriber, attempts, detail, .. }
                 if *key == notification.key && subscriber == to =>
             {
                 Some((*attempts, Some(detail.clone())))
@@ -228,7 +228,8 @@ impl<'a> Own<'a> {
             _ => None,
         });
         let subscriber = to.to_owned();
-        match outcome {
+        // The last one says what came of it in the end.
+        match outcomes.into_iter().next_back() {
             Some((at, (attempts, failure))) => Delivery { subscriber, at: Some(at), attempts, failure },
             None => Delivery { subscriber, at: None, attempts: 0, failure: None },
         }

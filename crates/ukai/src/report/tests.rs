@@ -245,6 +245,7 @@ fn stale_resolver(server: &str) -> Vec<Recorded> {
                 subscriber: "drill".into(),
                 attempts: 4,
                 detail: "410 Gone".into(),
+                retried: false,
             },
         ),
     ];

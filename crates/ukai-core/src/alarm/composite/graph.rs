@@ -22,25 +22,57 @@ pub enum PutRuleError {
     UnknownChildren(Vec<String>),
 }
 
-/// Whether `candidate` may become the rule of `name`, beside the rules there are.
-pub fn check_put(
+/// Whether these of the rules may be put, with all of them in force. In time linear in the rules: thousands come at once.
+pub fn check_put<'a>(
     rules: &BTreeMap<String, AlarmExpression>,
-    name: &str,
-    candidate: &AlarmExpression,
+    put: impl IntoIterator<Item = &'a str>,
     exists: &dyn Fn(&str) -> bool,
-) -> Result<(), PutRuleError> {
-    if let Some(path) = find_cycle(rules, name, candidate) {
-        return Err(PutRuleError::Cycle { path });
+) -> Result<(), (String, PutRuleError)> {
+    let is_cyclic = has_cycle(rules);
+    let mut watching: BTreeMap<&str, usize> = BTreeMap::new();
+    rules.values().flat_map(AlarmExpression::children).for_each(|child| *watching.entry(child).or_default() += 1);
+    for name in put {
+        let Some(rule) = rules.get(name) else { continue };
+        let refused = |error| Err((name.to_owned(), error));
+        if let Some(path) = is_cyclic.then(|| find_cycle(rules, name, rule)).flatten() {
+            return refused(PutRuleError::Cycle { path });
+        }
+        let unknown: Vec<String> =
+            rule.children().into_iter().filter(|child| !exists(child)).map(str::to_owned).collect();
+        if !unknown.is_empty() {
+            return refused(PutRuleError::UnknownChildren(unknown));
+        }
+        let crowded =
+            rule.children().into_iter().find(|child| watching.get(child).is_some_and(|all| *all > MAX_PARENTS));
+        if let Some(child) = crowded {
+            return refused(PutRuleError::TooManyParents { child: child.to_owned() });
+        }
     }
-    let unknown: Vec<String> =
-        candidate.children().into_iter().filter(|child| !exists(child)).map(str::to_owned).collect();
-    if !unknown.is_empty() {
-        return Err(PutRuleError::UnknownChildren(unknown));
+    Ok(())
+}
+
+/// Whatever is left when every rule that watches no other rule is taken away, again and again, stands in or over a cycle.
+fn has_cycle(rules: &BTreeMap<String, AlarmExpression>) -> bool {
+    let mut waits_for: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut parents: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, rule) in rules {
+        let children: Vec<&str> = rule.children().into_iter().filter(|child| rules.contains_key(*child)).collect();
+        waits_for.insert(name, children.len());
+        children.into_iter().for_each(|child| parents.entry(child).or_default().push(name));
     }
-    match crowded_child(rules, name, candidate) {
-        Some(child) => Err(PutRuleError::TooManyParents { child }),
-        None => Ok(()),
+    let mut ready: Vec<&str> = waits_for.iter().filter(|(_, left)| **left == 0).map(|(name, _)| *name).collect();
+    let mut taken = 0;
+    while let Some(name) = ready.pop() {
+        taken += 1;
+        for parent in parents.get(name).into_iter().flatten() {
+            let Some(left) = waits_for.get_mut(parent) else { continue };
+            *left -= 1;
+            if *left == 0 {
+                ready.push(parent);
+            }
+        }
     }
+    taken < rules.len()
 }
 
 /// The shortest way from `name` back to itself if its rule were `candidate`: first and last are `name`.
@@ -83,18 +115,6 @@ fn way_back(came_from: &BTreeMap<&str, &str>, name: &str, last: &str) -> Vec<Str
     path
 }
 
-fn crowded_child(rules: &BTreeMap<String, AlarmExpression>, name: &str, candidate: &AlarmExpression) -> Option<String> {
-    let mut others: BTreeMap<&str, usize> = candidate.children().into_iter().map(|child| (child, 0)).collect();
-    for (_, rule) in rules.iter().filter(|(parent, _)| *parent != name) {
-        for child in rule.children() {
-            if let Some(count) = others.get_mut(child) {
-                *count += 1;
-            }
-        }
-    }
-    others.into_iter().find(|(_, count)| *count >= MAX_PARENTS).map(|(child, _)| child.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::parse;
@@ -105,7 +125,21 @@ mod tests {
     }
 
     fn put(rules: &BTreeMap<String, AlarmExpression>, name: &str, text: &str) -> Result<(), PutRuleError> {
-        check_put(rules, name, &parse(text).unwrap(), &|_| true)
+        put_where(rules, name, text, &|_| true)
+    }
+
+    fn put_where(
+        rules: &BTreeMap<String, AlarmExpression>,
+        name: &str,
+        text: &str,
+        exists: &dyn Fn(&str) -> bool,
+    ) -> Result<(), PutRuleError> {
+        let mut all = rules.clone();
+        all.insert(name.to_owned(), parse(text).unwrap());
+        check_put(&all, [name], exists).map_err(|(of, error)| {
+            assert_eq!(of, name);
+            error
+        })
     }
 
     #[test]
@@ -145,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_child_that_does_not_exist_is_refused() {
-        let error = check_put(&BTreeMap::new(), "a", &parse("OK(x) OR OK(y)").unwrap(), &|name| name == "x");
+        let error = put_where(&BTreeMap::new(), "a", "OK(x) OR OK(y)", &|name| name == "x");
         assert_eq!(error, Err(PutRuleError::UnknownChildren(vec!["y".into()])));
     }
 }

@@ -21,6 +21,8 @@ pub const ACTIONS_MAX: usize = 5;
 pub const ACTION_LENGTH_MAX: usize = 1024;
 /// Metrics that the expressions of one alarm may use.
 pub const QUERIES_MAX: usize = 10;
+/// The namespace of which alarms ignore missing data, whatever they say.
+const ALWAYS_IGNORING: &str = "AWS/DynamoDB";
 /// Period × EvaluationPeriods, for periods under an hour …
 pub const SPAN_MAX_S: u64 = 86_400;
 /// … and for longer ones.
@@ -257,7 +259,12 @@ impl MetricAlarm {
         n + (n / 3).max(2)
     }
 
+    /// What it is judged by: of metrics of `AWS/DynamoDB` missing data are always ignored (CloudWatch User Guide,
+    /// "Configuring how CloudWatch alarms treat missing data").
     pub fn treats_missing_data(&self) -> TreatMissingData {
+        if self.metrics().any(|stat| stat.metric.namespace.as_str() == ALWAYS_IGNORING) {
+            return TreatMissingData::Ignore;
+        }
         self.treat_missing_data.unwrap_or_default()
     }
 

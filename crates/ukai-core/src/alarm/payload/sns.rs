@@ -281,7 +281,7 @@ fn judged(alarm: &MetricAlarm) -> Judged {
         comparison_operator: alarm.comparison_operator,
         threshold,
         threshold_metric_id,
-        treat_missing_data: alarm.treats_missing_data().name(),
+        treat_missing_data: alarm.treat_missing_data.unwrap_or_default().name(),
         evaluate_low_sample_count_percentile: match alarm.low_samples {
             None => "",
             Some(LowSamples::Evaluate) => "evaluate",

@@ -21,8 +21,9 @@ use stream::{Simple, Stream};
 
 /// Seconds that every metric is kept: a day, and an hour for what comes late.
 pub const KEPT_DEFAULT: i64 = 25 * 3600;
-/// Seconds that an alarm may ask for: its longest evaluation range is three periods of a week.
-pub const KEPT_MAX: i64 = 22 * 24 * 3600;
+/// Seconds that an alarm may ask for: its longest evaluation range is three periods of a week, and in a window of the wall
+/// clock the newest of them may have ended almost a week ago.
+pub const KEPT_MAX: i64 = 29 * 24 * 3600;
 /// The key of the head in storage, where chunks have the time of their first bucket.
 pub const HEAD: i64 = i64::MAX;
 /// Datapoints of one read (`GetMetricData` gives as many).
