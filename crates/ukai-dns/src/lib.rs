@@ -25,9 +25,10 @@
 //! | [`system`] | `resolv.conf` |
 //! | [`delegation`] | the walk, the authorities, the canary |
 //! | [`server`] | the embedded server, its control socket and its client |
+//! | [`update`] | changing a zone of another server: UPDATE and AXFR with TSIG |
 //!
 //! What it does not do: validate signatures (validating resolvers tell, with reasons), recurse for clients, serve stale
-//! answers (that would hide what is watched), or take zone transfers and updates.
+//! answers (that would hide what is watched), or take zone transfers and updates of others.
 
 pub mod client;
 pub mod delegation;
@@ -36,6 +37,7 @@ pub mod name;
 pub mod server;
 pub mod system;
 pub mod types;
+pub mod update;
 pub mod upstream;
 mod wire;
 

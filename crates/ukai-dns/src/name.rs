@@ -47,6 +47,29 @@ impl Name {
         self.0.as_slice()
     }
 
+    pub(crate) fn to_wire_name(&self) -> WireName<Vec<u8>> {
+        self.0.clone()
+    }
+
+    /// This name below `zone`: `api.peer.example` in `rpz` is `api.peer.example.rpz`. None: it would be too long.
+    pub fn below(&self, zone: &Self) -> Option<Self> {
+        let own = self.0.as_slice();
+        let mut wire = own.get(..own.len() - 1)?.to_vec();
+        wire.extend_from_slice(zone.0.as_slice());
+        WireName::from_octets(wire).ok().map(Self)
+    }
+
+    /// The other way round: what stands before `zone`. None: it is not below it.
+    pub fn before(&self, zone: &Self) -> Option<Self> {
+        if !self.is_below(zone) {
+            return None;
+        }
+        let kept = self.0.as_slice().len() - zone.0.as_slice().len();
+        let mut wire = self.0.as_slice().get(..kept)?.to_vec();
+        wire.push(0);
+        WireName::from_octets(wire).ok().map(Self)
+    }
+
     pub(crate) fn from_wire(name: &impl ToName) -> Self {
         Self(name.to_canonical_name())
     }
@@ -139,6 +162,17 @@ mod tests {
         assert_eq!(name("a.b.c").suffix(0), Name::root());
         assert_eq!(Name::root().parent(), None);
         assert_eq!(Name::root().label_count(), 0);
+    }
+
+    #[test]
+    fn into_a_zone_and_out_again() {
+        let inside = name("api.peer.test").below(&name("rpz.example")).unwrap();
+        assert_eq!(inside, "api.peer.test.rpz.example");
+        assert_eq!(inside.before(&name("rpz.example")), Some(name("api.peer.test")));
+        assert_eq!(inside.before(&name("example.org")), None);
+        assert_eq!(name("rpz").before(&name("rpz")), None);
+        let long = ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(60)].join(".");
+        assert_eq!(name(&long).below(&name("rpz.example.org")), None);
     }
 
     #[test]
