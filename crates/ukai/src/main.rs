@@ -12,6 +12,7 @@ mod gather;
 mod log;
 mod metrics;
 mod notify;
+mod provider;
 mod report;
 mod secret;
 mod socket;

@@ -23,7 +23,9 @@ pub enum TsigFault {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpdateError {
-    #[error("the name server {server} cannot be reached over TCP ({cause}); it must run, listen on TCP and be let through")]
+    #[error(
+        "the name server {server} cannot be reached over TCP ({cause}); it must run, listen on TCP and be let through"
+    )]
     Unreachable { server: SocketAddr, cause: String },
     #[error("the name server {server} did not answer about {zone} within {} s", after.as_secs())]
     Timeout { server: SocketAddr, zone: Name, after: Duration },
@@ -31,7 +33,9 @@ pub enum UpdateError {
     CutOff { server: SocketAddr, zone: Name, cause: String },
     #[error("{}", tsig(*.server, .zone, .key, *.fault))]
     Tsig { server: SocketAddr, zone: Name, key: String, fault: TsigFault },
-    #[error("what was expected in {zone} at {server} is not what stands there ({rcode}): somebody else changed it; nothing was changed")]
+    #[error(
+        "what was expected in {zone} at {server} is not what stands there ({rcode}): somebody else changed it; nothing was changed"
+    )]
     Prerequisite { server: SocketAddr, zone: Name, rcode: Rcode },
     #[error("{}", refused(*.server, .zone, *.rcode, .what))]
     Refused { server: SocketAddr, zone: Name, rcode: Rcode, what: &'static str },
@@ -80,9 +84,7 @@ fn tsig(server: SocketAddr, zone: &Name, key: &str, fault: TsigFault) -> String 
                 Some(behind) => format!("ours is {} s behind its", behind.unsigned_abs()),
                 None => "they are more than 300 s apart".to_owned(),
             };
-            format!(
-                "{server} takes no signature on {zone} because the clocks differ (BADTIME): {by}; set both by NTP"
-            )
+            format!("{server} takes no signature on {zone} because the clocks differ (BADTIME): {by}; set both by NTP")
         }
         TsigFault::Unsigned => format!(
             "the answer of {server} about {zone} is not signed with the TSIG key {key}, so it is not believed; is a server \

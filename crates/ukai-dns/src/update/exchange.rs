@@ -225,4 +225,3 @@ impl ZoneServer {
 fn rcode(message: &Message<Vec<u8>>) -> Rcode {
     Rcode(u16::from(message.header().rcode().to_int()))
 }
-

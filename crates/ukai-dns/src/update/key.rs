@@ -8,11 +8,8 @@ use domain::tsig::{Algorithm, Key, KeyName};
 use crate::name::Name;
 
 /// RFC 8945, 6: hmac-sha256 must be there; what is older than it is not taken.
-const ALGORITHMS: [(&str, Algorithm); 3] = [
-    ("hmac-sha256", Algorithm::Sha256),
-    ("hmac-sha384", Algorithm::Sha384),
-    ("hmac-sha512", Algorithm::Sha512),
-];
+const ALGORITHMS: [(&str, Algorithm); 3] =
+    [("hmac-sha256", Algorithm::Sha256), ("hmac-sha384", Algorithm::Sha384), ("hmac-sha512", Algorithm::Sha512)];
 /// Half of hmac-sha256: what is shorter can be guessed.
 const SECRET_BYTES_MIN: usize = 16;
 
@@ -30,7 +27,9 @@ pub enum KeyError {
     Algorithm { algorithm: String },
     #[error("{0}")]
     Name(String),
-    #[error("the secret has {octets} octets, and fewer than {SECRET_BYTES_MIN} can be guessed; make one with `tsig-keygen -a hmac-sha256`")]
+    #[error(
+        "the secret has {octets} octets, and fewer than {SECRET_BYTES_MIN} can be guessed; make one with `tsig-keygen -a hmac-sha256`"
+    )]
     TooShort { octets: usize },
 }
 

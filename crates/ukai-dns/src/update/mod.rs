@@ -46,7 +46,11 @@ pub enum Prerequisite {
 pub enum Change {
     Add(ZoneRecord),
     /// That one record, whatever its time to live.
-    Delete { name: Name, rtype: RecordType, data: Vec<u8> },
+    Delete {
+        name: Name,
+        rtype: RecordType,
+        data: Vec<u8>,
+    },
 }
 
 /// Made as a whole or not at all.

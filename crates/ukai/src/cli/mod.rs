@@ -17,6 +17,7 @@ mod evidence;
 mod explain;
 mod history;
 mod journal;
+mod keeper;
 mod lab_app;
 mod matrix;
 mod metrics;
@@ -174,6 +175,9 @@ enum Command {
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  ukai completions bash > /etc/bash_completion.d/ukai")]
     Completions { shell: clap_complete::Shell },
+    /// Ends leases in a zone of somebody else's when ukai is dead. `run` starts it where the configuration has [rfc2136].
+    #[command(hide = true)]
+    Keeper(keeper::Args),
     #[command(hide = true)]
     LabApp(lab_app::Args),
 }
@@ -233,6 +237,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Evidence(args) => evidence::run(args).await,
         Command::Vantage(args) => vantage::run(args).await,
         Command::Dns(args) => dns::run(args).await,
+        Command::Keeper(args) => keeper::run(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "ukai", &mut script);

@@ -20,6 +20,7 @@ mod template;
 mod tests;
 pub mod v1;
 mod vantage;
+mod zone;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -39,6 +40,7 @@ pub use defaults::{SOCKET_NAME, default_data_dir};
 pub use problem::{ConfigError, Problem, nearest, suggestion};
 pub use reference::reference;
 pub use template::template;
+pub use zone::ZoneSettings;
 
 use crate::metrics::inputs::Settings;
 use crate::secret::Secret;
@@ -72,6 +74,8 @@ pub struct Config {
     pub evidence_bound: Duration,
     /// None: no embedded server.
     pub dns: Option<Dns>,
+    /// A zone of somebody else's, where overrides are written. Not together with `dns`.
+    pub zone: Option<ZoneSettings>,
     pub socket: Socket,
     pub application: Option<Application>,
     pub metrics: Settings,
@@ -204,7 +208,7 @@ impl Config {
             peers: self.peers.iter().map(|peer| (peer.name.clone(), peer.settings())).collect(),
             controls: self.controls.iter().map(|control| control.endpoint.to_string()).collect(),
             allow_addresses: self.allow_addresses.clone(),
-            serves_dns: self.dns.is_some(),
+            serves_dns: self.dns.is_some() || self.zone.is_some(),
             subscribers: self
                 .subscribers
                 .iter()

@@ -22,6 +22,7 @@ use ukai_probe::{Endpoint, is_global};
 use super::problem::{At, ConfigError, Problems, suggestion};
 use super::{
     Application, Config, Control, Dns, Peer, Socket, defaults, duration, keys, metrics, peer, subscriber, v1, vantage,
+    zone,
 };
 use crate::secret::{self, Secret};
 
@@ -135,13 +136,21 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
     let subscribers = subscriber::subscribers(file.notify.unwrap_or_default(), &peers, reader);
     let allow_addresses: Vec<IpNet> = reader.list(&at.key("allow_addresses"), file.allow_addresses.as_deref());
     warn_of_addresses(&peers, &allow_addresses, reader);
+    let dns = file.dns.map(|dns| self::dns(&dns, &resolver, &peers, reader));
+    let application = file.application.and_then(|application| self::application(application, reader));
+    let zone = zone::zone(
+        file.rfc2136,
+        &zone::Beside { dns: dns.is_some(), resolver: &resolver, application: application.as_ref(), peers: &peers },
+        reader,
+    );
     Config {
         root_hints: reader.list(&at.key("root_hints"), file.root_hints.as_deref()),
         ca: file.ca.map(|ca| reader.certificates(&at.key("ca"), &ca)).unwrap_or_default(),
         allow_addresses,
-        dns: file.dns.map(|dns| self::dns(&dns, &resolver, &peers, reader)),
+        dns,
+        zone,
         socket: socket(file.socket.unwrap_or_default(), &data_dir, reader),
-        application: file.application.and_then(|application| self::application(application, reader)),
+        application,
         vantage,
         region,
         account_id,

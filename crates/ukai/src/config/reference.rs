@@ -3,8 +3,10 @@
 use serde_json::{Map, Value};
 
 /// Tables in the order in which a reader meets them: where each stands in the file, and its definition's name.
-const TABLES: [(&str, &str); 21] = [
+const TABLES: [(&str, &str); 23] = [
     ("[dns]", "Dns"),
+    ("[rfc2136]", "Rfc2136"),
+    ("tsig = { … }", "Tsig"),
     ("[socket]", "Socket"),
     ("[application]", "Application"),
     ("[metrics]", "Metrics"),

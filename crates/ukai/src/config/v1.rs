@@ -44,8 +44,10 @@ pub struct File {
     /// `"none"` switches the built-in controls off. Not together with `[[control]]`.
     #[schemars(extend("enum" = ["none", "default"]))]
     pub controls: Option<String>,
-    /// The embedded DNS server. Absent: it does not run, and overrides have nowhere to take effect.
+    /// The embedded DNS server. Absent: it does not run, and overrides have nowhere to take effect unless `[rfc2136]` says where.
     pub dns: Option<Dns>,
+    /// A response-policy zone on a server of yours, changed by RFC 2136 updates. Instead of `[dns]`.
+    pub rfc2136: Option<Rfc2136>,
     /// What this ukai is called where it looks from, the dimension `Vantage` of its metrics: ASCII, at most 255 characters.
     /// Default: "local".
     pub vantage: Option<String>,
@@ -92,6 +94,32 @@ pub struct Dns {
     pub upstream: Option<Vec<String>>,
     /// Networks that may ask. Default: loopback and private networks.
     pub allow_clients: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rfc2136 {
+    /// The primary of the zone, `ADDRESS[:PORT]`. Updates, reads and transfers go there over TCP.
+    pub server: String,
+    /// The response-policy zone, such as `rpz.ukai.example`. Give ukai one of its own.
+    pub zone: String,
+    /// The key that messages are signed with (RFC 8945).
+    pub tsig: Tsig,
+    /// Secondaries that the resolvers follow, `ADDRESS[:PORT]`: an override is not applied before each of them has it. Default:
+    /// none.
+    pub secondaries: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tsig {
+    /// The key's name, the same as on the server.
+    pub name: String,
+    /// "hmac-sha256", "hmac-sha384" or "hmac-sha512". Default: "hmac-sha256".
+    #[schemars(extend("enum" = ["hmac-sha256", "hmac-sha384", "hmac-sha512"]))]
+    pub algorithm: Option<String>,
+    /// The key in Base64, as `tsig-keygen` prints it: `{ env = "NAME" }` or `{ file = "PATH" }`.
+    pub secret: SecretPlace,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

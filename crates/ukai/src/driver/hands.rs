@@ -13,15 +13,14 @@ use ukai_core::input::{Input, Verification};
 use ukai_core::observe::Path;
 use ukai_core::overrides::Phase;
 use ukai_core::state::State;
-use ukai_dns::server::ControlClient;
 
 use crate::config::Config;
 use crate::gather::{Anchor, Configured, Order, controls, gather};
+use crate::provider::Provider;
 use crate::report;
 
 use super::delivery::Subscribers;
 use super::journal::Journal;
-use super::provider;
 use super::verify::verify;
 
 /// Peers that are probed at the same time; the prober bounds the connections beneath.
@@ -36,7 +35,7 @@ const FINISH_BOUND: Duration = Duration::from_secs(6);
 /// What effects are carried out with.
 pub struct Hands {
     configured: Arc<Configured>,
-    control: Option<ControlClient>,
+    provider: Provider,
     journal: Journal,
     inputs: mpsc::Sender<Input>,
     subscribers: Subscribers,
@@ -54,7 +53,7 @@ pub struct Hands {
 impl Hands {
     pub fn new(
         configured: Configured,
-        control: Option<ControlClient>,
+        provider: Provider,
         journal: Journal,
         inputs: mpsc::Sender<Input>,
         subscribers: Subscribers,
@@ -62,7 +61,7 @@ impl Hands {
     ) -> Hands {
         Hands {
             configured: Arc::new(configured),
-            control,
+            provider,
             journal,
             inputs,
             subscribers,
@@ -97,21 +96,18 @@ impl Hands {
             Effect::Apply(served) if !is_wanted(&served, state) => {}
             Effect::Apply(served) => {
                 let anchor = Anchor::new(now);
-                self.change(move |control| async move {
-                    let result = match &control {
-                        Some(control) => provider::apply(control, &served, anchor.now()).await,
-                        None => Err(NO_SERVER.to_owned()),
-                    };
+                self.change(move |provider| async move {
+                    let result = provider.apply(&served, anchor.now()).await;
                     Input::Applied { id: served.id, generation: served.generation, result }
                 })
             }
-            Effect::Withdraw { id, generation, why } => self.change(move |control| async move {
-                let result = match &control {
-                    Some(control) => provider::withdraw(control, &id, generation, &why).await,
-                    None => Err(NO_SERVER.to_owned()),
-                };
-                Input::Withdrawn { id, generation, result }
-            }),
+            Effect::Withdraw { id, generation, why } => {
+                let host = state.overrides.get(&id).map(|over| over.plan.host.clone());
+                self.change(move |provider| async move {
+                    let result = provider.withdraw(&id, generation, host.as_deref(), &why).await;
+                    Input::Withdrawn { id, generation, result }
+                });
+            }
             Effect::Verify { id, generation, peer, .. } => self.verify(id, generation, &peer, now),
             Effect::Notify { notification, subscriber } => self.subscribers.tell(&subscriber, notification),
             Effect::WriteReport { incident } => self.write_report(incident, state, now),
@@ -131,17 +127,17 @@ impl Hands {
     /// Makes a change when the one before it has ended.
     fn change<F: Future<Output = Input> + Send + 'static>(
         &mut self,
-        make: impl FnOnce(Option<ControlClient>) -> F + Send + 'static,
+        make: impl FnOnce(Provider) -> F + Send + 'static,
     ) {
         let (ended, waits) = oneshot::channel::<()>();
         let before = self.last_change.replace(waits);
-        let (inputs, control) = (self.inputs.clone(), self.control.clone());
+        let (inputs, provider) = (self.inputs.clone(), self.provider.clone());
         self.changes.spawn(async move {
             if let Some(before) = before {
                 // Nothing is ever sent: it ends when its sender is dropped.
                 let _ = before.await;
             }
-            let input = make(control).await;
+            let input = make(provider).await;
             drop(ended);
             hand_back(&inputs, input).await;
         });
@@ -187,9 +183,10 @@ impl Hands {
     fn verify(&mut self, id: String, generation: u64, peer: &str, now: Timestamp) {
         let subject = self.configured.subjects.get(peer).cloned();
         let (configured, inputs, journal) = (Arc::clone(&self.configured), self.inputs.clone(), self.journal.clone());
+        let provider = self.provider.clone();
         self.looks.spawn(async move {
             let verification = match &subject {
-                Some(subject) => verify(&configured.vantage, subject, now).await,
+                Some(subject) => verify(&configured.vantage, subject, &provider, now).await,
                 None => unknown_peer(),
             };
             journal.add_samples(verification.observations.clone(), now);
@@ -213,8 +210,6 @@ fn is_wanted(served: &ServedOverride, state: &State) -> bool {
     let over = state.overrides.get(&served.id);
     over.is_some_and(|over| over.phase == Phase::Applying && over.generation == served.generation)
 }
-
-const NO_SERVER: &str = "no embedded DNS server is configured: there is nowhere to serve an override";
 
 fn unknown_peer() -> Verification {
     let gone = || Err("the peer is no longer configured".to_owned());

@@ -22,7 +22,6 @@ mod delivery;
 mod hands;
 mod journal;
 pub mod offline;
-mod provider;
 mod requests;
 mod start;
 mod verify;
@@ -40,7 +39,6 @@ use ukai_core::engine::{Engine, Step};
 use ukai_core::event::Recorded;
 use ukai_core::input::Input;
 use ukai_core::metric::Datum;
-use ukai_dns::server::ControlClient;
 
 use crate::application::Reported;
 use crate::cli::narrate;
@@ -51,6 +49,8 @@ use crate::gather::configure;
 use crate::log::{AppendError, Position};
 use crate::metrics::Put;
 use crate::metrics::inputs::Inputs;
+use crate::provider::Provider;
+use crate::provider::embedded::Order;
 use crate::socket::server::{Answer, Request};
 
 use hands::Hands;
@@ -90,9 +90,9 @@ struct Driver {
     hands: Hands,
     source: Source,
     config: Config,
-    /// To the task that holds the DNS process.
-    provider: Option<mpsc::Sender<provider::Order>>,
-    control: Option<ControlClient>,
+    /// To the task that holds the DNS process, or the lease keeper.
+    orders: Option<mpsc::Sender<Order>>,
+    provider: Provider,
     /// Commands that the engine has not answered yet.
     waiting: BTreeMap<u64, mpsc::Sender<Answer>>,
     commands: u64,
@@ -409,15 +409,15 @@ impl Driver {
         let config = self.source.load()?;
         start::check_unchanged(&self.config, &config)?;
         let mut configured = configure(&config)?;
-        if let Some(provider) = &self.provider {
+        if let Some(orders) = &self.orders {
             let (done, result) = oneshot::channel();
-            let order = provider::Order::Reconfigure { config: Box::new(config.clone()), done };
-            if provider.send(order).await.is_err() {
-                bail!("the task that holds the DNS process has ended; restart ukai");
+            let order = Order::Reconfigure { config: Box::new(config.clone()), done };
+            if orders.send(order).await.is_err() {
+                bail!("the task that watches the zone provider has ended; restart ukai");
             }
             tokio::time::timeout(RECONFIGURE_BOUND, result).await???;
         }
-        configured.vantage.embedded = start::embedded(self.control.as_ref()).await;
+        configured.vantage.embedded = start::embedded(&self.provider).await;
         self.hands.reconfigure(configured, &config)?;
         if let Some(metrics) = &mut self.metrics {
             metrics.reconfigure(&config)?;
@@ -439,16 +439,25 @@ impl Driver {
         }
         self.journal.close().await;
         let stands = self.engine.state().overrides.values().any(|over| over.phase.may_stand());
-        let Some(provider) = self.provider.take() else { return Ok(ExitCode::SUCCESS) };
+        let Some(orders) = self.orders.take() else { return Ok(ExitCode::SUCCESS) };
+        if let Provider::Zone(zone) = &self.provider {
+            if stands {
+                anstream::eprintln!(
+                    "ukai stopped; what stands stays in {}, and the lease keeper ends it in time",
+                    zone.place()
+                );
+                return Ok(ExitCode::SUCCESS);
+            }
+            order_stop(&orders).await?;
+            anstream::eprintln!("ukai stopped: no override stands");
+            return Ok(ExitCode::SUCCESS);
+        }
         if stands || stop == Stop::Terminated {
             let why = if stands { "an override may stand" } else { "applications resolve with it" };
             anstream::eprintln!("ukai stopped; the DNS process goes on serving, because {why}");
             return Ok(ExitCode::SUCCESS);
         }
-        let (done, result) = oneshot::channel();
-        if provider.send(provider::Order::Stop { done }).await.is_ok() {
-            result.await??;
-        }
+        order_stop(&orders).await?;
         anstream::eprintln!("ukai stopped, and the DNS process too: no override stands");
         Ok(ExitCode::SUCCESS)
     }
@@ -465,4 +474,12 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+async fn order_stop(orders: &mpsc::Sender<Order>) -> anyhow::Result<()> {
+    let (done, result) = oneshot::channel();
+    if orders.send(Order::Stop { done }).await.is_ok() {
+        result.await??;
+    }
+    Ok(())
 }

@@ -8,13 +8,14 @@ use ukai_core::overrides::{Override, Phase};
 use ukai_core::state::{Incident, State};
 
 use crate::log::Position;
+use crate::provider::Provider;
 use crate::report::{Report, render_markdown};
 use crate::socket::Op;
 use crate::socket::server::{Answer, Request};
 
 use super::alarm_history::{Past, recall};
 use super::journal::Journal;
-use super::{Driver, Stop, alarms, provider};
+use super::{Driver, Stop, alarms};
 
 /// The key of an answer that says that there is no such thing: a sentence.
 pub const NOT_FOUND: &str = "not_found";
@@ -178,13 +179,13 @@ impl Driver {
         let known =
             newest(state.overrides.values(), |over: &&Override| over.ended_at.is_none(), |over| over.proposed_at);
         let known = serde_json::to_value(known);
-        let control = self.control.clone();
+        let provider = self.provider.clone();
         tokio::spawn(async move {
-            let (serving, trouble) = match &control {
-                None => (None, None),
-                Some(control) => match control.list().await {
-                    Ok(status) => (Some(provider::serving(&status)), None),
-                    Err(error) => (None, Some(error.to_string())),
+            let (serving, trouble) = match &provider {
+                Provider::Nowhere => (None, None),
+                provider => match provider.list().await {
+                    Ok(serving) => (Some(serving), None),
+                    Err(error) => (None, Some(error)),
                 },
             };
             answer(

@@ -1,15 +1,16 @@
 //! How the daemon comes up: what serves first, everything else after.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use ukai_core::engine::Engine;
 use ukai_core::input::Input;
-use ukai_dns::server::ControlClient;
 
 use crate::application::{ApplicationListener, CALLS_QUEUED, Destinations};
 use crate::cli::{BROKEN, Failed, USAGE};
@@ -20,13 +21,16 @@ use crate::dns_process::{DnsProcess, StateDir};
 use crate::gather::configure;
 use crate::metrics::Intake;
 use crate::metrics::inputs::Inputs;
+use crate::provider::embedded::{self as embedded_provider, Order};
+use crate::provider::keeper::{KeeperDir, KeeperProcess, bound_elsewhere};
+use crate::provider::{self, Provider, Zone};
 use crate::socket::server::{REQUESTS, SocketServer};
 
 use super::delivery::Subscribers;
 use super::hands::Hands;
 use super::journal::{Journal, Known};
 use super::verify::reachable;
-use super::{Driver, Edges, INPUTS, offline, provider};
+use super::{Driver, Edges, INPUTS, offline};
 
 /// Where the configuration comes from, so that it can be read again.
 #[derive(Debug, Clone)]
@@ -48,6 +52,17 @@ impl Source {
         }
         Ok(config)
     }
+
+    /// With which the lease keeper reads the same configuration, secrets included, by itself.
+    fn keeper_arguments(&self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        for (option, path) in [("--config", &self.file), ("--data-dir", &self.data_dir)] {
+            if let Some(path) = path {
+                arguments.extend([OsString::from(option), path.into()]);
+            }
+        }
+        arguments
+    }
 }
 
 /// What had its default place in the old directory has it in the new one.
@@ -67,6 +82,7 @@ pub fn check_unchanged(running: &Config, read: &Config) -> anyhow::Result<()> {
         ("data_dir", running.data_dir != read.data_dir),
         ("socket", running.socket != read.socket),
         ("[dns] (added or taken away)", running.dns.is_some() != read.dns.is_some()),
+        ("[rfc2136]", running.zone != read.zone),
         (
             "application.listen",
             running.application.as_ref().map(|application| application.listen)
@@ -81,8 +97,9 @@ pub fn check_unchanged(running: &Config, read: &Config) -> anyhow::Result<()> {
 }
 
 /// Where the embedded server is reached, as it says itself.
-pub async fn embedded(control: Option<&ControlClient>) -> Option<SocketAddr> {
-    let status = control?.list().await.ok()?;
+pub async fn embedded(provider: &Provider) -> Option<SocketAddr> {
+    let Provider::Embedded(control) = provider else { return None };
+    let status = control.list().await.ok()?;
     status.listen.first().copied().map(reachable)
 }
 
@@ -100,30 +117,70 @@ pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
         hangup: signal(SignalKind::hangup())?,
     };
     let data_dir = DataDir::open(&config.data_dir).map_err(|error| Failed::with(USAGE, error.to_string()))?;
-    let process = DnsProcess::attach_or_start(&config, data_dir.path())
-        .await
-        .map_err(|error| Failed::with(USAGE, format!("{error:#}")))?;
-    let control = process.as_ref().map(|_| StateDir::of(data_dir.path()).control());
-    let (mut driver, inputs) = match assemble(source, config, narrate, data_dir, control, signals).await {
+    let hosts = provider::watched(&config);
+    let (process, provider) =
+        bring_up(&source, &config, &data_dir).await.map_err(|error| Failed::with(USAGE, format!("{error:#}")))?;
+    let (mut driver, inputs) = match assemble(source, config, narrate, data_dir, provider.clone(), signals).await {
         Ok(assembled) => assembled,
         Err(error) => {
-            if let Some(process) = process {
-                process.step_back().await;
+            match process {
+                Process::None => {}
+                Process::Dns(process) => process.step_back().await,
+                Process::Keeper(keeper) => {
+                    if let Err(error) = keeper.stop_idle().await {
+                        tracing::warn!("{error:#}");
+                    }
+                }
             }
             return Err(error);
         }
     };
     let first = driver.first_inputs()?;
-    driver.provider = process.map(|process| {
-        let (orders, receiver) = mpsc::channel(1);
-        tokio::spawn(provider::watch(process, inputs, receiver));
-        orders
-    });
+    let (orders, receiver) = mpsc::channel::<Order>(1);
+    driver.orders = match (process, provider) {
+        (Process::Dns(process), _) => {
+            tokio::spawn(embedded_provider::watch(*process, inputs, receiver));
+            Some(orders)
+        }
+        (Process::Keeper(keeper), Provider::Zone(zone)) => {
+            tokio::spawn(provider::watch(zone, keeper, hosts, inputs, receiver));
+            Some(orders)
+        }
+        (Process::None | Process::Keeper(_), _) => None,
+    };
     let ended = driver.drive(first).await;
     ended.map_err(|error| match error.downcast_ref::<Failed>() {
         Some(_) => error,
         None => Failed::with(BROKEN, format!("{error:#}")),
     })
+}
+
+/// What runs beside the daemon, so that what stands needs no daemon.
+enum Process {
+    None,
+    Dns(Box<DnsProcess>),
+    Keeper(KeeperProcess),
+}
+
+/// The zone provider that the configuration names, and the process behind it.
+async fn bring_up(source: &Source, config: &Config, data_dir: &DataDir) -> anyhow::Result<(Process, Provider)> {
+    let keeper_dir = KeeperDir::of(data_dir.path());
+    let place = config.zone.as_ref().map(|settings| settings.place()).transpose()?;
+    let written = place.as_ref().map(ToString::to_string);
+    if let Some(elsewhere) = bound_elsewhere(&keeper_dir, written.as_deref()).await? {
+        bail!("{elsewhere}");
+    }
+    // Also where the configuration has no embedded server: one that an earlier configuration started is stopped.
+    let dns = DnsProcess::attach_or_start(config, data_dir.path()).await?;
+    if let Some(dns) = dns {
+        let provider = Provider::Embedded(StateDir::of(data_dir.path()).control());
+        return Ok((Process::Dns(Box::new(dns)), provider));
+    }
+    let Some(place) = place else { return Ok((Process::None, Provider::Nowhere)) };
+    let owner = provider::owner(data_dir.path())?;
+    let keeper = KeeperProcess::start(keeper_dir, source.keeper_arguments()).await?;
+    let provider = Provider::Zone(Arc::new(Zone::new(place, keeper.client(), owner)));
+    Ok((Process::Keeper(keeper), provider))
 }
 
 struct Signals {
@@ -138,7 +195,7 @@ async fn assemble(
     config: Config,
     narrate: bool,
     data_dir: DataDir,
-    control: Option<ControlClient>,
+    provider: Provider,
     signals: Signals,
 ) -> anyhow::Result<(Driver, mpsc::Sender<Input>)> {
     let (journal, known) = Journal::open(data_dir.path())?;
@@ -152,7 +209,7 @@ async fn assemble(
     }
 
     let mut configured = configure(&config)?;
-    configured.vantage.embedded = embedded(control.as_ref()).await;
+    configured.vantage.embedded = self::embedded(&provider).await;
     let (inputs, inputs_receiver) = mpsc::channel(INPUTS);
     let (requests, requests_receiver) = mpsc::channel(REQUESTS);
     let (calls, calls_receiver) = mpsc::channel(CALLS_QUEUED);
@@ -174,7 +231,7 @@ async fn assemble(
     let subscribers = Subscribers::start(&config, begun, inputs.clone())?;
     let hands = Hands::new(
         configured,
-        control.clone(),
+        provider.clone(),
         journal.clone(),
         inputs.clone(),
         subscribers,
@@ -191,8 +248,8 @@ async fn assemble(
         hands,
         source,
         config,
-        provider: None,
-        control,
+        orders: None,
+        provider,
         waiting: Default::default(),
         commands: 0,
         positions: watch::Sender::new(position),

@@ -9,19 +9,23 @@ use ukai_core::observe::{ErrorClass, Path, Resolution};
 use ukai_dns::Upstream;
 
 use crate::gather::{Subject, Vantage, resolve};
+use crate::provider::Provider;
 
-/// At the server over TCP; as the application asks, over UDP or through the resolver of its own that is led to the server; and
+/// At the server, or every server of a zone, over TCP; as the application asks, over UDP or through the resolver of its own that is led to the server; and
 /// a call to every endpoint by that same way.
-pub async fn verify(vantage: &Vantage, subject: &Subject, now: Timestamp) -> Verification {
+pub async fn verify(vantage: &Vantage, subject: &Subject, provider: &Provider, now: Timestamp) -> Verification {
     let (at_server, by_resolver, observations) = tokio::join!(
-        at_server(vantage, subject),
+        at_server(vantage, subject, provider),
         by_resolver(vantage, subject),
         vantage.observe(subject, Path::Normal, now),
     );
     Verification { at_server, by_resolver, observations }
 }
 
-async fn at_server(vantage: &Vantage, subject: &Subject) -> Result<BTreeSet<IpAddr>, String> {
+async fn at_server(vantage: &Vantage, subject: &Subject, provider: &Provider) -> Result<BTreeSet<IpAddr>, String> {
+    if let Some(answered) = provider.served_addresses(&subject.host).await {
+        return answered;
+    }
     let Some(address) = vantage.embedded else {
         return Err("no embedded server is configured".to_owned());
     };
@@ -88,7 +92,7 @@ mod tests {
         );
         let (mut vantage, subject) = configured(servers.address(1), servers.address(1), &more);
         vantage.embedded = Some(servers.address(1));
-        let verified = verify(&vantage, &subject, Timestamp::UNIX_EPOCH).await;
+        let verified = verify(&vantage, &subject, &Provider::Nowhere, Timestamp::UNIX_EPOCH).await;
         let set = |ip: &str| Ok(BTreeSet::from([ip.parse().unwrap()]));
         assert_eq!((verified.at_server, verified.by_resolver), (set("127.0.0.8"), set("127.0.0.9")));
         assert_eq!(verified.observations[0].results[0].address.to_string(), "127.0.0.9");

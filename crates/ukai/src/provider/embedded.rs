@@ -103,7 +103,7 @@ fn record(served: &ServedOverride, now: Timestamp, wall: Timestamp) -> Result<Ov
 }
 
 /// By the machine's clock, as long after its present as the lease still lasts, and never later than the engine says.
-fn expires_at(at: Timestamp, now: Timestamp, wall: Timestamp) -> Timestamp {
+pub(super) fn expires_at(at: Timestamp, now: Timestamp, wall: Timestamp) -> Timestamp {
     wall.checked_add(at.duration_since(now)).map_or(at, |by_wall| by_wall.min(at))
 }
 

@@ -1,0 +1,144 @@
+//! `[rfc2136]`: a zone of somebody else's, where overrides are written.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Context;
+use base64::Engine;
+use ukai_core::peer::Level;
+use ukai_dns::update::{TsigKey, ZoneServer};
+use ukai_dns::{Name, Upstream};
+
+use super::parse::Reader;
+use super::problem::At;
+use super::{Application, Peer, v1};
+use crate::provider::Place;
+use crate::provider::rfc2136::PolicyZone;
+use crate::secret::Secret;
+
+const DNS_PORT: u16 = 53;
+const DEFAULT_ALGORITHM: &str = "hmac-sha256";
+
+/// Which zone, and how it is changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ZoneSettings {
+    Rfc2136(Rfc2136),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rfc2136 {
+    pub server: SocketAddr,
+    pub zone: Name,
+    pub key_name: String,
+    pub algorithm: String,
+    /// In Base64, and found to be a key when it was read.
+    pub secret: Secret,
+    pub secondaries: Vec<SocketAddr>,
+}
+
+impl ZoneSettings {
+    /// Errors cannot come of what was checked when the configuration was read.
+    pub fn place(&self) -> anyhow::Result<Place> {
+        match self {
+            ZoneSettings::Rfc2136(settings) => {
+                let key = key(&settings.key_name, &settings.algorithm, &settings.secret)
+                    .map_err(anyhow::Error::msg)
+                    .context("the TSIG key cannot be used")?;
+                let primary = ZoneServer::new(settings.server, settings.zone.clone(), Some(key));
+                Ok(Place::Rfc2136(PolicyZone::new(primary, settings.secondaries.clone())))
+            }
+        }
+    }
+}
+
+/// What else the file says that bears on it.
+pub struct Beside<'a> {
+    pub dns: bool,
+    pub resolver: &'a [Upstream],
+    pub application: Option<&'a Application>,
+    pub peers: &'a [Peer],
+}
+
+pub fn zone(written: Option<v1::Rfc2136>, beside: &Beside<'_>, reader: &mut Reader<'_>) -> Option<ZoneSettings> {
+    let written = written?;
+    let at = At::default().key("rfc2136");
+    if beside.dns {
+        reader.problem(&at, "[dns] and [rfc2136] are two places for the same overrides; remove one of them");
+    }
+    ways(&at, beside, reader);
+    rfc2136(&at, written, reader).map(ZoneSettings::Rfc2136)
+}
+
+/// Who follows the zone proves an override, and who does not proves its end: ukai must know one of each.
+fn ways(at: &At, beside: &Beside<'_>, reader: &mut Reader<'_>) {
+    let writes = beside.peers.iter().any(|peer| peer.level >= Level::Approve);
+    let follows = beside.application.and_then(|application| application.resolver.as_ref());
+    let mut say = |message: &str| match writes {
+        true => reader.problem(at, message),
+        false => reader.warn(at, message),
+    };
+    if follows.is_none() {
+        say(
+            "set application.resolver to the resolver that follows this zone, as the application asks it: through it an override is \
+             proved",
+        );
+    }
+    if beside.resolver.is_empty() {
+        say(
+            "set `resolver` to servers that do not follow this zone: they are the way past an override, which its end is decided on",
+        );
+    }
+    if let Some(follows) = follows.filter(|follows| beside.resolver.contains(follows)) {
+        reader.problem(
+            &At::default().key("resolver"),
+            format!(
+                "{follows} follows the zone (application.resolver), so it is no way past an override; name others here"
+            ),
+        );
+    }
+}
+
+fn rfc2136(at: &At, written: v1::Rfc2136, reader: &mut Reader<'_>) -> Option<Rfc2136> {
+    let server = server(&at.key("server"), &written.server, reader);
+    let zone = reader.one::<Name>(&at.key("zone"), &written.zone);
+    if zone.as_ref().is_some_and(Name::is_root) {
+        reader.problem(&at.key("zone"), "the root is no response-policy zone");
+    }
+    let at_key = at.key("tsig");
+    let algorithm = written.tsig.algorithm.unwrap_or_else(|| DEFAULT_ALGORITHM.to_owned());
+    let secret = reader.secret_place(&at_key.key("secret"), &written.tsig.secret);
+    if let Some(secret) = &secret {
+        reader.problems.check(&at_key, key(&written.tsig.name, &algorithm, secret));
+    }
+    let mut secondaries = Vec::new();
+    for (index, text) in written.secondaries.unwrap_or_default().iter().enumerate() {
+        let at = at.key("secondaries").index(index);
+        let Some(secondary) = self::server(&at, text, reader) else { continue };
+        if Some(secondary) == server || secondaries.contains(&secondary) {
+            reader.problem(&at, format!("{secondary} is listed already; each server is named once"));
+        }
+        secondaries.push(secondary);
+    }
+    Some(Rfc2136 { server: server?, zone: zone?, key_name: written.tsig.name, algorithm, secret: secret?, secondaries })
+}
+
+/// By address: a name would have to be resolved by what may be broken.
+fn server(at: &At, text: &str, reader: &mut Reader<'_>) -> Option<SocketAddr> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let parsed = match bare.parse::<IpAddr>() {
+        Ok(address) => Ok(SocketAddr::new(address, DNS_PORT)),
+        Err(_) => text.parse::<SocketAddr>().map_err(|_| {
+            format!(
+                "{text:?} is no name server; write an IP address, with a port if it is not 53 (names are not resolved)"
+            )
+        }),
+    };
+    reader.problems.check(at, parsed)
+}
+
+/// No message repeats the secret.
+fn key(name: &str, algorithm: &str, secret: &Secret) -> Result<TsigKey, String> {
+    let octets = base64::engine::general_purpose::STANDARD.decode(secret.expose().trim()).map_err(|_| {
+        "the secret is not Base64; copy it from `tsig-keygen` or from the server's key statement".to_owned()
+    })?;
+    TsigKey::new(name, algorithm, &octets).map_err(|error| error.to_string())
+}

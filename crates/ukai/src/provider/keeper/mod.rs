@@ -1,0 +1,96 @@
+//! Who ends a lease in somebody else's zone when ukai is dead: a small process of its own.
+//!
+//! ```text
+//! controller: hold ─► on disk ─► "done" ─► the override is written ─► …
+//! keeper:                             the lease ends ─► taken out of the zone, tried again until it is gone
+//! ```
+//! It is started by `ukai run` before anything is applied, leads a session of its own, and goes on when the controller is killed.
+//! A lease belongs to one generation: when it ends, that generation and older ones are taken away, and a later one, which has a
+//! lease of its own, is left alone. Whether it was ever written does not matter: what is not there is gone.
+//!
+//! What it cannot do is run on a machine that is dead; see `docs/operate/providers.md` for the second line there.
+
+mod client;
+mod process;
+mod serve;
+mod store;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use client::KeeperClient;
+pub use process::{KeeperDir, KeeperProcess, bound_elsewhere};
+pub use serve::run;
+
+use super::claim::Claim;
+
+/// How long one generation may stand, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub id: String,
+    pub incident: String,
+    pub host: String,
+    pub generation: u64,
+    /// By the machine's clock.
+    pub expires_at: Timestamp,
+    pub owner: String,
+    /// As [`super::Place`] prints itself.
+    pub place: String,
+}
+
+impl Lease {
+    pub fn of(claim: &Claim, place: String) -> Lease {
+        Lease {
+            id: claim.id.clone(),
+            incident: claim.incident.clone(),
+            host: claim.host.clone(),
+            generation: claim.generation,
+            expires_at: claim.expires_at,
+            owner: claim.owner.clone(),
+            place,
+        }
+    }
+
+    pub(self) fn is(&self, id: &str, generation: u64) -> bool {
+        self.id == id && self.generation == generation
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// When the answer is `Done`, the lease is on disk.
+    Hold {
+        lease: Lease,
+    },
+    /// The override was withdrawn: nothing up to that generation is left to end.
+    Release {
+        id: String,
+        generation: u64,
+    },
+    List,
+    Stop,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub(crate) enum Response {
+    Done,
+    List(Status),
+    Failed { cause: String },
+}
+
+/// What it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub process: u32,
+    pub place: String,
+    pub leases: Vec<Lease>,
+    /// Why what has run out is not gone yet.
+    pub trouble: Option<String>,
+}
+
+/// A few overrides with a few generations each.
+const LEASES_MAX: usize = 256;
+/// A lease is a few hundred octets.
+const LINE_MAX: u64 = 512 * 1024;

@@ -1,0 +1,159 @@
+//! Where overrides take effect: one interface, behind which the embedded DNS server stands, or a zone that a team has already.
+//!
+//! | provider | changed by | compare and swap | ends by itself |
+//! | --- | --- | --- | --- |
+//! | [`embedded`] | its control socket | its own | its own leases |
+//! | [`rfc2136`] | UPDATE with TSIG into a response-policy zone | prerequisites | the [`keeper`] |
+//!
+//! A zone of somebody else's does not know of leases. So before anything is written there, the [`keeper`] (a process of its own
+//! that outlives the controller) has the lease on its disk; if it cannot confirm that, nothing is applied.
+
+pub mod claim;
+pub mod embedded;
+pub mod keeper;
+mod place;
+pub mod rfc2136;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use ukai_core::effect::ServedOverride;
+use ukai_core::input::ServedNow;
+use ukai_dns::server::ControlClient;
+
+pub use place::{Fault, Found, Place};
+pub use watch::{watch, watched};
+
+use claim::Claim;
+use keeper::{KeeperClient, Lease};
+
+/// A random name of this data directory, so that two ukais in one zone are told apart.
+const OWNER_FILE: &str = "owner";
+const OWNER_BYTES: usize = 8;
+
+/// Where an override goes. Cheap to clone.
+#[derive(Clone)]
+pub enum Provider {
+    /// The configuration names none.
+    Nowhere,
+    Embedded(ControlClient),
+    Zone(Arc<Zone>),
+}
+
+/// A zone at servers that are not ours, and who ends leases there.
+pub struct Zone {
+    place: Place,
+    keeper: KeeperClient,
+    owner: String,
+}
+
+impl Zone {
+    pub fn new(place: Place, keeper: KeeperClient, owner: String) -> Zone {
+        Zone { place, keeper, owner }
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// What stands of ours, and what else stands at the names of `hosts`.
+    pub async fn look(&self, hosts: &BTreeSet<String>) -> Result<Found, Fault> {
+        self.place.look(&self.owner, hosts).await
+    }
+
+    /// The lease is held before anything is written.
+    pub async fn apply(&self, claim: &Claim, replaces: Option<u64>) -> Result<(), String> {
+        let lease = Lease::of(claim, self.place.to_string());
+        self.keeper.hold(&lease).await.map_err(|error| {
+            format!(
+                "nothing was written to {}: nobody would end the override there if ukai died, because {error}",
+                self.place
+            )
+        })?;
+        self.place.put(claim, replaces).await.map_err(|fault| fault.to_string())
+    }
+
+    pub async fn withdraw(&self, id: &str, generation: u64, host: Option<&str>) -> Result<(), String> {
+        self.place.take(&self.owner, id, generation, host).await.map_err(|fault| fault.to_string())?;
+        // What is left of the lease finds nothing when it ends; a keeper that is down needs no telling.
+        if let Err(error) = self.keeper.release(id, generation).await {
+            tracing::debug!(%error, "the keeper was not told that an override was withdrawn");
+        }
+        Ok(())
+    }
+}
+
+impl Provider {
+    /// Makes it serve exactly this. `now` is the engine's. Idempotent by id and generation.
+    pub async fn apply(&self, served: &ServedOverride, now: Timestamp) -> Result<(), String> {
+        match self {
+            Provider::Nowhere => Err(NOWHERE.to_owned()),
+            Provider::Embedded(control) => embedded::apply(control, served, now).await,
+            Provider::Zone(zone) => {
+                let expires_at = embedded::expires_at(served.expires_at, now, Timestamp::now());
+                let claim = Claim::of(served, &zone.owner, expires_at);
+                zone.apply(&claim, served.replaces_generation).await
+            }
+        }
+    }
+
+    /// Makes it stop serving that. `host` where it is known: what is left there without our mark is told.
+    pub async fn withdraw(&self, id: &str, generation: u64, host: Option<&str>, why: &str) -> Result<(), String> {
+        match self {
+            Provider::Nowhere => Err(NOWHERE.to_owned()),
+            Provider::Embedded(control) => embedded::withdraw(control, id, generation, why).await,
+            Provider::Zone(zone) => zone.withdraw(id, generation, host).await,
+        }
+    }
+
+    /// What is served now.
+    pub async fn list(&self) -> Result<Vec<ServedNow>, String> {
+        match self {
+            Provider::Nowhere => Ok(Vec::new()),
+            Provider::Embedded(control) => {
+                control.list().await.map(|status| embedded::serving(&status)).map_err(|error| error.to_string())
+            }
+            Provider::Zone(zone) => {
+                zone.look(&BTreeSet::new()).await.map(|found| found.serving()).map_err(|fault| fault.to_string())
+            }
+        }
+    }
+
+    /// What every server of the zone answers for a host; an error names the one that does not.
+    pub async fn served_addresses(&self, host: &str) -> Option<Result<BTreeSet<IpAddr>, String>> {
+        match self {
+            Provider::Nowhere | Provider::Embedded(_) => None,
+            Provider::Zone(zone) => Some(zone.place.answers(host).await.map_err(|fault| fault.to_string())),
+        }
+    }
+}
+
+const NOWHERE: &str = "no zone provider is configured: there is nowhere to serve an override";
+
+/// Reads the data directory's name, or makes one.
+pub fn owner(data_dir: &Path) -> anyhow::Result<String> {
+    let file = data_dir.join(OWNER_FILE);
+    if let Ok(text) = std::fs::read_to_string(&file)
+        && is_owner(text.trim())
+    {
+        return Ok(text.trim().to_owned());
+    }
+    let mut octets = [0; OWNER_BYTES];
+    getrandom::fill(&mut octets).map_err(|error| anyhow::anyhow!("no random octets: {error}"))?;
+    let owner: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+    std::fs::write(&file, format!("{owner}\n")).with_context(|| format!("{} cannot be written", file.display()))?;
+    std::fs::File::open(data_dir)?.sync_all()?;
+    Ok(owner)
+}
+
+fn is_owner(text: &str) -> bool {
+    text.len() == OWNER_BYTES * 2 && text.chars().all(|c| c.is_ascii_hexdigit())
+}
