@@ -12,6 +12,7 @@
 //! - [`certs`] is the certificate zoo: the authorities that the drill trusts and every way to be wrong.
 //! - [`app`] is the application: a process of its own that resolves, connects and calls, as one that was never told about
 //!   any of this.
+//! - [`servers`] are name servers of the distribution (BIND, Knot, PowerDNS, Unbound) that hold or follow a policy zone.
 //! - [`runner`] plays a scenario in such a world against the real daemon, and judges what was seen.
 //!
 //! The lab shares no code with what it drills. Its servers are built on one DNS library and the daemon on another, its
@@ -22,4 +23,5 @@ pub mod certs;
 pub mod crossed;
 pub mod runner;
 pub mod scenario;
+pub mod servers;
 pub mod world;

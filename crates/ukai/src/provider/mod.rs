@@ -29,7 +29,7 @@ use ukai_core::effect::ServedOverride;
 use ukai_core::input::ServedNow;
 use ukai_dns::server::ControlClient;
 
-pub use place::{Fault, Found, Place};
+pub use place::{Fault, Found, Place, Taken};
 pub use watch::{watch, watched};
 
 use claim::Claim;
@@ -82,7 +82,10 @@ impl Zone {
     }
 
     pub async fn withdraw(&self, id: &str, generation: u64, host: Option<&str>) -> Result<(), String> {
-        self.place.take(&self.owner, id, generation, host).await.map_err(|fault| fault.to_string())?;
+        let taken = self.place.take(&self.owner, id, generation, host).await.map_err(|fault| fault.to_string())?;
+        if let Taken::Newer(newer) = taken {
+            return Err(format!("generation {generation} is not the last one: {newer}"));
+        }
         // What is left of the lease finds nothing when it ends; a keeper that is down needs no telling.
         if let Err(error) = self.keeper.release(id, generation).await {
             tracing::debug!(%error, "the keeper was not told that an override was withdrawn");

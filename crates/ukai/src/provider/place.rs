@@ -38,6 +38,15 @@ impl fmt::Display for Fault {
     }
 }
 
+/// What became of an override that was to be taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// Nothing of it stands.
+    Gone,
+    /// A later generation stands, which has a lease of its own: told as a sentence.
+    Newer(String),
+}
+
 /// What stands in the zone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
@@ -63,7 +72,7 @@ impl Place {
     }
 
     /// Takes away what we wrote, up to this generation. Nothing of ours there is success.
-    pub async fn take(&self, owner: &str, id: &str, generation: u64, host: Option<&str>) -> Result<(), Fault> {
+    pub async fn take(&self, owner: &str, id: &str, generation: u64, host: Option<&str>) -> Result<Taken, Fault> {
         match self {
             Place::Rfc2136(zone) => zone.take(owner, id, generation, host).await,
         }

@@ -176,11 +176,11 @@ impl Keeper {
         let mut held = self.held.lock().await;
         let Some(running) = held.running.get_mut(&key(lease)) else { return };
         match taken {
-            Ok(()) if running.gone.is_some() => {
+            Ok(_) if running.gone.is_some() => {
                 held.drop_all(|other| other.is(&lease.id, lease.generation));
                 held.trouble = None;
             }
-            Ok(()) => {
+            Ok(_) => {
                 running.gone = Some(Instant::now());
                 held.trouble = None;
                 tracing::info!(

@@ -14,7 +14,7 @@ use crate::provider::place::Fault;
 
 /// NOTIFY and a transfer take well under a second, and a server that gathers changes sends them every few; the engine gives
 /// a change 60 s before it asks again.
-const PROPAGATION_BOUND: Duration = Duration::from_secs(20);
+pub(super) const PROPAGATION_BOUND: Duration = Duration::from_secs(20);
 const PROPAGATION_POLL: Duration = Duration::from_millis(100);
 
 impl PolicyZone {
@@ -42,7 +42,7 @@ impl PolicyZone {
                 tracing::info!(zone = %server.zone, %secondary, delay_ms, "the secondary has the change");
                 return Ok(());
             }
-            if begun.elapsed() >= PROPAGATION_BOUND {
+            if begun.elapsed() >= self.patience {
                 let seen = match seen {
                     Err(error) => error.to_string(),
                     Ok(_) => "it still answers what was before".to_owned(),
@@ -50,7 +50,7 @@ impl PolicyZone {
                 return Err(Fault::passing(format!(
                     "the secondary {secondary} has not followed {self} within {} s ({seen}); NOTIFY must reach it and it must be \
                      allowed to transfer. The primary has the change",
-                    PROPAGATION_BOUND.as_secs()
+                    self.patience.as_secs()
                 )));
             }
             tokio::time::sleep(PROPAGATION_POLL).await;

@@ -24,7 +24,7 @@ use ukai_dns::update::{Update, UpdateError, ZoneRecord, ZoneServer};
 use ukai_dns::{Name, RecordType};
 
 use super::claim::{Claim, SUFFIX};
-use super::place::{Fault, Found};
+use super::place::{Fault, Found, Taken};
 
 /// A lease with less left than this is not written any more: what is under way must have ended before the keeper looks for
 /// the last time.
@@ -34,6 +34,8 @@ const LEASE_MIN: Duration = Duration::from_secs(1);
 pub struct PolicyZone {
     primary: ZoneServer,
     secondaries: Vec<SocketAddr>,
+    /// How long secondaries may take to follow.
+    patience: Duration,
 }
 
 /// What stands for one host.
@@ -80,7 +82,12 @@ struct Names {
 
 impl PolicyZone {
     pub fn new(primary: ZoneServer, secondaries: Vec<SocketAddr>) -> PolicyZone {
-        PolicyZone { primary, secondaries }
+        PolicyZone { primary, secondaries, patience: follow::PROPAGATION_BOUND }
+    }
+
+    #[cfg(test)]
+    pub fn with_patience(self, patience: Duration) -> PolicyZone {
+        PolicyZone { patience, ..self }
     }
 
     fn names(&self, host: &str) -> Result<Names, Fault> {
@@ -119,12 +126,12 @@ impl PolicyZone {
         self.everywhere(&names, Some(claim)).await
     }
 
-    pub async fn take(&self, owner: &str, id: &str, generation: u64, host: Option<&str>) -> Result<(), Fault> {
+    pub async fn take(&self, owner: &str, id: &str, generation: u64, host: Option<&str>) -> Result<Taken, Fault> {
         let zone = self.read().await?;
         let claims = self.claims(&zone);
         let ours = claims.values().find(|claim| claim.is_of(owner, id));
         let Some(host) = ours.map(|claim| claim.host.clone()).or_else(|| host.map(str::to_owned)) else {
-            return Ok(());
+            return Ok(Taken::Gone);
         };
         let names = self.names(&host)?;
         let standing = Self::standing(&zone, &names);
@@ -132,12 +139,12 @@ impl PolicyZone {
             Some(claim) if claim.generation <= generation => {
                 let update = change::take(&standing, &names, claim);
                 self.send(&update, &names, |standing| is_gone(standing, claim)).await?;
-                self.everywhere(&names, None).await
+                self.everywhere(&names, None).await?;
+                Ok(Taken::Gone)
             }
-            // A later change stands, which somebody else answers for.
-            Some(_) => Ok(()),
-            None if standing.is_empty() => self.everywhere(&names, None).await,
-            None if standing.claim(&host).is_some() => Ok(()),
+            Some(claim) => Ok(Taken::Newer(format!("{} stands in {self}", claim.told()))),
+            None if standing.is_empty() => self.everywhere(&names, None).await.map(|()| Taken::Gone),
+            None if standing.claim(&host).is_some() => Ok(Taken::Gone),
             None => Err(Fault::lasting(format!(
                 "the ownership record {} is gone or was changed, but {} stands in {self}: it is not touched. Whoever changed it \
                  takes it away, for example with nsupdate",

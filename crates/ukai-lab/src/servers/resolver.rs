@@ -1,0 +1,111 @@
+//! Resolvers of a team, which follow the policy zone and forward everything to one server.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+
+use tempfile::TempDir;
+
+use super::server::{Server, free_address};
+use super::{ALGORITHM, Key, ZONE};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolver {
+    Bind,
+    Unbound,
+    PowerDns,
+}
+
+/// A running resolver that follows the zone.
+#[derive(Debug)]
+pub struct Follower {
+    server: Server,
+    _dir: TempDir,
+}
+
+impl Follower {
+    /// On `address`, which the primary knows; following `primary`, forwarding to `upstream`.
+    pub fn start(
+        kind: Resolver,
+        address: SocketAddr,
+        primary: SocketAddr,
+        upstream: SocketAddr,
+        key: &Key,
+    ) -> io::Result<Follower> {
+        let temp = TempDir::new()?;
+        let dir = temp.path().display().to_string();
+        let write = |name: &str, text: String| fs::write(temp.path().join(name), text);
+        let (port, p, u) = (address.port(), primary, upstream);
+        let (program, arguments) = match kind {
+            Resolver::Bind => {
+                let Key { name, secret } = key;
+                write(
+                    "named.conf",
+                    format!(
+                        "key \"{name}\" {{ algorithm {ALGORITHM}; secret \"{secret}\"; }};\n\
+                         options {{ directory \"{dir}\"; pid-file \"{dir}/named.pid\"; session-keyfile \"{dir}/session.key\"; \
+                         lock-file none; managed-keys-directory \"{dir}\"; listen-on port {port} {{ 127.0.0.1; }}; \
+                         listen-on-v6 {{ none; }}; recursion yes; allow-recursion {{ any; }}; dnssec-validation no; empty-zones-enable no; \
+                         forward only; forwarders {{ {} port {}; }}; \
+                         response-policy {{ zone \"{ZONE}\"; }} qname-wait-recurse no; }};\n\
+                         controls {{ }};\n\
+                         zone \"{ZONE}\" {{ type secondary; file \"copy.db\"; primaries {{ {} port {} key {name}; }}; \
+                         allow-notify {{ any; }}; }};\n",
+                        u.ip(),
+                        u.port(),
+                        p.ip(),
+                        p.port()
+                    ),
+                )?;
+                ("named", vec!["-g".into(), "-n".into(), "1".into(), "-c".into(), format!("{dir}/named.conf")])
+            }
+            Resolver::Unbound => {
+                write(
+                    "unbound.conf",
+                    format!(
+                        "server:\n  interface: 127.0.0.1@{port}\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n  directory: \"{dir}\"\n  \
+                         pidfile: \"\"\n  use-syslog: no\n  logfile: \"\"\n  num-threads: 1\n  do-not-query-localhost: no\n  \
+                         module-config: \"respip iterator\"\n  local-zone: \"test.\" nodefault\n  cache-max-ttl: 5\n\
+                         remote-control:\n  control-enable: no\n\
+                         forward-zone:\n  name: \".\"\n  forward-addr: {}@{}\n\
+                         rpz:\n  name: {ZONE}\n  primary: {}@{}\n  allow-notify: 127.0.0.1\n  zonefile: \"{dir}/copy.db\"\n",
+                        u.ip(),
+                        u.port(),
+                        p.ip(),
+                        p.port()
+                    ),
+                )?;
+                ("unbound", vec!["-d".into(), "-c".into(), format!("{dir}/unbound.conf")])
+            }
+            Resolver::PowerDns => {
+                let Key { name, secret } = key;
+                write(
+                    "rpz.lua",
+                    format!(
+                        "rpzPrimary({{\"{p}\"}}, \"{ZONE}\", {{tsigname=\"{name}\", tsigalgo=\"{ALGORITHM}\", tsigsecret=\"{secret}\", refresh=1, maxTTL=10}})\n"
+                    ),
+                )?;
+                write(
+                    "recursor.conf",
+                    format!(
+                        "local-address=127.0.0.1\nlocal-port={port}\nsocket-dir={dir}\ndaemon=no\nwrite-pid=no\nsetuid=\nsetgid=\nthreads=1\n\
+                         dnssec=off\nforward-zones-recurse=.={u}\nlua-config-file={dir}/rpz.lua\nserve-rfc1918=no\ndont-query=\n\
+                         hint-file=no\nallow-from=127.0.0.0/8\nwebserver=no\nsecurity-poll-suffix=\n"
+                    ),
+                )?;
+                ("pdns_recursor", vec![format!("--config-dir={dir}")])
+            }
+        };
+        let server = Server::start(program, arguments, temp.path(), address)?;
+        Ok(Follower { server, _dir: temp })
+    }
+
+    pub fn server(&mut self) -> &mut Server {
+        &mut self.server
+    }
+
+    /// An address for a resolver that is started later.
+    pub fn address() -> io::Result<SocketAddr> {
+        free_address()
+    }
+}

@@ -1,0 +1,118 @@
+//! One process of somebody else's program.
+
+use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Until it listens; a loaded machine gets half a minute.
+const POLL: Duration = Duration::from_millis(20);
+const POLLS: usize = 1500;
+const PORT_TRIES: usize = 200;
+
+/// The process, and how it is started again.
+#[derive(Debug)]
+pub struct Server {
+    program: &'static str,
+    arguments: Vec<String>,
+    dir: PathBuf,
+    address: SocketAddr,
+    child: Option<Child>,
+}
+
+/// An address of loopback whose port is free for UDP and TCP.
+pub fn free_address() -> io::Result<SocketAddr> {
+    for _ in 0..PORT_TRIES {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = udp.local_addr()?;
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no port is free for both UDP and TCP"))
+}
+
+impl Server {
+    pub(super) fn start(
+        program: &'static str,
+        arguments: Vec<String>,
+        dir: &Path,
+        address: SocketAddr,
+    ) -> io::Result<Server> {
+        let mut server = Server { program, arguments, dir: dir.to_owned(), address, child: None };
+        server.start_again()?;
+        Ok(server)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts it, and waits until it listens.
+    pub fn start_again(&mut self) -> io::Result<()> {
+        self.kill();
+        let log = File::options().create(true).append(true).open(self.log_file())?;
+        let mut child = Command::new(self.program)
+            .args(&self.arguments)
+            .current_dir(&self.dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        for _ in 0..POLLS {
+            if TcpStream::connect(self.address).is_ok() {
+                self.child = Some(child);
+                return Ok(());
+            }
+            if let Some(status) = child.try_wait()? {
+                return Err(io::Error::other(format!("{} ended ({status}): {}", self.program, self.log())));
+            }
+            thread::sleep(POLL);
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} does not listen: {}", self.program, self.log())))
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Its sockets stay and it does nothing.
+    pub fn freeze(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    pub fn thaw(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        let Some(child) = &self.child else { return Ok(()) };
+        kill_process(Pid::from_child(child), signal).map_err(io::Error::from)
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.join("server.log")
+    }
+
+    /// What it said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
