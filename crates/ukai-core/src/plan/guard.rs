@@ -163,7 +163,9 @@ fn provider(proposal: &Proposal) -> Ruling {
         return Ruling::Pass;
     }
     Ruling::Refuse(
-        "no DNS server of ours is configured, so an override would take effect nowhere; add a [dns] section".to_owned(),
+        "no zone provider is configured, so an override would take effect nowhere; add a [dns] section, or [rfc2136] or \
+         [unbound] for servers of yours"
+            .to_owned(),
     )
 }
 

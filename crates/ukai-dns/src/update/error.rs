@@ -14,6 +14,8 @@ pub enum TsigFault {
     /// The secrets differ.
     BadSignature,
     /// The clocks differ by so many seconds, if it says by how many; positive: ours is ahead.
+    ///
+    /// Heard even where the signature on it cannot be checked: nothing is done on it but telling a person.
     BadTime { ahead_s: Option<i64> },
     /// Its answer carries no signature.
     Unsigned,
@@ -37,8 +39,8 @@ pub enum UpdateError {
         "what was expected in {zone} at {server} is not what stands there ({rcode}): somebody else changed it; nothing was changed"
     )]
     Prerequisite { server: SocketAddr, zone: Name, rcode: Rcode },
-    #[error("{}", refused(*.server, .zone, *.rcode, .what))]
-    Refused { server: SocketAddr, zone: Name, rcode: Rcode, what: &'static str },
+    #[error("{}", refused(*.server, .zone, *.rcode, .what, .key))]
+    Refused { server: SocketAddr, zone: Name, rcode: Rcode, what: &'static str, key: String },
     #[error("{server} does not hold the zone {zone} ({rcode}); make the zone there, or name the server that holds it")]
     NoZone { server: SocketAddr, zone: Name, rcode: Rcode },
     #[error("the answer of {server} about {zone} cannot be understood: {cause}")]
@@ -73,7 +75,8 @@ impl UpdateError {
 fn tsig(server: SocketAddr, zone: &Name, key: &str, fault: TsigFault) -> String {
     match fault {
         TsigFault::BadKey => format!(
-            "{server} does not know the TSIG key {key} for {zone} (BADKEY); configure the same name and algorithm on both sides"
+            "{server} does not know the TSIG key {key} for {zone}, or does not let it do this (BADKEY); configure the same name and \
+             algorithm on both sides, and allow it there"
         ),
         TsigFault::BadSignature => format!(
             "{server} finds our signature on {zone} wrong (BADSIG): the secret of the TSIG key {key} differs; copy it again"
@@ -97,25 +100,28 @@ fn tsig(server: SocketAddr, zone: &Name, key: &str, fault: TsigFault) -> String 
     }
 }
 
-fn refused(server: SocketAddr, zone: &Name, rcode: Rcode, what: &str) -> String {
+fn refused(server: SocketAddr, zone: &Name, rcode: Rcode, what: &str, key: &str) -> String {
     const NOTAUTH: u16 = 9;
     const NOTZONE: u16 = 10;
     let mend = match rcode {
         Rcode::REFUSED if what == AN_UPDATE => {
-            "allow it for our key on the primary (BIND `update-policy` or `allow-update`, Knot an `acl` with `action: update`, \
-             PowerDNS `dnsupdate=yes` and TSIG-ALLOW-DNSUPDATE); a secondary takes none"
+            "allow it for that key on the primary (BIND `update-policy` or `allow-update`, Knot an `acl` with `action: update`, \
+             PowerDNS `dnsupdate=yes` and TSIG-ALLOW-DNSUPDATE); a secondary takes none, and PowerDNS answers so to a wrong secret \
+             or clock, too"
         }
         Rcode::REFUSED if what == A_TRANSFER => {
-            "allow it for our key (BIND `allow-transfer`, Knot an `acl` with `action: transfer`, PowerDNS TSIG-ALLOW-AXFR)"
+            "allow it for that key (BIND `allow-transfer`, Knot an `acl` with `action: transfer`, PowerDNS TSIG-ALLOW-AXFR)"
         }
         Rcode::REFUSED => "allow our address or key to ask there",
         Rcode(NOTAUTH) => {
-            "it is not an authority for this zone: the zone is missing there or written differently, or it is not the primary"
+            "it is not an authority for this zone: the zone is missing there or written differently, or it is not the primary; PowerDNS \
+             answers so to a wrong secret or clock, too"
         }
         Rcode(NOTZONE) => "a name of ours lies outside the zone; the zone's name in the configuration is wrong",
         Rcode::NOTIMP => "it does not take updates; switch them on, or name another server",
         Rcode::SERVFAIL => "it failed by itself; its log says why, often a zone file or journal that it may not write",
         _ => "its log says why",
     };
-    format!("{server} answered {what} of {zone} with {rcode}: {mend}")
+    let signed = if key.is_empty() { "not signed".to_owned() } else { format!("signed with the TSIG key {key}") };
+    format!("{server} answered {what} of {zone}, {signed}, with {rcode}: {mend}")
 }

@@ -4,9 +4,10 @@ use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use domain::base::Message;
-use domain::base::iana::Opcode;
+use domain::base::iana::{Opcode, TsigRcode};
 use domain::base::message_builder::AdditionalBuilder;
-use domain::rdata::tsig::Time48;
+use domain::base::name::ParsedName;
+use domain::rdata::tsig::{Time48, Tsig};
 use domain::tsig::{ClientSequence, ValidationError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -122,19 +123,17 @@ impl ZoneServer {
         message: &mut Message<Vec<u8>>,
     ) -> Result<(), UpdateError> {
         let rcode = rcode(message);
+        let bad_time = server_time(message);
         let now = self.now();
         let Err(error) = signed.answer(message, now) else { return Ok(()) };
         let fault = match error {
+            _ if bad_time.is_some() => TsigFault::BadTime {
+                ahead_s: bad_time.flatten().map(|theirs| u64::from(now).cast_signed() - theirs.cast_signed()),
+            },
             ValidationError::ServerBadKey | ValidationError::BadKey | ValidationError::BadAlg if rcode == NOTAUTH => {
                 TsigFault::BadKey
             }
             ValidationError::ServerBadSig => TsigFault::BadSignature,
-            ValidationError::ServerBadTime { client, server } => TsigFault::BadTime {
-                ahead_s: i64::try_from(u64::from(client))
-                    .ok()
-                    .zip(i64::try_from(u64::from(server)).ok())
-                    .map(|(client, server)| client - server),
-            },
             ValidationError::BadTime => TsigFault::BadTime { ahead_s: None },
             ValidationError::ServerUnsigned if !matches!(rcode, Rcode::NOERROR | Rcode::NXDOMAIN) => {
                 let what = if message.header().opcode() == Opcode::UPDATE { AN_UPDATE } else { A_QUERY };
@@ -143,8 +142,7 @@ impl ZoneServer {
             ValidationError::ServerUnsigned => TsigFault::Unsigned,
             _ => TsigFault::Answer,
         };
-        let key = self.key.as_ref().map(|key| format!("{} ({})", key.name(), key.algorithm())).unwrap_or_default();
-        Err(UpdateError::Tsig { server: self.address, zone: self.zone.clone(), key, fault })
+        Err(UpdateError::Tsig { server: self.address, zone: self.zone.clone(), key: self.key_told(), fault })
     }
 
     /// Messages until the SOA comes a second time (RFC 5936, 2.2).
@@ -153,8 +151,8 @@ impl ZoneServer {
         let (mut zone, mut bytes): (Vec<ZoneRecord>, usize) = (Vec::new(), 0);
         loop {
             let message = match self.receive(&mut stream, &mut request).await {
-                Err(UpdateError::Refused { server, zone, rcode, .. }) => {
-                    return Err(UpdateError::Refused { server, zone, rcode, what: A_TRANSFER });
+                Err(UpdateError::Refused { rcode, .. }) => {
+                    return Err(self.refused(rcode, A_TRANSFER));
                 }
                 other => other?,
             };
@@ -206,7 +204,11 @@ impl ZoneServer {
     }
 
     fn refused(&self, rcode: Rcode, what: &'static str) -> UpdateError {
-        UpdateError::Refused { server: self.address, zone: self.zone.clone(), rcode, what }
+        UpdateError::Refused { server: self.address, zone: self.zone.clone(), rcode, what, key: self.key_told() }
+    }
+
+    fn key_told(&self) -> String {
+        self.key.as_ref().map(|key| format!("{} ({})", key.name(), key.algorithm())).unwrap_or_default()
     }
 
     fn timeout(&self, after: Duration) -> UpdateError {
@@ -224,4 +226,12 @@ impl ZoneServer {
 
 fn rcode(message: &Message<Vec<u8>>) -> Rcode {
     Rcode(u16::from(message.header().rcode().to_int()))
+}
+
+/// Set where the answer's TSIG record says BADTIME; inside, the server's time if it says that too (RFC 8945, 5.2.3).
+fn server_time(message: &Message<Vec<u8>>) -> Option<Option<u64>> {
+    let last = message.additional().ok()?.filter_map(Result::ok).last()?;
+    let record = last.to_record::<Tsig<_, ParsedName<_>>>().ok()??;
+    let tsig = record.data();
+    (tsig.error() == TsigRcode::BADTIME).then(|| tsig.other_time().map(u64::from))
 }

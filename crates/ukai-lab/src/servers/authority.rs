@@ -249,12 +249,13 @@ impl Setup<'_> {
             "pdns.conf",
             &format!(
                 "launch=gsqlite3\ngsqlite3-database={dir}/zones.db\ngsqlite3-pragma-synchronous=0\nlocal-address=127.0.0.1\n\
-                 local-port={port}\nsocket-dir={dir}\ndnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\nallow-axfr-ips=127.0.0.0/8\n\
+                 local-port={port}\nsocket-dir={dir}\ndnsupdate=yes\nallow-dnsupdate-from={from}\nallow-axfr-ips=127.0.0.0/8\n\
                  primary=yes\nsecondary=yes\nalso-notify={also}\ncache-ttl=0\nquery-cache-ttl=0\nnegquery-cache-ttl=0\n\
                  zone-cache-refresh-interval=0\nxfr-cycle-interval=1\nguardian=no\ndaemon=no\nwrite-pid=no\nsetuid=\nsetgid=\n\
                  receiver-threads=1\ndistributor-threads=1\nsend-signed-notify=no\n",
                 port = self.address.port(),
                 also = also.join(","),
+                from = if *self.role == Role::Primary { "127.0.0.0/8" } else { "" },
             ),
         )?;
         let schema = fs::read_to_string("/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql")
@@ -272,6 +273,7 @@ impl Setup<'_> {
             Role::Secondary(primary) => {
                 pdnsutil(&["create-secondary-zone", ZONE, &primary.to_string()])?;
                 pdnsutil(&["set-meta", ZONE, "AXFR-MASTER-TSIG", name])?;
+                pdnsutil(&["set-meta", ZONE, "TSIG-ALLOW-AXFR", name])?;
             }
             Role::Primary | Role::ReadOnly => {
                 pdnsutil(&["create-zone", ZONE, "localhost"])?;
@@ -280,10 +282,8 @@ impl Setup<'_> {
                 pdnsutil(&["set-meta", ZONE, "SOA-EDIT-DNSUPDATE", "INCREASE"])?;
             }
         }
-        match self.role {
-            Role::Primary => pdnsutil(&["set-meta", ZONE, "TSIG-ALLOW-DNSUPDATE", name])?,
-            // Nobody but a key that nobody has.
-            _ => pdnsutil(&["set-meta", ZONE, "ALLOW-DNSUPDATE-FROM", "192.0.2.1/32"])?,
+        if *self.role == Role::Primary {
+            pdnsutil(&["set-meta", ZONE, "TSIG-ALLOW-DNSUPDATE", name])?;
         }
         pdnsutil(&["set-meta", ZONE, "NOTIFY-DNSUPDATE", "1"])?;
         Ok(("pdns_server", vec![configuration]))

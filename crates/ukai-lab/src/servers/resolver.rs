@@ -47,7 +47,7 @@ impl Follower {
                          lock-file none; managed-keys-directory \"{dir}\"; listen-on port {port} {{ 127.0.0.1; }}; \
                          listen-on-v6 {{ none; }}; recursion yes; allow-recursion {{ any; }}; dnssec-validation no; empty-zones-enable no; \
                          forward only; forwarders {{ {} port {}; }}; \
-                         response-policy {{ zone \"{ZONE}\"; }} qname-wait-recurse no; }};\n\
+                         response-policy {{ zone \"{ZONE}\" min-update-interval 0; }} qname-wait-recurse no; }};\n\
                          controls {{ }};\n\
                          zone \"{ZONE}\" {{ type secondary; file \"copy.db\"; primaries {{ {} port {} key {name}; }}; \
                          allow-notify {{ any; }}; }};\n",
@@ -90,7 +90,7 @@ impl Follower {
                     format!(
                         "local-address=127.0.0.1\nlocal-port={port}\nsocket-dir={dir}\ndaemon=no\nwrite-pid=no\nsetuid=\nsetgid=\nthreads=1\n\
                          dnssec=off\nforward-zones-recurse=.={u}\nlua-config-file={dir}/rpz.lua\nserve-rfc1918=no\ndont-query=\n\
-                         hint-file=no\nallow-from=127.0.0.0/8\nwebserver=no\nsecurity-poll-suffix=\n"
+                         hint-file=no\nallow-from=127.0.0.0/8\nwebserver=no\nsecurity-poll-suffix=\npacketcache-ttl=1\n"
                     ),
                 )?;
                 ("pdns_recursor", vec![format!("--config-dir={dir}")])

@@ -89,7 +89,17 @@ impl Server {
 
     /// Its sockets stay and it does nothing.
     pub fn freeze(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let Some(child) = &self.child else { return Ok(()) };
+        for _ in 0..POLLS {
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", child.id()))?;
+            // The state comes after the name, which stands in brackets.
+            if state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')) {
+                return Ok(());
+            }
+            thread::sleep(POLL);
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} does not stop", self.program)))
     }
 
     pub fn thaw(&self) -> io::Result<()> {

@@ -36,7 +36,6 @@ pub const ALL: [Which; 4] =
     [Which::Embedded, Which::Rfc2136(Kind::Bind), Which::Rfc2136(Kind::Knot), Which::Rfc2136(Kind::PowerDns)];
 
 pub struct Bench {
-    pub which: Which,
     pub provider: Provider,
     dir: TempDir,
     part: Part,
@@ -132,7 +131,7 @@ impl Bench {
                 (provider, Part::Zone { authority: Box::new(authority), key, _keeper: keeper })
             }
         };
-        Bench { which, provider, dir, part }
+        Bench { provider, dir, part }
     }
 
     pub async fn apply(&self, served: &ServedOverride) -> Result<(), String> {
