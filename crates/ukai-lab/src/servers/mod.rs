@@ -6,10 +6,12 @@
 mod authority;
 mod resolver;
 mod server;
+mod team;
 
 pub use authority::{Authority, Kind, Role, is_installed};
 pub use resolver::{Follower, Resolver};
 pub use server::{Server, free_address};
+pub use team::{Stack, Team};
 
 /// The zone that all of them hold.
 pub const ZONE: &str = "rpz.ukai.test";

@@ -35,7 +35,7 @@ impl Follower {
         let temp = TempDir::new()?;
         let dir = temp.path().display().to_string();
         let write = |name: &str, text: String| fs::write(temp.path().join(name), text);
-        let (port, p, u) = (address.port(), primary, upstream);
+        let (ip, port, p, u) = (address.ip(), address.port(), primary, upstream);
         let (program, arguments) = match kind {
             Resolver::Bind => {
                 let Key { name, secret } = key;
@@ -44,7 +44,7 @@ impl Follower {
                     format!(
                         "key \"{name}\" {{ algorithm {ALGORITHM}; secret \"{secret}\"; }};\n\
                          options {{ directory \"{dir}\"; pid-file \"{dir}/named.pid\"; session-keyfile \"{dir}/session.key\"; \
-                         lock-file none; managed-keys-directory \"{dir}\"; listen-on port {port} {{ 127.0.0.1; }}; \
+                         lock-file none; managed-keys-directory \"{dir}\"; listen-on port {port} {{ {ip}; }}; \
                          listen-on-v6 {{ none; }}; recursion yes; allow-recursion {{ any; }}; dnssec-validation no; empty-zones-enable no; \
                          forward only; forwarders {{ {} port {}; }}; \
                          response-policy {{ zone \"{ZONE}\" min-update-interval 0; }} qname-wait-recurse no; }};\n\
@@ -63,12 +63,12 @@ impl Follower {
                 write(
                     "unbound.conf",
                     format!(
-                        "server:\n  interface: 127.0.0.1@{port}\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n  directory: \"{dir}\"\n  \
+                        "server:\n  interface: {ip}@{port}\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n  directory: \"{dir}\"\n  \
                          pidfile: \"\"\n  use-syslog: no\n  logfile: \"\"\n  num-threads: 1\n  do-not-query-localhost: no\n  \
                          module-config: \"respip iterator\"\n  local-zone: \"test.\" nodefault\n  cache-max-ttl: 5\n\
                          remote-control:\n  control-enable: no\n\
                          forward-zone:\n  name: \".\"\n  forward-addr: {}@{}\n\
-                         rpz:\n  name: {ZONE}\n  primary: {}@{}\n  allow-notify: 127.0.0.1\n  zonefile: \"{dir}/copy.db\"\n",
+                         rpz:\n  name: {ZONE}\n  primary: {}@{}\n  allow-notify: 127.0.0.0/8\n  zonefile: \"{dir}/copy.db\"\n",
                         u.ip(),
                         u.port(),
                         p.ip(),
@@ -88,7 +88,7 @@ impl Follower {
                 write(
                     "recursor.conf",
                     format!(
-                        "local-address=127.0.0.1\nlocal-port={port}\nsocket-dir={dir}\ndaemon=no\nwrite-pid=no\nsetuid=\nsetgid=\nthreads=1\n\
+                        "local-address={ip}\nlocal-port={port}\nsocket-dir={dir}\ndaemon=no\nwrite-pid=no\nsetuid=\nsetgid=\nthreads=1\n\
                          dnssec=off\nforward-zones-recurse=.={u}\nlua-config-file={dir}/rpz.lua\nserve-rfc1918=no\ndont-query=\n\
                          hint-file=no\nallow-from=127.0.0.0/8\nwebserver=no\nsecurity-poll-suffix=\npacketcache-ttl=1\n"
                     ),

@@ -14,6 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 const POLL: Duration = Duration::from_millis(20);
 const POLLS: usize = 1500;
 const PORT_TRIES: usize = 200;
+/// Of its log, shown when it does not come up.
+const LOG_LINES: usize = 10;
 
 /// The process, and how it is started again.
 #[derive(Debug)]
@@ -115,9 +117,11 @@ impl Server {
         self.dir.join("server.log")
     }
 
-    /// What it said.
+    /// The last that it said.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+        let log = std::fs::read_to_string(self.log_file()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
 }
 

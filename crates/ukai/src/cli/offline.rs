@@ -1,6 +1,7 @@
 //! `ukai revert --all --offline`: every override taken back with the daemon dead.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -12,15 +13,19 @@ use serde_json::json;
 use ukai_core::event::Actor;
 use ukai_dns::server::{ControlClient, OverrideRecord};
 
+use crate::config::Config;
 use crate::data_dir::{self, LOCK_FILE};
 use crate::dns_process::StateDir;
 use crate::driver::offline::{ALL, Deed, begun, record};
 use crate::log::LOG_FILE;
+use crate::provider::claim::Claim;
+use crate::provider::keeper::{KeeperDir, bound_elsewhere};
+use crate::provider::{self, Fault, Zone};
 use crate::socket::credentials::user_name;
 
 use super::overrides::WhyArgs;
 use super::paint::{Painted, Tone};
-use super::{BROKEN, DONE, Failed, REFUSED};
+use super::{BROKEN, DONE, Failed, REFUSED, USAGE};
 
 pub async fn revert_all(args: &WhyArgs) -> anyhow::Result<ExitCode> {
     let dir = args.daemon.data_dir()?;
@@ -41,6 +46,11 @@ pub async fn revert_all(args: &WhyArgs) -> anyhow::Result<ExitCode> {
             "the log was not read, so what it had begun is not known here; the daemon drops it when it starts: {error:#}"
         )),
     }
+    if let Some(zone) = in_a_zone(args, &dir).await? {
+        taken.in_zone(&dir, &zone, &why).await?;
+        taken.tell(args.json);
+        return Ok(ExitCode::from(if taken.problems.is_empty() { DONE } else { BROKEN }));
+    }
     let state_dir = StateDir::of(&dir);
     match state_dir.control().list().await {
         Ok(status) => {
@@ -52,6 +62,25 @@ pub async fn revert_all(args: &WhyArgs) -> anyhow::Result<ExitCode> {
     }
     taken.tell(args.json);
     Ok(ExitCode::from(if taken.problems.is_empty() { DONE } else { BROKEN }))
+}
+
+/// Where the configuration puts overrides into a zone of somebody else's, or the keeper holds leases of one.
+async fn in_a_zone(args: &WhyArgs, dir: &Path) -> anyhow::Result<Option<Zone>> {
+    let keeper = KeeperDir::of(dir);
+    let Some(file) = &args.daemon.config else {
+        return match bound_elsewhere(&keeper, None).await? {
+            None => Ok(None),
+            Some(elsewhere) => Err(Failed::with(
+                BROKEN,
+                format!(
+                    "nothing was taken back: name the daemon's configuration with --config, which says how to reach the zone: {elsewhere}"
+                ),
+            )),
+        };
+    };
+    let config = Config::load(file).map_err(|error| Failed::with(USAGE, error.to_string()))?;
+    let Some(settings) = config.zone else { return Ok(None) };
+    Ok(Some(Zone::new(settings.place()?, keeper.client(), provider::owner(dir)?)))
 }
 
 /// "No override stood" may only be said of a directory that was looked into, and that is a daemon's.
@@ -86,7 +115,8 @@ struct Taken {
     /// Where it was looked.
     dir: PathBuf,
     /// Served, or on the disk of a DNS process that is down.
-    reverted: Vec<OverrideRecord>,
+    /// Id and name.
+    reverted: Vec<(String, String)>,
     /// Approved or begun, and served nowhere.
     dropped: Vec<String>,
     warnings: Vec<String>,
@@ -95,6 +125,22 @@ struct Taken {
 }
 
 impl Taken {
+    /// Everything that bears this data directory's mark, wherever the log stands.
+    async fn in_zone(&mut self, dir: &Path, zone: &Zone, why: &str) -> anyhow::Result<()> {
+        let look = |error: Fault| anyhow::anyhow!("nothing was taken back: {error}");
+        let found = zone.look(&BTreeSet::new()).await.map_err(look)?;
+        let claims: Vec<Claim> = found.ours.into_iter().map(|(claim, _)| claim).collect();
+        self.dropped.retain(|id| claims.iter().all(|claim| claim.id != *id));
+        self.reverted = claims.iter().map(|claim| (claim.id.clone(), claim.host.clone())).collect();
+        self.write_down(dir, why)?;
+        for claim in &claims {
+            zone.withdraw(&claim.id, claim.generation, Some(&claim.host))
+                .await
+                .map_err(|error| anyhow::anyhow!("{} could not be taken back: {error}", claim.id))?;
+        }
+        Ok(())
+    }
+
     async fn at_process(
         &mut self,
         dir: &Path,
@@ -104,9 +150,9 @@ impl Taken {
     ) -> anyhow::Result<()> {
         self.found(served);
         self.write_down(dir, why)?;
-        for over in &self.reverted {
-            let cleared = state_dir.control().clear(&over.id, None, why).await;
-            cleared.with_context(|| format!("{} could not be taken back", over.id))?;
+        for (id, _) in &self.reverted {
+            let cleared = state_dir.control().clear(id, None, why).await;
+            cleared.with_context(|| format!("{id} could not be taken back"))?;
         }
         Ok(())
     }
@@ -140,14 +186,14 @@ impl Taken {
 
     fn found(&mut self, served: Vec<OverrideRecord>) {
         self.dropped.retain(|id| served.iter().all(|over| over.id != *id));
-        self.reverted = served;
+        self.reverted = served.into_iter().map(|over| (over.id, over.name.to_string())).collect();
     }
 
     /// Who and why, before the deed.
     fn write_down(&self, dir: &Path, why: &str) -> anyhow::Result<()> {
         let uid = rustix::process::getuid().as_raw();
         let by = Actor { uid: Some(uid), name: user_name(uid), via: "offline".to_owned() };
-        let ids = self.reverted.iter().map(|over| over.id.as_str()).chain(self.dropped.iter().map(String::as_str));
+        let ids = self.reverted.iter().map(|(id, _)| id.as_str()).chain(self.dropped.iter().map(String::as_str));
         let deeds: Vec<Deed> = ids
             .chain([ALL])
             .map(|id| Deed { at: Timestamp::now(), id: id.to_owned(), by: by.clone(), why: why.to_owned() })
@@ -158,7 +204,7 @@ impl Taken {
 
     fn tell(&self, json: bool) {
         if json {
-            let ids: Vec<&str> = self.reverted.iter().map(|over| over.id.as_str()).collect();
+            let ids: Vec<&str> = self.reverted.iter().map(|(id, _)| id.as_str()).collect();
             let told = json!({
                 "data_dir": self.dir, "reverted": ids, "dropped": self.dropped, "warnings": self.warnings,
                 "problems": self.problems,
@@ -173,8 +219,8 @@ impl Taken {
         if self.reverted.is_empty() && self.problems.is_empty() {
             anstream::println!("no override stood");
         }
-        for over in &self.reverted {
-            anstream::println!("{} for {} is no longer served", over.id, over.name);
+        for (id, name) in &self.reverted {
+            anstream::println!("{id} for {name} is no longer served");
         }
         for id in &self.dropped {
             anstream::println!("{id} was not served, and will not be when the daemon starts");

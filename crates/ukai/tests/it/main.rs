@@ -17,3 +17,4 @@ mod outage;
 mod place;
 mod tidy;
 mod vantage;
+mod zones;

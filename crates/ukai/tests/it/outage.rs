@@ -34,12 +34,17 @@ impl Outage {
 
     /// With more at the end of the configuration.
     pub async fn stage_with(more: &str) -> Outage {
+        Outage::stage_as(|_, config| format!("{config}\n{more}")).await
+    }
+
+    /// With a configuration made of the ordinary one.
+    pub async fn stage_as(configure: impl FnOnce(&World, &str) -> String) -> Outage {
         let scenario = catalogue::find("S01").first().unwrap().parse().unwrap();
         let world = World::start(&scenario, Slot::claim().unwrap()).await.unwrap();
         let mut place = Place::new();
         place.environment.push((SECRET_VARIABLE.to_owned(), world.secret().to_owned()));
         let config = world.daemon_config(&place.data());
-        fs::write(place.config(), format!("{config}\n{more}")).unwrap();
+        fs::write(place.config(), configure(&world, &config)).unwrap();
         let history = place.dir.path().join("history.json");
         fs::write(&history, world.history().to_string()).unwrap();
         let imported = place.ask(&["history", "import", &history.display().to_string()]);

@@ -1,0 +1,143 @@
+//! The outage of S01 where the team's own servers hold the zone: gone around through them, and ended without ukai.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ukai_lab::servers::{Stack, Team, ZONE};
+
+use crate::outage::Outage;
+use crate::place::{PAUSE, TRIES, json, ukai};
+
+/// Long enough to be served through a follower, short enough to wait for.
+const LEASE: &str = "[[peer]]\nlease = \"20s\"\n";
+
+struct Staged {
+    outage: Outage,
+    team: Team,
+    before: String,
+}
+
+impl Staged {
+    async fn with(stack: Stack, lease: bool) -> Staged {
+        let mut team = None;
+        let dir = tempfile::tempdir().unwrap().keep();
+        let mut outage = Outage::stage_as(|world, config| {
+            let started = Team::start(stack, world.embedded_dns(), world.resolver(), &dir).unwrap();
+            let config = started.configure(config).unwrap();
+            team = Some(started);
+            if lease { config.replacen("[[peer]]\n", LEASE, 1) } else { config }
+        })
+        .await;
+        let team = team.unwrap();
+        let before = team.authority.zone(&team.key).unwrap();
+        outage.break_it().await;
+        let id = outage.place.wait_for("override_proposed")["id"].as_str().unwrap().to_owned();
+        outage.approve(&id);
+        outage.place.wait_for("override_served");
+        assert_eq!(outage.answer().await, Some(outage.detour()));
+        assert_ne!(team.authority.zone(&team.key).unwrap(), before);
+        Staged { outage, team, before }
+    }
+
+    async fn until_answered(&self, is_so: impl Fn(&BTreeSet<IpAddr>) -> bool) {
+        for _ in 0..TRIES * 2 {
+            if self.outage.answer().await.is_some_and(|answer| is_so(&answer)) {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        panic!("the answers stay as they are; the resolver says:\n{}", self.outage.place.said().join("\n"));
+    }
+
+    fn zone(&self) -> String {
+        self.team.authority.zone(&self.team.key).unwrap()
+    }
+
+    fn keeper(&self) -> Option<u32> {
+        use std::io::{BufRead, BufReader, Write};
+        let mut stream =
+            std::os::unix::net::UnixStream::connect(self.outage.place.data().join("keeper").join("keeper.sock"))
+                .ok()?;
+        stream.write_all(b"{\"op\":\"list\"}\n").ok()?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).ok()?;
+        let status: serde_json::Value = serde_json::from_str(&line).ok()?;
+        u32::try_from(status["process"].as_u64()?).ok()
+    }
+}
+
+impl Drop for Staged {
+    /// The keeper outlives its controller on purpose.
+    fn drop(&mut self) {
+        let pid = self.keeper().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+async fn ends_without_ukai(stack: Stack) {
+    let mut staged = Staged::with(stack, true).await;
+    staged.outage.place.kill();
+    let detour = staged.outage.detour();
+    staged.until_answered(|answer| *answer != detour).await;
+    assert_eq!(staged.zone(), staged.before, "{stack:?}");
+    // The next daemon knows what became of it.
+    staged.outage.place.start();
+    assert_eq!(staged.outage.place.wait_for("override_ended")["reason"], "expired", "{stack:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_bind_an_override_ends_in_time_although_ukai_was_killed() {
+    ends_without_ukai(Stack::Bind).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_knot_and_unbound_an_override_ends_in_time_although_ukai_was_killed() {
+    ends_without_ukai(Stack::Knot).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_powerdns_an_override_ends_in_time_although_ukai_was_killed() {
+    ends_without_ukai(Stack::PowerDns).await;
+}
+
+/// Daemon killed, keeper killed: a start takes up both, and a person takes everything back.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_together_they_are_taken_up_together() {
+    let mut staged = Staged::with(Stack::Bind, false).await;
+    let keeper = staged.keeper().unwrap();
+    staged.outage.place.kill();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(keeper).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(staged.outage.answer().await, Some(staged.outage.detour()), "what stands needs nobody");
+    staged.outage.place.start();
+    let again = staged.keeper().unwrap();
+    assert_ne!(again, keeper);
+    let listed = json(&staged.outage.place.ask(&["overrides", "--json"]));
+    assert_eq!(listed["serving"].as_array().map(Vec::len), Some(1), "{listed}");
+    let reverted = staged.outage.place.ask(&["revert", "--all", "--why", "test"]);
+    assert!(reverted.status.success(), "{}", String::from_utf8_lossy(&reverted.stderr));
+    assert_eq!(staged.zone(), staged.before);
+    let detour = staged.outage.detour();
+    staged.until_answered(|answer| *answer != detour).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_daemon_dead_a_person_takes_everything_back() {
+    let mut staged = Staged::with(Stack::Bind, false).await;
+    staged.outage.place.kill();
+    let config = staged.outage.place.config_text();
+    let reverted = ukai()
+        .args(["revert", "--all", "--offline", "--why", "night", "--config", &config])
+        .envs(staged.outage.place.environment.iter().cloned())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&reverted.stdout).into_owned();
+    assert!(reverted.status.success(), "{told} {}", String::from_utf8_lossy(&reverted.stderr));
+    assert!(told.contains("no longer"), "{told}");
+    assert_eq!(staged.zone(), staged.before);
+    staged.outage.place.start();
+    assert_eq!(staged.outage.place.wait_for("override_ended")["reason"], "reverted_by_person");
+    assert!(!staged.zone().contains(&format!("_ukai.invalid.{ZONE}")));
+}
