@@ -41,6 +41,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::scenario::{NO_VERDICT, Scenario};
+use crate::servers::Stack;
 pub use judge::{Check, Times};
 pub use kills::Kill;
 pub use tell::{Change, DrillEvent, Told};
@@ -56,6 +57,8 @@ pub struct DrillOptions {
     pub keep: Keep,
     /// Whether the controller is killed on the way. Then more is expected than the file says.
     pub kill_after: Option<Kill>,
+    /// Whose servers the override goes to. None: the daemon's own.
+    pub servers: Option<Stack>,
     /// Becomes true when the drill is to end at once, as on Ctrl-C.
     pub stop: watch::Receiver<bool>,
 }

@@ -66,7 +66,7 @@ pub async fn play(scenario: &Scenario, options: &DrillOptions, tell: &mut (dyn F
         stage::check_people(scenario)?;
         let slot = Slot::claim().context("there is no room for another drill")?;
         let world = World::start(scenario, slot).await?;
-        let (stage, heard) = Stage::set_up(scenario, &world, &options.ukai)?;
+        let (stage, heard) = Stage::set_up(scenario, &world, options)?;
         let mut play = Play::new(scenario, world, stage, options, &mut *tell);
         clock = play.clock;
         let result = play.run(heard).await;

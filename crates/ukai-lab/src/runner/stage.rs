@@ -18,11 +18,12 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use ukai_core::event::Recorded;
 
-use super::Keep;
 use super::operator::Cli;
 use super::provider::{DnsServer, Taken};
+use super::{DrillOptions, Keep};
 use crate::app::{AppOptions, CallReport, Sign};
 use crate::scenario::{Person, Provider, Scenario};
+use crate::servers::{Stack, Team, is_installed};
 use crate::world::{SECRET_VARIABLE, World};
 
 /// Lines waiting for the runner; it reads them as they come.
@@ -66,6 +67,8 @@ pub struct Stage {
     vantages: Vec<Child>,
     /// While the daemon's DNS server is kept down.
     taken: Option<Taken>,
+    /// Servers that hold the zone in its place.
+    team: Option<Team>,
     follower: Follower,
     say: Sender<Heard>,
 }
@@ -79,7 +82,11 @@ struct Follower {
 
 impl Stage {
     /// Writes what the daemon reads. Nothing runs yet.
-    pub fn set_up(scenario: &Scenario, world: &World, ukai: &Path) -> anyhow::Result<(Stage, Receiver<Heard>)> {
+    pub fn set_up(
+        scenario: &Scenario,
+        world: &World,
+        options: &DrillOptions,
+    ) -> anyhow::Result<(Stage, Receiver<Heard>)> {
         let directory = tempfile::Builder::new()
             .prefix(&format!("ukai-{}-", scenario.id.replace(|c: char| !c.is_ascii_alphanumeric(), "-")))
             .tempdir()
@@ -88,6 +95,13 @@ impl Stage {
         let data_dir = path.join("data");
         let two_people = scenario.operators.iter().any(|operator| operator.who == Person::B);
         let mut config = world.daemon_config(&data_dir);
+        let team = match options.servers {
+            None => None,
+            Some(stack) => Some(start_team(scenario, stack, world, &path)?),
+        };
+        if let Some(team) = &team {
+            config = team.configure(&config).context("the daemon's configuration cannot be read")?;
+        }
         let mut socket = None;
         if two_people {
             // The second person may enter the drill's directory and nothing in it but the socket.
@@ -101,12 +115,13 @@ impl Stage {
         let stage = Stage {
             directory: Some(directory),
             path,
-            cli: Cli { ukai: ukai.to_owned(), data_dir, socket },
+            cli: Cli { ukai: options.ukai.clone(), data_dir, socket },
             secret: world.secret().to_owned(),
             daemon: None,
             application: None,
             vantages: Vec::new(),
             taken: None,
+            team,
             follower: Follower::default(),
             say,
         };
@@ -250,6 +265,7 @@ impl Stage {
         self.taken = None;
         stop_dns(&self.cli.data_dir.join("dns").join("control.sock"));
         end_left_over(&self.cli);
+        self.team = None;
     }
 
     /// Leaves on disk what is to be kept: the reports that are there, and the directory if it is kept whole.
@@ -369,6 +385,16 @@ fn application(scenario: &Scenario, world: &World) -> anyhow::Result<AppOptions>
         status: expect.status.unwrap_or(200),
         body_contains: expect.body.unwrap_or_default(),
     })
+}
+
+/// What befalls a provider is written for the daemon's own server, and two people would have to reach the secret.
+fn start_team(scenario: &Scenario, stack: Stack, world: &World, dir: &Path) -> anyhow::Result<Team> {
+    let changes = scenario.faults.iter().chain(&scenario.heals);
+    if changes.into_iter().any(|change| change.change.provider.is_some()) {
+        bail!("{} does something to the embedded server itself; it is played without --provider", scenario.id);
+    }
+    is_installed().map_err(anyhow::Error::msg)?;
+    Team::start(stack, world.embedded_dns(), world.resolver(), dir).context("the team's servers do not come up")
 }
 
 fn end(child: &mut Child) {

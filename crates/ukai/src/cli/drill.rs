@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use ukai_lab::runner::catalogue::{self, ENTRIES, FIRST};
 use ukai_lab::runner::{DrillOptions, DrillOutcome, Keep, Kill, Told, run_drill};
 use ukai_lab::scenario::Scenario;
+use ukai_lab::servers::Stack;
 
 use super::ask::read_bounded;
 use super::paint::{Table, Tone};
@@ -33,6 +34,8 @@ const JOBS_MAX: i64 = 16;
 #[command(after_help = "Examples:\n  ukai drill                 the outage that ukai was made for\n  \
                         ukai drill --all           all of them, with a score table\n  \
                         ukai drill my-outage.toml  one of your own\n  \
+                        ukai drill S01 --provider bind   the outage on BIND's zone instead of ukai's own server
+  \
                         ukai drill --crossed       all of them under many conditions, simulated\n\n\
                         Exit code 0 only if every expectation held: no wrong action, nothing wrong that was called proven, nothing else that a file \
                         states.")]
@@ -61,6 +64,9 @@ pub struct Args {
     /// Keep the logs and the data of every drill, not only of those that failed.
     #[arg(long)]
     keep: bool,
+    /// Put the override on servers of another maker, which must be installed: bind, knot or pdns. Default: ukai's own.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["list", "crossed"])]
+    provider: Option<Stack>,
     /// Kill the daemon (SIGKILL) after this event of the outage, or after `every` one, and see that it goes on.
     #[arg(long, value_name = "N|every", hide = true)]
     kill_after: Option<Kill>,
@@ -81,7 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         (false, true) => Keep::Nothing,
         (false, false) => Keep::Reports,
     };
-    let options = DrillOptions { ukai, keep, kill_after: args.kill_after, stop: stopped };
+    let options = DrillOptions { ukai, keep, kill_after: args.kill_after, servers: args.provider, stop: stopped };
     let outcomes = if args.all {
         let scenarios = ENTRIES.iter().map(|entry| entry.parse().map_err(usage)).collect::<Result<Vec<_>, _>>()?;
         play_side_by_side(scenarios, &options, usize::from(args.jobs), args.json).await?

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -54,12 +54,10 @@ impl Source {
     }
 
     /// With which the lease keeper reads the same configuration, secrets included, by itself.
-    fn keeper_arguments(&self) -> Vec<OsString> {
-        let mut arguments = Vec::new();
-        for (option, path) in [("--config", &self.file), ("--data-dir", &self.data_dir)] {
-            if let Some(path) = path {
-                arguments.extend([OsString::from(option), path.into()]);
-            }
+    fn keeper_arguments(&self, data_dir: &Path) -> Vec<OsString> {
+        let mut arguments = vec![OsString::from("--data-dir"), data_dir.into()];
+        if let Some(file) = &self.file {
+            arguments.extend([OsString::from("--config"), file.into()]);
         }
         arguments
     }
@@ -143,7 +141,7 @@ pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
             Some(orders)
         }
         (Process::Keeper(keeper), Provider::Zone(zone)) => {
-            tokio::spawn(provider::watch(zone, keeper, hosts, inputs, receiver));
+            tokio::spawn(provider::watch(zone, *keeper, hosts, inputs, receiver));
             Some(orders)
         }
         (Process::None | Process::Keeper(_), _) => None,
@@ -159,7 +157,7 @@ pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
 enum Process {
     None,
     Dns(Box<DnsProcess>),
-    Keeper(KeeperProcess),
+    Keeper(Box<KeeperProcess>),
 }
 
 /// The zone provider that the configuration names, and the process behind it.
@@ -178,9 +176,9 @@ async fn bring_up(source: &Source, config: &Config, data_dir: &DataDir) -> anyho
     }
     let Some(place) = place else { return Ok((Process::None, Provider::Nowhere)) };
     let owner = provider::owner(data_dir.path())?;
-    let keeper = KeeperProcess::start(keeper_dir, source.keeper_arguments()).await?;
+    let keeper = KeeperProcess::start(keeper_dir, source.keeper_arguments(data_dir.path())).await?;
     let provider = Provider::Zone(Arc::new(Zone::new(place, keeper.client(), owner)));
-    Ok((Process::Keeper(keeper), provider))
+    Ok((Process::Keeper(Box::new(keeper)), provider))
 }
 
 struct Signals {
