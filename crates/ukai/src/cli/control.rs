@@ -19,7 +19,7 @@ use super::daemon::{Daemon, failed};
 use super::matrix::print_verdict;
 use super::narrate;
 use super::paint::{Painted, Table, Tone, list, span, span_of};
-use super::{BROKEN, DONE, Failed};
+use super::{BROKEN, DONE, Failed, export};
 
 #[derive(Debug, clap::Args)]
 pub struct ShowArgs {
@@ -280,7 +280,27 @@ struct Overrides {
     trouble: Option<String>,
 }
 
-pub async fn overrides(args: ShowArgs) -> anyhow::Result<ExitCode> {
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct OverridesArgs {
+    #[command(subcommand)]
+    command: Option<OverridesCommand>,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum OverridesCommand {
+    /// What stands, for DNS servers that ukai does not write to.
+    #[command(after_help = "Example:\n  ukai overrides export --rpz rpz.example.net > rpz.zone")]
+    Export(export::Args),
+}
+
+pub async fn overrides(args: OverridesArgs) -> anyhow::Result<ExitCode> {
+    if let Some(OverridesCommand::Export(export)) = args.command {
+        return export::run(export).await;
+    }
+    let args = args.show;
     let value = args.daemon.call(Op::Overrides).await?;
     if args.json {
         return json(&value);

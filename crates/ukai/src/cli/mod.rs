@@ -15,6 +15,7 @@ mod dns;
 mod drill;
 mod evidence;
 mod explain;
+mod export;
 mod history;
 mod journal;
 mod keeper;
@@ -115,8 +116,10 @@ enum Command {
     #[command(after_help = "Example:\n  ukai incidents\n  ukai incidents inc-1")]
     Incidents(control::IncidentsArgs),
     /// Overrides that stand, are proposed or have ended.
-    #[command(after_help = "Example:\n  ukai overrides")]
-    Overrides(control::ShowArgs),
+    #[command(
+        after_help = "Example:\n  ukai overrides\n  ukai overrides export --rpz rpz.example.net > rpz.zone\n  ukai overrides export --coredns"
+    )]
+    Overrides(control::OverridesArgs),
     /// One override's plan, its hash, and what a person must look at.
     #[command(after_help = "Example:\n  ukai plan ovr-1")]
     Plan(control::PlanArgs),

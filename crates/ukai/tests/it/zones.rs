@@ -116,6 +116,9 @@ async fn killed_together_they_are_taken_up_together() {
     assert_ne!(again, keeper);
     let listed = json(&staged.outage.place.ask(&["overrides", "--json"]));
     assert_eq!(listed["serving"].as_array().map(Vec::len), Some(1), "{listed}");
+    let exported = staged.outage.place.ask(&["overrides", "export", "--rpz", ZONE]);
+    let address = format!(" IN A {}\n", staged.outage.new);
+    assert!(String::from_utf8_lossy(&exported.stdout).contains(&address), "{exported:?}");
     let reverted = staged.outage.place.ask(&["revert", "--all", "--why", "test"]);
     assert!(reverted.status.success(), "{}", String::from_utf8_lossy(&reverted.stderr));
     assert_eq!(staged.zone(), staged.before);
