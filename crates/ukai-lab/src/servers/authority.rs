@@ -41,7 +41,18 @@ pub struct Authority {
 
 /// Whether all programs of the lab's servers are there; else what is missing.
 pub fn is_installed() -> Result<(), String> {
-    for program in ["named", "knotd", "pdns_server", "pdnsutil", "unbound", "pdns_recursor", "dig", "sqlite3"] {
+    for program in [
+        "named",
+        "knotd",
+        "pdns_server",
+        "pdnsutil",
+        "unbound",
+        "unbound-control-setup",
+        "openssl",
+        "pdns_recursor",
+        "dig",
+        "sqlite3",
+    ] {
         let found = std::env::var_os("PATH").is_some_and(|path| {
             std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| dir.join(program).exists())
         });

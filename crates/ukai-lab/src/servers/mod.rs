@@ -4,11 +4,13 @@
 //! nobody else has. A server that is dropped is killed.
 
 mod authority;
+mod controlled;
 mod resolver;
 mod server;
 mod team;
 
 pub use authority::{Authority, Kind, Role, is_installed};
+pub use controlled::Controlled;
 pub use resolver::{Follower, Resolver};
 pub use server::{Server, free_address};
 pub use team::{Stack, Team};

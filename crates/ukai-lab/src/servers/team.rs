@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use toml::{Table, Value};
 
-use super::{ALGORITHM, Authority, Follower, Key, Kind, Resolver, Role, ZONE};
+use super::{ALGORITHM, Authority, Controlled, Follower, Key, Kind, Resolver, Role, ZONE};
 
 const KEY_NAME: &str = "ukai";
 const SECRET_FILE: &str = "tsig.secret";
@@ -22,6 +22,8 @@ pub enum Stack {
     Knot,
     /// PowerDNS's authoritative server and its recursor.
     PowerDns,
+    /// Unbound alone, told by its remote control.
+    Unbound,
 }
 
 impl FromStr for Stack {
@@ -32,7 +34,8 @@ impl FromStr for Stack {
             "bind" => Ok(Stack::Bind),
             "knot" => Ok(Stack::Knot),
             "pdns" => Ok(Stack::PowerDns),
-            other => Err(format!("{other:?} is not known here; known here: bind, knot, pdns")),
+            "unbound" => Ok(Stack::Unbound),
+            other => Err(format!("{other:?} is not known here; known here: bind, knot, pdns, unbound")),
         }
     }
 }
@@ -40,28 +43,46 @@ impl FromStr for Stack {
 /// Running servers.
 #[derive(Debug)]
 pub struct Team {
-    pub authority: Authority,
-    pub follower: Follower,
-    pub key: Key,
+    servers: Servers,
     application: SocketAddr,
-    secret: PathBuf,
+}
+
+#[derive(Debug)]
+enum Servers {
+    Zone { authority: Box<Authority>, _follower: Box<Follower>, key: Key, secret: PathBuf },
+    Unbound(Box<Controlled>),
 }
 
 impl Team {
-    /// The resolver listens where the application asks, and forwards to `upstream`. The secret is written into `dir`.
+    /// The resolver listens where the application asks, and forwards to `upstream`. A secret is written into `dir`.
     pub fn start(stack: Stack, application: SocketAddr, upstream: SocketAddr, dir: &Path) -> io::Result<Team> {
         let (kind, resolver) = match stack {
             // BIND listens on addresses of an interface only, and the application's is none.
             Stack::Bind => (Kind::Bind, Resolver::Unbound),
             Stack::Knot => (Kind::Knot, Resolver::Unbound),
             Stack::PowerDns => (Kind::PowerDns, Resolver::PowerDns),
+            Stack::Unbound => {
+                let unbound = Controlled::start(application, upstream)?;
+                return Ok(Team { servers: Servers::Unbound(Box::new(unbound)), application });
+            }
         };
         let key = Key::random(KEY_NAME);
         let secret = dir.join(SECRET_FILE);
         std::fs::write(&secret, format!("{}\n", key.secret))?;
-        let authority = Authority::start(kind, &Role::Primary, &key, &[application])?;
+        let authority = Box::new(Authority::start(kind, &Role::Primary, &key, &[application])?);
         let follower = Follower::start(resolver, application, authority.address(), upstream, &key)?;
-        Ok(Team { authority, follower, key, application, secret })
+        Ok(Team { servers: Servers::Zone { authority, _follower: Box::new(follower), key, secret }, application })
+    }
+
+    /// Everything that overrides may leave behind, by the eyes of another program.
+    ///
+    /// # Errors
+    /// The server does not answer it.
+    pub fn contents(&self) -> io::Result<String> {
+        match &self.servers {
+            Servers::Zone { authority, key, .. } => authority.zone(key),
+            Servers::Unbound(unbound) => unbound.local(),
+        }
     }
 
     /// The daemon's configuration with these servers in place of its own.
@@ -71,26 +92,45 @@ impl Team {
     pub fn configure(&self, config: &str) -> Result<String, toml::de::Error> {
         let mut file: Table = config.parse()?;
         file.remove("dns");
-        let text = |text: &dyn ToString| Value::String(text.to_string());
-        let secret: Table = [("file".to_owned(), text(&self.secret.display()))].into_iter().collect();
-        let tsig: Table = [
-            ("name".to_owned(), text(&KEY_NAME)),
-            ("algorithm".to_owned(), text(&ALGORITHM)),
-            ("secret".to_owned(), Value::Table(secret)),
-        ]
-        .into_iter()
-        .collect();
-        let zone: Table = [
-            ("server".to_owned(), text(&self.authority.address())),
-            ("zone".to_owned(), text(&ZONE)),
-            ("tsig".to_owned(), Value::Table(tsig)),
-        ]
-        .into_iter()
-        .collect();
-        file.insert("rfc2136".to_owned(), Value::Table(zone));
+        let (name, section) = self.section();
+        file.insert(name.to_owned(), Value::Table(section));
         if let Some(application) = file.get_mut("application").and_then(Value::as_table_mut) {
             application.insert("resolver".to_owned(), text(&format!("udp://{}", self.application)));
         }
         Ok(file.to_string())
     }
+
+    fn section(&self) -> (&'static str, Table) {
+        match &self.servers {
+            Servers::Zone { authority, secret, .. } => {
+                let secret = table([("file", text(&secret.display()))]);
+                let tsig = table([
+                    ("name", text(&KEY_NAME)),
+                    ("algorithm", text(&ALGORITHM)),
+                    ("secret", Value::Table(secret)),
+                ]);
+                let zone =
+                    [("server", text(&authority.address())), ("zone", text(&ZONE)), ("tsig", Value::Table(tsig))];
+                ("rfc2136", table(zone))
+            }
+            Servers::Unbound(unbound) => {
+                let file = |name: &str| text(&unbound.file(name).display());
+                let control = [
+                    ("control", text(&unbound.control())),
+                    ("server_certificate", file("unbound_server.pem")),
+                    ("certificate", file("unbound_control.pem")),
+                    ("key", file("unbound_control.key")),
+                ];
+                ("unbound", table(control))
+            }
+        }
+    }
+}
+
+fn text(text: &dyn ToString) -> Value {
+    Value::String(text.to_string())
+}
+
+fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }

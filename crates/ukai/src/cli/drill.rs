@@ -64,7 +64,7 @@ pub struct Args {
     /// Keep the logs and the data of every drill, not only of those that failed.
     #[arg(long)]
     keep: bool,
-    /// Put the override on servers of another maker, which must be installed: bind, knot or pdns. Default: ukai's own.
+    /// Put the override on servers of another maker, which must be installed: bind, knot, pdns or unbound. Default: ukai's own.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["list", "crossed"])]
     provider: Option<Stack>,
     /// Kill the daemon (SIGKILL) after this event of the outage, or after `every` one, and see that it goes on.

@@ -139,7 +139,7 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
     let dns = file.dns.map(|dns| self::dns(&dns, &resolver, &peers, reader));
     let application = file.application.and_then(|application| self::application(application, reader));
     let zone = zone::zone(
-        file.rfc2136,
+        zone::Written { rfc2136: file.rfc2136, unbound: file.unbound },
         &zone::Beside { dns: dns.is_some(), resolver: &resolver, application: application.as_ref(), peers: &peers },
         reader,
     );

@@ -3,10 +3,11 @@
 use serde_json::{Map, Value};
 
 /// Tables in the order in which a reader meets them: where each stands in the file, and its definition's name.
-const TABLES: [(&str, &str); 23] = [
+const TABLES: [(&str, &str); 24] = [
     ("[dns]", "Dns"),
     ("[rfc2136]", "Rfc2136"),
     ("tsig = { … }", "Tsig"),
+    ("[unbound]", "Unbound"),
     ("[socket]", "Socket"),
     ("[application]", "Application"),
     ("[metrics]", "Metrics"),

@@ -44,10 +44,13 @@ pub struct File {
     /// `"none"` switches the built-in controls off. Not together with `[[control]]`.
     #[schemars(extend("enum" = ["none", "default"]))]
     pub controls: Option<String>,
-    /// The embedded DNS server. Absent: it does not run, and overrides have nowhere to take effect unless `[rfc2136]` says where.
+    /// The embedded DNS server. Absent: it does not run, and overrides have nowhere to take effect unless `[rfc2136]` or
+    /// `[unbound]` says where.
     pub dns: Option<Dns>,
     /// A response-policy zone on a server of yours, changed by RFC 2136 updates. Instead of `[dns]`.
     pub rfc2136: Option<Rfc2136>,
+    /// An Unbound of yours, changed by its remote control. Instead of `[dns]`.
+    pub unbound: Option<Unbound>,
     /// What this ukai is called where it looks from, the dimension `Vantage` of its metrics: ASCII, at most 255 characters.
     /// Default: "local".
     pub vantage: Option<String>,
@@ -108,6 +111,20 @@ pub struct Rfc2136 {
     /// Secondaries that the resolvers follow, `ADDRESS[:PORT]`: an override is not applied before each of them has it. Default:
     /// none.
     pub secondaries: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unbound {
+    /// Where its remote control listens, `ADDRESS[:PORT]`, port 8953 if none is written. It speaks TLS; the files are those
+    /// of `unbound-control-setup`.
+    pub control: String,
+    /// PEM: the server's own certificate, `unbound_server.pem`. No other is taken.
+    pub server_certificate: String,
+    /// PEM: what we show, `unbound_control.pem`.
+    pub certificate: String,
+    /// PEM: the key to it, `unbound_control.key`.
+    pub key: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

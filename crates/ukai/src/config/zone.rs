@@ -1,9 +1,11 @@
-//! `[rfc2136]`: a zone of somebody else's, where overrides are written.
+//! `[rfc2136]` and `[unbound]`: a zone of somebody else's, where overrides are written.
 
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context;
 use base64::Engine;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ukai_core::peer::Level;
 use ukai_dns::update::{TsigKey, ZoneServer};
 use ukai_dns::{Name, Upstream};
@@ -13,15 +15,19 @@ use super::problem::At;
 use super::{Application, Peer, v1};
 use crate::provider::Place;
 use crate::provider::rfc2136::PolicyZone;
+use crate::provider::unbound;
 use crate::secret::Secret;
 
 const DNS_PORT: u16 = 53;
+/// Unbound's own default.
+const CONTROL_PORT: u16 = 8953;
 const DEFAULT_ALGORITHM: &str = "hmac-sha256";
 
 /// Which zone, and how it is changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ZoneSettings {
     Rfc2136(Rfc2136),
+    Unbound(Unbound),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +41,15 @@ pub struct Rfc2136 {
     pub secondaries: Vec<SocketAddr>,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unbound {
+    pub control: SocketAddr,
+    pub server_certificate: CertificateDer<'static>,
+    pub certificate: Vec<CertificateDer<'static>>,
+    /// PEM.
+    pub key: Secret,
+}
+
 impl ZoneSettings {
     /// Errors cannot come of what was checked when the configuration was read.
     pub fn place(&self) -> anyhow::Result<Place> {
@@ -46,6 +61,7 @@ impl ZoneSettings {
                 let primary = ZoneServer::new(settings.server, settings.zone.clone(), Some(key));
                 Ok(Place::Rfc2136(PolicyZone::new(primary, settings.secondaries.clone())))
             }
+            ZoneSettings::Unbound(settings) => Ok(Place::Unbound(unbound::Unbound::new(control(settings)?))),
         }
     }
 }
@@ -58,14 +74,61 @@ pub struct Beside<'a> {
     pub peers: &'a [Peer],
 }
 
-pub fn zone(written: Option<v1::Rfc2136>, beside: &Beside<'_>, reader: &mut Reader<'_>) -> Option<ZoneSettings> {
-    let written = written?;
-    let at = At::default().key("rfc2136");
-    if beside.dns {
-        reader.problem(&at, "[dns] and [rfc2136] are two places for the same overrides; remove one of them");
+/// The sections as they are written.
+pub struct Written {
+    pub rfc2136: Option<v1::Rfc2136>,
+    pub unbound: Option<v1::Unbound>,
+}
+
+pub fn zone(written: Written, beside: &Beside<'_>, reader: &mut Reader<'_>) -> Option<ZoneSettings> {
+    let Written { rfc2136, unbound } = written;
+    let key = if rfc2136.is_some() { "rfc2136" } else { "unbound" };
+    let at = At::default().key(key);
+    if beside.dns && (rfc2136.is_some() || unbound.is_some()) {
+        reader.problem(&at, format!("[dns] and [{key}] are two places for the same overrides; remove one of them"));
     }
-    ways(&at, beside, reader);
-    rfc2136(&at, written, reader).map(ZoneSettings::Rfc2136)
+    match (rfc2136, unbound) {
+        (None, None) => None,
+        (Some(_), Some(_)) => {
+            reader.problem(&at, "[rfc2136] and [unbound] are two places for the same overrides; remove one of them");
+            None
+        }
+        (Some(written), None) => {
+            ways(&at, beside, reader);
+            self::rfc2136(&at, written, reader).map(ZoneSettings::Rfc2136)
+        }
+        (None, Some(written)) => {
+            ways(&at, beside, reader);
+            self::unbound(&at, written, reader).map(ZoneSettings::Unbound)
+        }
+    }
+}
+
+fn unbound(at: &At, written: v1::Unbound, reader: &mut Reader<'_>) -> Option<Unbound> {
+    let control = server(&at.key("control"), &written.control, CONTROL_PORT, reader);
+    let server_certificate = reader.certificates(&at.key("server_certificate"), &written.server_certificate);
+    let certificate = reader.certificates(&at.key("certificate"), &written.certificate);
+    let key = reader.secret_file(&at.key("key"), &written.key);
+    let settings = Unbound {
+        control: control?,
+        server_certificate: server_certificate.into_iter().next()?,
+        certificate,
+        key: key?,
+    };
+    if settings.certificate.is_empty() {
+        return None;
+    }
+    let made = self::control(&settings).map(drop).map_err(|error| format!("{error:#}"));
+    reader.problems.check(&at.key("key"), made)?;
+    Some(settings)
+}
+
+/// No message repeats the key.
+fn control(settings: &Unbound) -> anyhow::Result<unbound::Control> {
+    let key = PrivateKeyDer::from_pem_slice(settings.key.expose().as_bytes())
+        .map_err(|_| anyhow::anyhow!("this is no private key in PEM; copy unbound_control.key"))?;
+    unbound::Control::new(settings.control, settings.server_certificate.clone(), settings.certificate.clone(), key)
+        .context("the certificate and the key of the remote control cannot be used together")
 }
 
 /// Who follows the zone proves an override, and who does not proves its end: ukai must know one of each.
@@ -98,7 +161,7 @@ fn ways(at: &At, beside: &Beside<'_>, reader: &mut Reader<'_>) {
 }
 
 fn rfc2136(at: &At, written: v1::Rfc2136, reader: &mut Reader<'_>) -> Option<Rfc2136> {
-    let server = server(&at.key("server"), &written.server, reader);
+    let server = server(&at.key("server"), &written.server, DNS_PORT, reader);
     let zone = reader.one::<Name>(&at.key("zone"), &written.zone);
     if zone.as_ref().is_some_and(Name::is_root) {
         reader.problem(&at.key("zone"), "the root is no response-policy zone");
@@ -112,7 +175,7 @@ fn rfc2136(at: &At, written: v1::Rfc2136, reader: &mut Reader<'_>) -> Option<Rfc
     let mut secondaries = Vec::new();
     for (index, text) in written.secondaries.unwrap_or_default().iter().enumerate() {
         let at = at.key("secondaries").index(index);
-        let Some(secondary) = self::server(&at, text, reader) else { continue };
+        let Some(secondary) = self::server(&at, text, DNS_PORT, reader) else { continue };
         if Some(secondary) == server || secondaries.contains(&secondary) {
             reader.problem(&at, format!("{secondary} is listed already; each server is named once"));
         }
@@ -122,13 +185,13 @@ fn rfc2136(at: &At, written: v1::Rfc2136, reader: &mut Reader<'_>) -> Option<Rfc
 }
 
 /// By address: a name would have to be resolved by what may be broken.
-fn server(at: &At, text: &str, reader: &mut Reader<'_>) -> Option<SocketAddr> {
+fn server(at: &At, text: &str, port: u16, reader: &mut Reader<'_>) -> Option<SocketAddr> {
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     let parsed = match bare.parse::<IpAddr>() {
-        Ok(address) => Ok(SocketAddr::new(address, DNS_PORT)),
+        Ok(address) => Ok(SocketAddr::new(address, port)),
         Err(_) => text.parse::<SocketAddr>().map_err(|_| {
             format!(
-                "{text:?} is no name server; write an IP address, with a port if it is not 53 (names are not resolved)"
+                "{text:?} is no server; write an IP address, with a port if it is not {port} (names are not resolved)"
             )
         }),
     };

@@ -80,7 +80,7 @@ pub fn check_unchanged(running: &Config, read: &Config) -> anyhow::Result<()> {
         ("data_dir", running.data_dir != read.data_dir),
         ("socket", running.socket != read.socket),
         ("[dns] (added or taken away)", running.dns.is_some() != read.dns.is_some()),
-        ("[rfc2136]", running.zone != read.zone),
+        ("[rfc2136] or [unbound]", running.zone != read.zone),
         (
             "application.listen",
             running.application.as_ref().map(|application| application.listen)

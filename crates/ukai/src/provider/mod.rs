@@ -4,6 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | [`embedded`] | its control socket | its own | its own leases |
 //! | [`rfc2136`] | UPDATE with TSIG into a response-policy zone | prerequisites | the [`keeper`] |
+//! | [`unbound`] | `local_data` by its remote control over TLS | marks, written first | the [`keeper`] |
 //!
 //! A zone of somebody else's does not know of leases. So before anything is written there, the [`keeper`] (a process of its own
 //! that outlives the controller) has the lease on its disk; if it cannot confirm that, nothing is applied.
@@ -13,6 +14,7 @@ pub mod embedded;
 pub mod keeper;
 mod place;
 pub mod rfc2136;
+pub mod unbound;
 mod watch;
 
 #[cfg(test)]

@@ -8,10 +8,12 @@ use ukai_core::input::ServedNow;
 
 use super::claim::Claim;
 use super::rfc2136::PolicyZone;
+use super::unbound::Unbound;
 
 /// Where overrides are written.
 pub enum Place {
     Rfc2136(PolicyZone),
+    Unbound(Unbound),
 }
 
 /// Why something was not done, and whether trying again can help.
@@ -68,6 +70,7 @@ impl Place {
         claim.check().map_err(Fault::lasting)?;
         match self {
             Place::Rfc2136(zone) => zone.put(claim, replaces).await,
+            Place::Unbound(unbound) => unbound.put(claim, replaces).await,
         }
     }
 
@@ -75,12 +78,14 @@ impl Place {
     pub async fn take(&self, owner: &str, id: &str, generation: u64, host: Option<&str>) -> Result<Taken, Fault> {
         match self {
             Place::Rfc2136(zone) => zone.take(owner, id, generation, host).await,
+            Place::Unbound(unbound) => unbound.take(owner, id, generation, host).await,
         }
     }
 
     pub async fn look(&self, owner: &str, hosts: &BTreeSet<String>) -> Result<Found, Fault> {
         match self {
             Place::Rfc2136(zone) => zone.look(owner, hosts).await,
+            Place::Unbound(unbound) => unbound.look(owner, hosts).await,
         }
     }
 
@@ -88,6 +93,7 @@ impl Place {
     pub async fn answers(&self, host: &str) -> Result<BTreeSet<IpAddr>, Fault> {
         match self {
             Place::Rfc2136(zone) => zone.answers(host).await,
+            Place::Unbound(unbound) => unbound.answers(host).await,
         }
     }
 
@@ -95,6 +101,7 @@ impl Place {
     pub async fn version(&self) -> Result<Option<u64>, Fault> {
         match self {
             Place::Rfc2136(zone) => zone.serial().await.map(|serial| Some(u64::from(serial))),
+            Place::Unbound(_) => Ok(None),
         }
     }
 }
@@ -104,6 +111,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::Rfc2136(zone) => zone.fmt(f),
+            Place::Unbound(unbound) => unbound.fmt(f),
         }
     }
 }

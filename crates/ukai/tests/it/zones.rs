@@ -29,13 +29,13 @@ impl Staged {
         })
         .await;
         let team = team.unwrap();
-        let before = team.authority.zone(&team.key).unwrap();
+        let before = team.contents().unwrap();
         outage.break_it().await;
         let id = outage.place.wait_for("override_proposed")["id"].as_str().unwrap().to_owned();
         outage.approve(&id);
         outage.place.wait_for("override_served");
         assert_eq!(outage.answer().await, Some(outage.detour()));
-        assert_ne!(team.authority.zone(&team.key).unwrap(), before);
+        assert_ne!(team.contents().unwrap(), before);
         Staged { outage, team, before }
     }
 
@@ -50,7 +50,7 @@ impl Staged {
     }
 
     fn zone(&self) -> String {
-        self.team.authority.zone(&self.team.key).unwrap()
+        self.team.contents().unwrap()
     }
 
     fn keeper(&self) -> Option<u32> {
@@ -100,6 +100,11 @@ async fn on_knot_and_unbound_an_override_ends_in_time_although_ukai_was_killed()
 #[tokio::test(flavor = "multi_thread")]
 async fn on_powerdns_an_override_ends_in_time_although_ukai_was_killed() {
     ends_without_ukai(Stack::PowerDns).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_unbound_an_override_ends_in_time_although_ukai_was_killed() {
+    ends_without_ukai(Stack::Unbound).await;
 }
 
 /// Daemon killed, keeper killed: a start takes up both, and a person takes everything back.

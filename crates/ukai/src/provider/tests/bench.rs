@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -13,10 +15,11 @@ use ukai_core::effect::ServedOverride;
 use ukai_core::input::ServedNow;
 use ukai_dns::server::{ControlClient, OverrideRecord, Server, ServerConfig};
 use ukai_dns::update::{TsigKey, ZoneServer};
-use ukai_lab::servers::{ALGORITHM, Authority, Key, Kind, Role, ZONE};
+use ukai_lab::servers::{ALGORITHM, Authority, Controlled, Key, Kind, Role, ZONE, free_address};
 
 use crate::provider::keeper::{self, KeeperDir};
 use crate::provider::rfc2136::PolicyZone;
+use crate::provider::unbound::{Control, Unbound};
 use crate::provider::{Place, Provider, Zone};
 
 pub const HOST: &str = "api.peer.test";
@@ -30,10 +33,16 @@ pub const PAUSE: Duration = Duration::from_millis(50);
 pub enum Which {
     Embedded,
     Rfc2136(Kind),
+    Unbound,
 }
 
-pub const ALL: [Which; 4] =
-    [Which::Embedded, Which::Rfc2136(Kind::Bind), Which::Rfc2136(Kind::Knot), Which::Rfc2136(Kind::PowerDns)];
+pub const ALL: [Which; 5] = [
+    Which::Embedded,
+    Which::Rfc2136(Kind::Bind),
+    Which::Rfc2136(Kind::Knot),
+    Which::Rfc2136(Kind::PowerDns),
+    Which::Unbound,
+];
 
 pub struct Bench {
     pub provider: Provider,
@@ -44,6 +53,7 @@ pub struct Bench {
 enum Part {
     Embedded { running: Option<Running>, control: ControlClient },
     Zone { authority: Box<Authority>, key: Key, _keeper: Running },
+    Unbound { server: Box<Controlled>, _keeper: Running },
 }
 
 /// A task of ours that serves until it is told to stop.
@@ -69,11 +79,23 @@ pub fn zone_at(authority: &Authority, key: &Key) -> PolicyZone {
     PolicyZone::new(ZoneServer::new(authority.address(), ZONE.parse().unwrap(), Some(key_of(key))), Vec::new())
 }
 
+pub fn unbound_at(server: &Controlled) -> Place {
+    let read = |name: &str| std::fs::read(server.file(name)).unwrap();
+    let certificate = |name: &str| CertificateDer::from_pem_slice(&read(name)).unwrap();
+    let control = Control::new(
+        server.control(),
+        certificate("unbound_server.pem"),
+        vec![certificate("unbound_control.pem")],
+        PrivateKeyDer::from_pem_slice(&read("unbound_control.key")).unwrap(),
+    );
+    Place::Unbound(Unbound::new(control.unwrap()))
+}
+
 /// With a keeper that runs as a task.
-pub async fn zone_provider(dir: &TempDir, place: impl Fn() -> PolicyZone) -> (Provider, Running) {
+pub async fn zone_provider(dir: &TempDir, place: impl Fn() -> Place) -> (Provider, Running) {
     let keeper_dir = KeeperDir::of(dir.path());
     let (stop, stopped) = oneshot::channel::<()>();
-    let (kept, of_task) = (Place::Rfc2136(place()), keeper_dir.clone());
+    let (kept, of_task) = (place(), keeper_dir.clone());
     let task = tokio::spawn(async move {
         let until = async {
             let _ = stopped.await;
@@ -82,7 +104,7 @@ pub async fn zone_provider(dir: &TempDir, place: impl Fn() -> PolicyZone) -> (Pr
     });
     let client = keeper_dir.client();
     until("the keeper answers", || async { client.list().await.is_ok() }).await;
-    let zone = Zone::new(Place::Rfc2136(place()), keeper_dir.client(), OWNER.to_owned());
+    let zone = Zone::new(place(), keeper_dir.client(), OWNER.to_owned());
     (Provider::Zone(Arc::new(zone)), Running { stop: Some(stop), task })
 }
 
@@ -127,11 +149,27 @@ impl Bench {
             Which::Rfc2136(kind) => {
                 let key = Key::random("ukai");
                 let authority = Authority::start(kind, &Role::Primary, &key, &[]).unwrap();
-                let (provider, keeper) = zone_provider(&dir, || zone_at(&authority, &key)).await;
+                let (provider, keeper) = zone_provider(&dir, || Place::Rfc2136(zone_at(&authority, &key))).await;
                 (provider, Part::Zone { authority: Box::new(authority), key, _keeper: keeper })
+            }
+            Which::Unbound => {
+                let nobody = "127.0.0.1:1".parse().unwrap();
+                let server = Controlled::start(free_address().unwrap(), nobody).unwrap();
+                let (provider, keeper) = zone_provider(&dir, || unbound_at(&server)).await;
+                (provider, Part::Unbound { server: Box::new(server), _keeper: keeper })
             }
         };
         Bench { provider, dir, part }
+    }
+
+    /// Whether it has its overrides on disk.
+    pub fn survives_a_restart(&self) -> bool {
+        !matches!(self.part, Part::Unbound { .. })
+    }
+
+    /// Whether it can make one of two writers win; else both may lose.
+    pub fn compares_and_swaps(&self) -> bool {
+        !matches!(self.part, Part::Unbound { .. })
     }
 
     pub async fn apply(&self, served: &ServedOverride) -> Result<(), String> {
@@ -153,6 +191,7 @@ impl Bench {
         match &self.part {
             Part::Embedded { control, .. } => format!("{:?}", control.list().await.unwrap().overrides),
             Part::Zone { authority, key, .. } => authority.zone(key).unwrap(),
+            Part::Unbound { server, .. } => server.local().unwrap(),
         }
     }
 
@@ -176,6 +215,9 @@ impl Bench {
             Part::Zone { authority, key, .. } => {
                 authority.change_by_hand(key, &[format!("add {HOST}.{ZONE} 30 A {address}")]).unwrap();
             }
+            Part::Unbound { server, .. } => {
+                server.command(&["local_data", HOST, "30", "IN", "A", address]).unwrap();
+            }
         }
     }
 
@@ -193,6 +235,10 @@ impl Bench {
                 let lines = [format!("delete {HOST}.{ZONE} A {from}"), format!("add {HOST}.{ZONE} 10 A {to}")];
                 authority.change_by_hand(key, &lines).unwrap();
             }
+            Part::Unbound { server, .. } => {
+                server.command(&["local_data_remove", HOST]).unwrap();
+                server.command(&["local_data", HOST, "10", "IN", "A", to]).unwrap();
+            }
         }
     }
 
@@ -200,6 +246,7 @@ impl Bench {
         match &mut self.part {
             Part::Embedded { running, .. } => running.take().unwrap().end().await,
             Part::Zone { authority, .. } => authority.server().kill(),
+            Part::Unbound { server, .. } => server.server().kill(),
         }
     }
 
@@ -207,6 +254,7 @@ impl Bench {
         match &mut self.part {
             Part::Embedded { running, .. } => *running = Some(serve(&self.dir).await),
             Part::Zone { authority, .. } => authority.server().start_again().unwrap(),
+            Part::Unbound { server, .. } => server.server().start_again().unwrap(),
         }
     }
 }

@@ -5,3 +5,4 @@ mod followers;
 mod refused;
 mod secondaries;
 mod table;
+mod unbound;

@@ -88,7 +88,12 @@ async fn foreign(bench: &mut Bench) {
 async fn two_writers(bench: &mut Bench) {
     let (one, two) = (served("ovr-1", &["192.0.2.1"]), served("ovr-2", &["192.0.2.2"]));
     let (first, second) = tokio::join!(bench.apply(&one), bench.apply(&two));
-    assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+    assert!(first.is_err() || second.is_err(), "{first:?} {second:?}");
+    if first.is_err() && second.is_err() && !bench.compares_and_swaps() {
+        assert!(bench.standing().await.is_empty());
+        return;
+    }
+    assert!(first.is_ok() || second.is_ok(), "{first:?} {second:?}");
     let standing = bench.standing().await;
     let winner = if first.is_ok() { ("ovr-1", "192.0.2.1") } else { ("ovr-2", "192.0.2.2") };
     assert_eq!(standing, [(winner.0.to_owned(), 1, winner.1.to_owned())]);
@@ -112,7 +117,8 @@ async fn down_at_revert(bench: &mut Bench) {
     bench.down().await;
     bench.withdraw("ovr-1", 1).await.unwrap_err();
     bench.up().await;
-    assert_eq!(bench.standing().await.len(), 1, "it stands through the restart");
+    let standing = usize::from(bench.survives_a_restart());
+    assert_eq!(bench.standing().await.len(), standing, "it stands through the restart, or fell back to the world");
     bench.withdraw("ovr-1", 1).await.unwrap();
     assert_eq!(bench.residue().await, before);
 }
