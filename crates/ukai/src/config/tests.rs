@@ -178,6 +178,76 @@ fn each_mistake_says_how_to_mend_it() {
     }
 }
 
+const KEY: &str = "a2V5LW9mLTMyLW9jdGV0cy1mb3ItdHNpZy10ZXN0cyE=";
+
+/// With the key in a file, and with more in each of the tables.
+fn with_zone(dir: &Files, top: &str, zone: &str, tsig: &str) -> Result<Config, ConfigError> {
+    fs::write(dir.path("tsig"), format!("{KEY}\n")).unwrap();
+    dir.parse(&format!(
+        "{top}\n[[peer]]\nurls = [\"https://api.peer.test/\"]\nlevel = \"approve\"\n\
+         [rfc2136]\nserver = \"192.0.2.53\"\nzone = \"rpz.example\"\n{zone}\n\
+         tsig = {{ name = \"ukai\", secret = {{ file = \"tsig\" }}{tsig} }}\n"
+    ))
+}
+
+/// A follower, and a way past it.
+const WAYS: &str = "resolver = [\"192.0.2.1\"]\n[application]\ntoken_file = \"token\"\nresolver = \"192.0.2.2\"";
+
+#[test]
+fn a_policy_zone_is_read() {
+    let dir = Files::new();
+    let config = with_zone(&dir, WAYS, "secondaries = [\"192.0.2.54:5353\", \"2001:db8::54\"]", "").unwrap();
+    let Some(ZoneSettings::Rfc2136(zone)) = &config.zone else { panic!("{:?}", config.zone) };
+    assert_eq!((zone.server.to_string().as_str(), zone.zone.to_string().as_str()), ("192.0.2.53:53", "rpz.example"));
+    assert_eq!((zone.algorithm.as_str(), zone.secondaries.len()), ("hmac-sha256", 2));
+    assert!(config.settings().serves_dns);
+    assert!(!format!("{config:?}").contains(KEY));
+    assert_eq!(
+        config.zone.as_ref().unwrap().place().unwrap().to_string(),
+        "the zone rpz.example at 192.0.2.53:53",
+        "leases name their place by it"
+    );
+}
+
+#[test]
+fn each_mistake_in_a_policy_zone_says_how_to_mend_it() {
+    let dir = Files::new();
+    fs::write(dir.path("short"), "c2hvcnQ=").unwrap();
+    fs::write(dir.path("none"), "not base64!").unwrap();
+    let cases = [
+        (WAYS.to_owned(), "secondaries = [\"ns.example\"]", "", "names are not resolved"),
+        (WAYS.to_owned(), "secondaries = [\"192.0.2.53\"]", "", "listed already"),
+        (WAYS.to_owned(), "", ", algorithm = \"hmac-md5\"", "write hmac-sha256"),
+        (WAYS.to_owned(), "port = 53", "", "unknown key \"port\""),
+        (format!("{WAYS}\n[dns]"), "", "", "two places for the same overrides"),
+        ("resolver = [\"192.0.2.1\"]".to_owned(), "", "", "set application.resolver"),
+        (WAYS.replace("resolver = [\"192.0.2.1\"]\n", ""), "", "", "the way past an override"),
+        (WAYS.replace("192.0.2.2", "192.0.2.1"), "", "", "is no way past an override"),
+    ];
+    for (top, zone, tsig, expected) in cases {
+        let error = with_zone(&dir, &top, zone, tsig).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("ukai.toml:"), "{error}\nexpected: {expected}");
+    }
+    for (file, expected) in [("short", "can be guessed"), ("none", "not Base64"), ("missing", "cannot read")] {
+        let text = format!(
+            "{WAYS}\n[rfc2136]\nserver = \"192.0.2.53\"\nzone = \"rpz\"\ntsig = {{ name = \"k\", secret = {{ file = \"{file}\" }} }}\n"
+        );
+        let error = dir.parse(&text).unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains("not base64!"), "{error}\nexpected: {expected}");
+    }
+}
+
+#[test]
+fn an_unbound_is_read() {
+    let dir = Files::new();
+    let section = "[unbound]\ncontrol = \"127.0.0.1\"\nserver_certificate = \"ca.pem\"\ncertificate = \"client.pem\"\n";
+    let config = dir.parse(&format!("{WAYS}\n{section}key = \"client.key\"\n")).unwrap();
+    let place = config.zone.as_ref().unwrap().place().unwrap();
+    assert_eq!(place.to_string(), "Unbound's control at 127.0.0.1:8953");
+    let error = dir.parse(&format!("{WAYS}\n{section}key = \"ca.pem\"\n")).unwrap_err().to_string();
+    assert!(error.contains("copy unbound_control.key"), "{error}");
+}
+
 #[test]
 fn columns_count_characters() {
     let error = problems("ca = \"迂回.pem\" # 迂回\n[socket]\ngroop = \"x\"\n");
