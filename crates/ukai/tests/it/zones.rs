@@ -149,3 +149,19 @@ async fn with_the_daemon_dead_a_person_takes_everything_back() {
     assert_eq!(staged.outage.place.wait_for("override_ended")["reason"], "reverted_by_person");
     assert!(!staged.zone().contains(&format!("_ukai.invalid.{ZONE}")));
 }
+
+/// The scenario and its judge are those of every other drill.
+#[test]
+fn the_whole_outage_is_played_on_each_of_them() {
+    let place = crate::drills::Place::new();
+    std::thread::scope(|scope| {
+        for provider in ["bind", "knot", "pdns", "unbound"] {
+            let place = &place;
+            scope.spawn(move || {
+                let lines = crate::drills::lines(&place.drill(&["S01", "--provider", provider, "--json"]));
+                let outcome = crate::drills::outcome(&lines);
+                assert_eq!(outcome["passed"], true, "{provider}: {outcome}");
+            });
+        }
+    });
+}
