@@ -273,7 +273,9 @@ fn trusted_source(proposal: &Proposal) -> Ruling {
             Authority::Contradicting(_) => "the authoritative servers contradict each other",
             Authority::Silent => "no authoritative server answered, and no two independent resolvers agree",
             Authority::Empty { .. } => "the authoritative servers give no address",
-            Authority::TooFew { .. } => "fewer than a majority of the authoritative servers answered",
+            Authority::TooFew { .. } => {
+                "fewer than a majority of the authoritative servers answered from the newest zone"
+            }
             Authority::Agreed(_) => "the agreed set is empty",
         };
         return Ruling::Refuse(format!("there is no candidate to trust: {why}"));
