@@ -151,7 +151,7 @@ impl<'a> Reading<'a> {
             case,
             by_address: by_address(&live),
             connected: connected(&live),
-            by_name: score(&live, |control| control.name_failure.is_none()),
+            by_name: by_name(&live),
             live,
             ours,
             our_set,
@@ -343,8 +343,8 @@ impl<'a> Reading<'a> {
 
     /// What a vantage saw of this address under the watched name: another name at it is another matter.
     fn seen_there<'v>(&self, view: &'v VantageView, address: IpAddr) -> impl Iterator<Item = &'v Proof> {
-        let host = &self.evidence().host;
-        view.results.iter().filter(move |proof| proof.result.address == address && is_of_host(&proof.endpoint, host))
+        let host = host_of(&self.evidence().host);
+        view.results.iter().filter(move |proof| proof.result.address == address && host_of(&proof.endpoint) == host)
     }
 
     /// Vantages at which every endpoint passes on this address.
@@ -499,13 +499,12 @@ fn is_unidentified(proof: &Proof) -> bool {
     by_tls && proof.result.is_success() && !verified
 }
 
-/// Whether a URL, without user information, is of this host.
-fn is_of_host(url: &str, host: &str) -> bool {
-    let authority =
-        url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
+/// The host of a URL without user information: without brackets, port and trailing dot, in lower case.
+fn host_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let port = authority.rfind(':').filter(|at| !authority[*at..].contains(']')).unwrap_or(authority.len());
-    let bare = |name: &str| name.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
-    bare(&authority[..port]) == bare(host)
+    authority[..port].trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// A vantage that may not contact an address, or cannot open a socket, has not tried it.
@@ -527,9 +526,11 @@ fn connected(live: &[&ControlResult]) -> Score {
     Score { passed, failed: tried - passed }
 }
 
-fn score(live: &[&ControlResult], passes: impl Fn(&ControlResult) -> bool) -> Score {
-    let passed = live.iter().filter(|control| passes(control)).count();
-    Score { passed, failed: live.len() - passed }
+/// Only over those that have a name: an address in a URL is asked of nobody.
+fn by_name(live: &[&ControlResult]) -> Score {
+    let named = live.iter().filter(|control| host_of(&control.control).parse::<IpAddr>().is_err());
+    let (passed, failed): (Vec<&&ControlResult>, Vec<_>) = named.partition(|control| control.name_failure.is_none());
+    Score { passed: passed.len(), failed: failed.len() }
 }
 
 fn current(observations: &[Observation]) -> BTreeMap<IpAddr, Vec<Option<Failure>>> {

@@ -242,11 +242,17 @@ fn local_fault(proposal: &Proposal) -> Ruling {
             reading.live.len()
         ));
     }
+    if name.passed + name.failed < CONTROLS_NEEDED {
+        return Ruling::Person(format!(
+            "only {} live controls have a name: a fault of our resolver cannot be told from the peer's",
+            name.passed + name.failed
+        ));
+    }
     if name.passed < CONTROLS_NEEDED || name.failed > name.passed {
         return Ruling::Refuse(format!(
             "{} of {} controls fail by name: the fault may be our resolver's",
             name.failed,
-            reading.live.len()
+            name.passed + name.failed
         ));
     }
     Ruling::Pass

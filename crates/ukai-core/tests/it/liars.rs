@@ -1,13 +1,12 @@
 //! One liar, or a gap in the evidence, turns no verdict to *proven* and no override to the better of a bad address.
 
-use jiff::SignedDuration;
 use ukai_core::diagnose::diagnose;
 use ukai_core::diagnose::evidence::*;
 use ukai_core::diagnose::reading::{Case, Continuity, Overridden, Reading};
-use ukai_core::diagnose::verdict::{Action, Code, Sure, Verdict};
+use ukai_core::diagnose::verdict::{Action, Code, Judgement, Sure, Verdict};
 use ukai_core::event::Event;
 use ukai_core::input::Command;
-use ukai_core::observe::{AddressResult, ErrorClass, Failure, Path, Stage};
+use ukai_core::observe::{AddressResult, ErrorClass, Failure, Stage};
 use ukai_core::overrides::EndReason;
 use ukai_core::peer::{Level, Mode};
 
@@ -355,6 +354,59 @@ fn an_override_of_nothing_is_not_stale() {
     assert_ne!(said.code, Code::OverrideStale, "{said:#?}");
 }
 
+#[test]
+fn a_control_without_a_name_says_nothing_of_our_resolver() {
+    let world = World::stale();
+    let mut evidence = gathered(&world);
+    let mut world = world;
+    for (control, url) in
+        evidence.controls.iter_mut().zip(["https://1.1.1.1/", "https://[2620:fe::9]:443/", "https://9.9.9.9/"])
+    {
+        control.control = url.into();
+        world.history.controls.insert(url.into());
+        world.history.control_issuers.insert(format!("{url} CN=Web CA"));
+    }
+    let said = verdict(&world, &evidence);
+    assert_eq!(said.sure, Sure::Likely, "{said:#?}");
+    assert!(said.evidence_against.iter().any(|why| why.contains("own_resolver")), "{said:#?}");
+}
+
+#[test]
+fn where_nobody_answered_nothing_is_excluded_by_it() {
+    let mut world = World::healthy();
+    world.controls_reached = false;
+    world.control_names = false;
+    world.history = Default::default();
+    world.resolver = Err(Rcode::Servfail);
+    world.canary = Canary::NoAnswer;
+    let mut evidence = gathered(&world);
+    evidence.delegation = None;
+    evidence.candidates.clear();
+    evidence.asked.iter_mut().for_each(|asked| asked.outcome = silent());
+    let said = verdict(&world, &evidence);
+    assert_eq!(said.code, Code::Open, "{said:#?}");
+    for rule in ["rebinding", "dangling_cname", "lame_delegation", "stale_resolver"] {
+        assert!(!said.eliminated.iter().any(|why| why.starts_with(&format!("{rule}:"))), "{rule}: {said:#?}");
+    }
+    // The failure is before any date is looked at, so of the clock it can be said.
+    let useless = said.options.iter().filter(|option| option.judgement == Judgement::Useless);
+    for option in useless.filter(|option| option.name != "fix_clock") {
+        assert!(!option.reason.contains("is not the cause") && !option.reason.starts_with("Neither"), "{option:?}");
+    }
+}
+
+#[test]
+fn numbers_without_bounds_break_nothing() {
+    let world = World::stale();
+    let mut evidence = gathered(&world);
+    evidence.controls[0].clock_offset_s = Some(i64::MIN);
+    evidence.own.time_server_offset_ms = Some(i64::MIN);
+    let live = LiveConnection { address: ip(NEW), established: usize::MAX, waiting: usize::MAX };
+    evidence.connections.push(live);
+    let said = verdict(&world, &evidence);
+    assert!(said.eliminated.iter().any(|why| why.starts_with("clock_skew: 2 controls")), "{said:#?}");
+}
+
 fn ended(play: &Play) -> Vec<EndReason> {
     let ended = play.log.iter().filter_map(|record| match record.event {
         Event::OverrideEnded { reason, .. } => Some(reason),
@@ -433,24 +485,4 @@ fn a_pin_is_taken_back_to_the_peer() {
     play.world.heal();
     play.run_for(900);
     assert_eq!(ended(&play), [EndReason::Reverted]);
-}
-
-#[test]
-fn a_round_that_tried_nothing_heals_nothing() {
-    let mut play = served();
-    for _ in 0..60 {
-        play.world.now += SignedDuration::from_secs(10);
-        play.input(ukai_core::input::Input::Tick);
-        while let Some(effect) = (!play.waiting.is_empty()).then(|| play.waiting.remove(0)) {
-            if let ukai_core::effect::Effect::Probe { id, peer, path: path @ Path::Bypass } = effect {
-                let mut observation = play.world.observation(path);
-                observation.results.clear();
-                play.input(ukai_core::input::Input::Observed { id, peer, observations: vec![observation] });
-            } else {
-                play.waiting.insert(0, effect);
-                play.carry_out();
-            }
-        }
-    }
-    assert_eq!(ended(&play), []);
 }

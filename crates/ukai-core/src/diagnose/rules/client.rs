@@ -57,7 +57,7 @@ pub fn client_pinned(reading: &Reading) -> Ruling {
 
 /// Where this machine has connections to addresses that the peer had, and has no more.
 fn connected_elsewhere(reading: &Reading) -> BTreeSet<IpAddr> {
-    let live = reading.evidence().connections.iter().filter(|live| live.established + live.waiting > 0);
+    let live = reading.evidence().connections.iter().filter(|live| live.established > 0 || live.waiting > 0);
     live.map(|live| live.address).filter(|address| !reading.our_set.contains(address)).collect()
 }
 

@@ -23,6 +23,9 @@ const DNSSEC_ERRORS: std::ops::RangeInclusive<u16> = 5..=12;
 
 pub fn rebinding(reading: &Reading) -> Ruling {
     let bad = reading.not_global();
+    if bad.is_empty() && reading.named().is_empty() && reading.current.is_empty() && !is_heard(reading) {
+        return Ruling::Unknown("nobody said which addresses the name has".to_owned());
+    }
     if bad.is_empty() {
         return Ruling::Excluded("every address is one that a public service may have".to_owned());
     }
@@ -35,6 +38,12 @@ pub fn rebinding(reading: &Reading) -> Ruling {
     .because("it was recorded and not contacted".to_owned())
     .unless("the operator listing the network in allow_addresses")
     .explains()
+}
+
+/// Somebody answered a question about the name, or there is no name to ask about.
+fn is_heard(reading: &Reading) -> bool {
+    let asked = &reading.evidence().asked;
+    asked.is_empty() || asked.iter().any(|asked| asked.answer().is_some())
 }
 
 pub fn parked(reading: &Reading) -> Ruling {
@@ -90,6 +99,9 @@ fn sayers(reading: &Reading, address: IpAddr) -> String {
 /// An alias of the peer's whose target is gone, or belongs to somebody else by now (S29).
 pub fn dangling_cname(reading: &Reading) -> Ruling {
     let Some((asked, chain)) = answers::chain(reading.evidence()) else {
+        if !is_heard(reading) {
+            return Ruling::Unknown("nobody said whether the name is an alias".to_owned());
+        }
         return Ruling::Excluded("the name is no alias".to_owned());
     };
     let Some(target) = chain.last() else {
@@ -385,6 +397,9 @@ pub fn lame_delegation(reading: &Reading) -> Ruling {
     if let Authority::TooFew { delegated, .. } = reading.authority {
         return mostly_lame(reading, delegated);
     }
+    if reading.authority == Authority::Silent && !is_heard(reading) {
+        return Ruling::Unknown("no authoritative server was heard".to_owned());
+    }
     let Authority::Contradicting(sets) = &reading.authority else {
         return Ruling::Excluded("the authoritative servers do not contradict each other".to_owned());
     };
@@ -663,6 +678,9 @@ pub fn stale_resolver(reading: &Reading) -> Ruling {
                 "our resolver gives what the authoritative servers give".to_owned()
             }
             Authority::Agreed(_) => "what the authoritative servers give does not prove itself either".to_owned(),
+            Authority::Silent if !is_heard(reading) => {
+                return Ruling::Unknown("neither our resolver nor an authoritative server was heard".to_owned());
+            }
             _ => "the authoritative servers did not agree on an address".to_owned(),
         };
         return Ruling::Excluded(why);
