@@ -231,7 +231,7 @@ pub fn authority(evidence: &Evidence) -> Authority {
         return Authority::Contradicting(sets);
     }
     // One that has a newer zone, and was not heard on the addresses, may know better than all who agree.
-    let newest = answered.iter().filter_map(|(_, view)| view.serial).reduce(|one, other| newer(one, other));
+    let newest = answered.iter().filter_map(|(_, view)| view.serial).reduce(newer);
     let knows_more = |view: &ServerView| {
         view.serial.zip(newest).is_some_and(|(serial, newest)| serial != newest && newer(serial, newest) == serial)
     };

@@ -18,7 +18,7 @@ pub fn clock_skew(reading: &Reading) -> Ruling {
     let on_time = offsets.len() - off;
     let dates_fail = reading.live.iter().filter(|control| control.dates_failure).count();
     let by_server = reading.evidence().own.time_server_offset_ms.map(|offset_ms| offset_ms / 1000);
-    let server_says_off = by_server.is_some_and(|offset_s| is_off(offset_s));
+    let server_says_off = by_server.is_some_and(is_off);
     if on_time < CONTROLS_NEEDED && (off >= CONTROLS_NEEDED || dates_fail >= CONTROLS_NEEDED) {
         let offset_s = by_server.or_else(|| offsets.iter().copied().max_by_key(|offset| offset.unsigned_abs()));
         if let Some(why) = dates_do_not_matter(reading, offset_s) {
