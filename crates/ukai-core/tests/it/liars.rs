@@ -169,6 +169,8 @@ fn a_delegation_never_seen_in_peace_caps_the_verdict() {
     assert_eq!(verdict(&world, &gathered(&world)).sure, Sure::Likely);
 }
 
+type Change = fn(&mut World);
+
 #[test]
 fn a_negative_answer_is_held_to_what_a_stale_one_is() {
     let negative = || {
@@ -179,7 +181,7 @@ fn a_negative_answer_is_held_to_what_a_stale_one_is() {
     let good = negative();
     let said = verdict(&good, &gathered(&good));
     assert_eq!((said.code, said.sure), (Code::NegativeCache, Sure::Proven), "{said:#?}");
-    let worse: [(&str, fn(&mut World)); 4] = [
+    let worse: [(&str, Change); 4] = [
         ("another delegation", |world| {
             world.history.delegation.as_mut().unwrap().parent_ns = ["ns-9.peer.example".to_owned()].into();
         }),
