@@ -45,10 +45,19 @@ impl Incoming {
 
     /// How many came; zero when there are none at the moment.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        self.receive_as(socket, MsgFlags::MSG_DONTWAIT)
+    }
+
+    /// The same, and waits for the first, as long as the socket's own time-out says.
+    pub fn wait(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        self.receive_as(socket, MsgFlags::MSG_WAITFORONE)
+    }
+
+    fn receive_as(&mut self, socket: &UdpSocket, flags: MsgFlags) -> io::Result<usize> {
         self.received.clear();
         let mut slices: Vec<[IoSliceMut<'_>; 1]> =
             self.buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
-        let results = recvmmsg(socket.as_raw_fd(), &mut self.headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None);
+        let results = recvmmsg(socket.as_raw_fd(), &mut self.headers, slices.iter_mut(), flags, None);
         match results {
             Ok(messages) => self.received.extend(messages.map(|message| Received {
                 len: message.bytes,

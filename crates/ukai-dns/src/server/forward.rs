@@ -153,7 +153,7 @@ impl Forwarder {
                 let may_be_stale = failed && !self.watched().contains(key.name());
                 match shard.failed(key.0, flight.hash, now).filter(|_| may_be_stale) {
                     Some(stale) => landed = Landed { answer: stale, stale: true },
-                    None => shard.insert(key.0, flight.hash, Arc::clone(&landed.answer)),
+                    None => shard.insert(flight.hash, Arc::clone(&landed.answer)),
                 }
             }
         }
@@ -243,7 +243,7 @@ impl Forwarder {
         .await;
         answer.unwrap_or_else(|| {
             self.counters.add(Count::Unanswered);
-            Answer::failure(&failures.errors(), FAILURE_LIFETIME, Instant::now())
+            Answer::failure(key, &failures.errors(), FAILURE_LIFETIME, Instant::now())
         })
     }
 
@@ -286,7 +286,8 @@ impl Landed {
 }
 
 fn not_ready(text: &str) -> Answer {
-    Answer::failure(&[ExtendedError::new(ExtendedError::NOT_READY, text)], Duration::ZERO, Instant::now())
+    let errors = [ExtendedError::new(ExtendedError::NOT_READY, text)];
+    Answer::failure(Kept(&[]), &errors, Duration::ZERO, Instant::now())
 }
 
 /// What went wrong at each upstream, told to the client as extended errors.

@@ -128,6 +128,7 @@ impl Legs {
 
     /// Hands over what is slow, and ends what is late.
     pub fn keep_time(&mut self, now: Instant) {
+        self.forget_landed();
         while let Some(due) = pop_due(&mut self.hedges, now) {
             let Some((port, at)) = self.find(due) else { continue };
             let leg = &mut port.under_way[at];
@@ -147,9 +148,24 @@ impl Legs {
         }
     }
 
+    /// What has been answered needs no time kept; the oldest are at the front.
+    fn forget_landed(&mut self) {
+        while self.hedges.front().copied().is_some_and(|due| self.find(due).is_none()) {
+            self.hedges.pop_front();
+        }
+        while self.ends.front().copied().is_some_and(|due| self.find(due).is_none()) {
+            self.ends.pop_front();
+        }
+    }
+
     /// When [`Legs::keep_time`] has something to do next.
     pub fn next_due(&self) -> Option<Instant> {
         self.hedges.front().into_iter().chain(self.ends.front()).map(|due| due.at).min()
+    }
+
+    /// Nothing is waited for, not even late.
+    pub fn are_idle(&self) -> bool {
+        self.ends.is_empty()
     }
 
     pub fn are_under_way(&self) -> bool {

@@ -166,10 +166,7 @@ enum Command {
     /// Say what this machine sees of a peer, to a controller in another network that asks.
     #[command(after_help = "Example:\n  ukai vantage --config vantage.toml")]
     Vantage(vantage::Args),
-    /// The embedded DNS server, a process of its own. `run` starts it where the configuration has a [dns] section.
-    #[command(
-        after_help = "Example:\n  ukai dns --listen 127.0.0.1:5300 --upstream 127.0.0.53 --overrides-dir /var/lib/ukai/dns"
-    )]
+    #[command(about = dns::ABOUT, after_help = dns::EXAMPLE)]
     Dns(dns::Args),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  ukai completions bash > /etc/bash_completion.d/ukai")]
@@ -179,19 +176,48 @@ enum Command {
 }
 
 /// Runs the command line and says how it ended.
+/// Threads of the DNS process for what datagrams do not need: streams, races of upstreams, the control socket.
+const DNS_RUNTIME_THREADS: usize = 2;
+
+/// `ukai dns` on its own. The whole command line is not even built then: the DNS process stays, and what its start once
+/// touched of a large program stays in its memory.
+#[derive(Debug, Parser)]
+#[command(name = "ukai dns", bin_name = "ukai dns", about = dns::ABOUT, after_help = dns::EXAMPLE, version, max_term_width = 110)]
+struct DnsCli {
+    #[command(flatten)]
+    args: dns::Args,
+}
+
 pub fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let program = args.next().unwrap_or_default();
+    if args.next().is_some_and(|command| command == "dns") {
+        let cli = DnsCli::parse_from(std::iter::once(program).chain(args));
+        return with_runtime(Some(DNS_RUNTIME_THREADS), |runtime| runtime.block_on(dns::run(cli.args)));
+    }
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    with_runtime(None, |runtime| match cli.command {
+        Command::LabApp(args) => lab_app::run(args),
+        command => runtime.block_on(dispatch(command)),
+    })
+}
+
+fn with_runtime(
+    threads: Option<usize>,
+    run: impl FnOnce(&tokio::runtime::Runtime) -> anyhow::Result<ExitCode>,
+) -> ExitCode {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             anstream::eprintln!("ukai: the asynchronous runtime could not be started: {error}");
             return ExitCode::from(BROKEN);
         }
     };
-    let result = match cli.command {
-        Command::LabApp(args) => lab_app::run(args),
-        command => runtime.block_on(dispatch(command)),
-    };
+    let result = run(&runtime);
     // A name lookup or a file on a dead disk must not keep the process.
     runtime.shutdown_background();
     match result {

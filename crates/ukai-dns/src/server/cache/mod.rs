@@ -5,6 +5,7 @@
 
 mod read;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,27 +44,46 @@ pub(crate) struct Answer {
     authentic: bool,
     answers: u16,
     authority: u16,
-    body: Box<[u8]>,
-    /// EDNS options for clients that have EDNS.
-    options: Box<[u8]>,
+    /// The key it is found under, the sections, and EDNS options for clients that have EDNS: in one piece, because each
+    /// piece is one more wait for the memory.
+    octets: Box<[u8]>,
+    body: u16,
+    options: u16,
     stored: Instant,
     /// Seconds.
     lifetime: u32,
+    /// When it could not be fetched anew after its end: so many seconds after it was stored, or 0.
+    failed: AtomicU32,
 }
 
 impl Answer {
     /// SERVFAIL, with the reason, remembered for a short while.
-    pub fn failure(errors: &[ExtendedError], lifetime: Duration, now: Instant) -> Self {
+    pub fn failure(key: Kept<'_>, errors: &[ExtendedError], lifetime: Duration, now: Instant) -> Self {
+        let options = error_options(errors);
         Self {
             rcode: Rcode::SERVFAIL,
             authentic: false,
             answers: 0,
             authority: 0,
-            body: Box::default(),
-            options: error_options(errors).into(),
+            body: piece(key.0.len()),
+            options: piece(key.0.len()),
+            octets: [key.0, &options].concat().into(),
             stored: now,
             lifetime: u32::try_from(lifetime.as_secs()).unwrap_or(0),
+            failed: AtomicU32::new(0),
         }
+    }
+
+    fn key(&self) -> &[u8] {
+        self.octets.get(..usize::from(self.body)).unwrap_or_default()
+    }
+
+    fn body(&self) -> &[u8] {
+        self.octets.get(usize::from(self.body)..usize::from(self.options)).unwrap_or_default()
+    }
+
+    fn options(&self) -> &[u8] {
+        self.octets.get(usize::from(self.options)..).unwrap_or_default()
     }
 
     /// As it is at `now`, with no time to live above `cap`.
@@ -75,8 +95,8 @@ impl Answer {
             authentic: self.authentic,
             answers: self.answers,
             authority: self.authority,
-            body: &self.body,
-            options: &self.options,
+            body: self.body(),
+            options: self.options(),
             ttl: Ttl::Aged { by, cap },
         }
     }
@@ -92,7 +112,7 @@ impl Answer {
 
     /// A failure given again says so (RFC 8914 section 4.14).
     pub fn options_when_cached(&self) -> Vec<u8> {
-        [&self.options, CACHED_ERROR_OPTION].concat()
+        [self.options(), CACHED_ERROR_OPTION].concat()
     }
 
     fn age(&self, now: Instant) -> Duration {
@@ -110,6 +130,12 @@ impl Answer {
     fn may_be_given_stale(&self, now: Instant) -> bool {
         self.rcode != Rcode::SERVFAIL
             && !self.is_older_than(self.lifetime.saturating_add(STALE_MAX.as_secs() as u32), now)
+    }
+
+    fn is_failing(&self, now: Instant) -> bool {
+        let failed = self.failed.load(Ordering::Relaxed);
+        let until = Duration::from_secs(failed.into()) + FAILURE_LIFETIME;
+        failed > 0 && self.age(now) < until
     }
 
     fn wants_prefetch(&self, now: Instant) -> bool {
@@ -153,10 +179,12 @@ pub(crate) struct Shard {
 
 struct Entry {
     hash: u64,
-    key: Box<[u8]>,
     answer: Arc<Answer>,
-    /// Set when it is over and could not be fetched anew.
-    failed_at: Option<Instant>,
+}
+
+/// Where a piece of an answer begins; the longest message and key together are a little longer than this can say.
+fn piece(at: usize) -> u16 {
+    u16::try_from(at).unwrap_or(u16::MAX)
 }
 
 /// Where answers may be found under `key`: its own type, or the one that stands for all.
@@ -192,9 +220,9 @@ impl Cache {
             let mut shard = lock(shard);
             shard.flights.clear();
             shard.retain(|entry| {
-                let key = Kept(&entry.key);
+                let key = Kept(entry.answer.key());
                 let records = usize::from(entry.answer.answers) + usize::from(entry.answer.authority);
-                key.name() != name && !read::mentions(key, &entry.answer.body, records, name)
+                key.name() != name && !read::mentions(key, entry.answer.body(), records, name)
             });
         }
     }
@@ -218,53 +246,48 @@ impl Shard {
         if entry.answer.is_fresh(now) {
             return Found::Fresh { prefetch: entry.answer.wants_prefetch(now), answer: &entry.answer };
         }
-        let failing = entry.failed_at.is_some_and(|at| now.saturating_duration_since(at) < FAILURE_LIFETIME);
-        match failing && entry.answer.may_be_given_stale(now) {
+        match entry.answer.is_failing(now) && entry.answer.may_be_given_stale(now) {
             true => Found::Stale(&entry.answer),
             false => Found::Nothing,
         }
     }
 
-    pub fn insert(&mut self, key: &[u8], hash: u64, answer: Arc<Answer>) {
+    pub fn insert(&mut self, hash: u64, answer: Arc<Answer>) {
         if answer.lifetime == 0 {
             return;
         }
-        let mut key: Box<[u8]> = key.into();
-        if answer.rcode == Rcode::NXDOMAIN && answer.answers == 0 {
-            key[..2].copy_from_slice(&ALL_TYPES.0.to_be_bytes());
-        }
+        let key = answer.key();
         // What it contradicts goes, be it older or of one type.
-        while self.remove(hash, |kept| answers_for(kept, &key) || answers_for(&key, kept)).is_some() {}
-        self.keep(Entry { hash, key, answer, failed_at: None });
+        while self.remove(hash, |kept| answers_for(kept, key) || answers_for(key, kept)).is_some() {}
+        self.keep(Entry { hash, answer });
     }
 
     /// It could not be fetched anew: whatever is left of it may be given, for a while.
     pub fn failed(&mut self, key: &[u8], hash: u64, now: Instant) -> Option<Arc<Answer>> {
-        let entry = self.entry_mut(key, hash).filter(|entry| entry.answer.may_be_given_stale(now))?;
-        entry.failed_at = Some(now);
+        let entry = self.entry(key, hash).filter(|entry| entry.answer.may_be_given_stale(now))?;
+        let after = u32::try_from(entry.answer.age(now).as_secs()).unwrap_or(u32::MAX);
+        entry.answer.failed.store(after.max(1), Ordering::Relaxed);
         Some(Arc::clone(&entry.answer))
     }
 
-    fn entry(&mut self, key: &[u8], hash: u64) -> Option<&Entry> {
-        self.entry_mut(key, hash).map(|entry| &*entry)
-    }
-
     /// What is used moves to the young half.
-    fn entry_mut(&mut self, key: &[u8], hash: u64) -> Option<&mut Entry> {
-        if let Ok(found) = self.old.find_entry(hash, |entry| answers_for(&entry.key, key)) {
+    fn entry(&mut self, key: &[u8], hash: u64) -> Option<&Entry> {
+        if !self.old.is_empty()
+            && let Ok(found) = self.old.find_entry(hash, |entry| entry.is_at(hash, key))
+        {
             let (entry, _) = found.remove();
             self.keep(entry);
         }
-        self.young.find_mut(hash, |entry| answers_for(&entry.key, key))
+        self.young.find(hash, |entry| entry.is_at(hash, key))
     }
 
     fn remove(&mut self, hash: u64, is_it: impl Fn(&[u8]) -> bool) -> Option<()> {
-        if let Ok(found) = self.young.find_entry(hash, |entry| is_it(&entry.key)) {
+        if let Ok(found) = self.young.find_entry(hash, |entry| is_it(entry.answer.key())) {
             let (entry, _) = found.remove();
             self.young_octets -= entry.octets();
             return Some(());
         }
-        let found = self.old.find_entry(hash, |entry| is_it(&entry.key)).ok()?;
+        let found = self.old.find_entry(hash, |entry| is_it(entry.answer.key())).ok()?;
         found.remove();
         Some(())
     }
@@ -287,10 +310,15 @@ impl Shard {
 }
 
 impl Entry {
+    /// The hash is here, the key somewhere else.
+    fn is_at(&self, hash: u64, key: &[u8]) -> bool {
+        self.hash == hash && answers_for(self.answer.key(), key)
+    }
+
     fn octets(&self) -> usize {
-        // Two slots of a table that is half full, an Arc, and what the allocator adds to three boxes.
-        const OVERHEAD: usize = 2 * size_of::<Entry>() + size_of::<Answer>() + 16 + 3 * 16;
-        self.key.len() + self.answer.body.len() + self.answer.options.len() + OVERHEAD
+        // Two slots of a table that is half full, an Arc, and what the allocator adds to two pieces.
+        const OVERHEAD: usize = 2 * (size_of::<Entry>() + 1) + size_of::<Answer>() + 16 + 2 * 16;
+        self.answer.octets.len() + OVERHEAD
     }
 }
 

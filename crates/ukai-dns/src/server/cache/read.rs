@@ -1,9 +1,10 @@
 //! From an upstream's message to an [`Answer`]: walked once, nothing built that is not kept.
 
+use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
-use super::{Answer, MAX_NEGATIVE_TTL, MAX_TTL};
-use crate::server::key::Kept;
+use super::{Answer, MAX_NEGATIVE_TTL, MAX_TTL, piece};
+use crate::server::key::{ALL_TYPES, Kept};
 use crate::server::query::error_options;
 use crate::types::{ExtendedError, Rcode, RecordType};
 use crate::wire::{self, HEADER_LEN, OPTION_EXTENDED_ERROR, QUESTION_POINTER, u16_at};
@@ -71,17 +72,28 @@ impl Answer {
             answers: &records[..usize::from(answers)],
             authority: &records[usize::from(answers)..],
         };
-        let mut body: Box<[u8]> = message.get(start..end).ok_or(Unusable::Malformed)?.into();
-        let lifetime = reading.settle(&mut body, start);
+        let sections = message.get(start..end).ok_or(Unusable::Malformed)?;
+        let options = error_options(&edns.errors);
+        let mut octets: Box<[u8]> = [key.0, sections, &options].concat().into();
+        if octets.len() > usize::from(u16::MAX) {
+            return Err(Unusable::Malformed);
+        }
+        let (body, after) = (key.0.len(), key.0.len() + sections.len());
+        let lifetime = reading.settle(&mut octets[body..after], start);
+        if rcode == Rcode::NXDOMAIN && answers == 0 {
+            octets[..2].copy_from_slice(&ALL_TYPES.0.to_be_bytes());
+        }
         Ok(Self {
             rcode,
             authentic: header[3] & 0x20 != 0,
             answers,
             authority,
-            body,
-            options: error_options(&edns.errors).into(),
+            octets,
+            body: piece(body),
+            options: piece(after),
             stored: now,
             lifetime,
+            failed: AtomicU32::new(0),
         })
     }
 }
