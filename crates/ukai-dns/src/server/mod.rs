@@ -136,8 +136,11 @@ impl Server {
     pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
         let settings = config.settings();
         shared::check(&settings, &config.listen).map_err(StartError::Config)?;
-        let client =
-            Client::new(ClientOptions { extra_roots: read_roots(config.ca.as_deref())?, ..ClientOptions::default() });
+        let client = Client::new(ClientOptions {
+            extra_roots: read_roots(config.ca.as_deref())?,
+            keep_connections: true,
+            ..ClientOptions::default()
+        });
         create_dir(&config.state_dir)?;
         let lock = Lock::take(&config.state_dir)?;
         let store = Store::load(&config.state_dir, Moment::now())?;
