@@ -24,6 +24,7 @@ pub mod narrate;
 mod offline;
 mod overrides;
 mod paint;
+mod queries;
 mod run;
 mod vantage;
 
@@ -168,6 +169,9 @@ enum Command {
     Vantage(vantage::Args),
     #[command(about = dns::ABOUT, after_help = dns::EXAMPLE)]
     Dns(dns::Args),
+    /// Have the DNS process log what it is asked, for a while.
+    #[command(after_help = "Example:\n  ukai queries --for 60 --every 10\n  ukai queries --clients --for 10")]
+    Queries(queries::Args),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  ukai completions bash > /etc/bash_completion.d/ukai")]
     Completions { shell: clap_complete::Shell },
@@ -175,7 +179,6 @@ enum Command {
     LabApp(lab_app::Args),
 }
 
-/// Runs the command line and says how it ended.
 /// Threads of the DNS process for what datagrams do not need: streams, races of upstreams, the control socket.
 const DNS_RUNTIME_THREADS: usize = 2;
 
@@ -188,6 +191,7 @@ struct DnsCli {
     args: dns::Args,
 }
 
+/// Runs the command line and says how it ended.
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let program = args.next().unwrap_or_default();
@@ -259,6 +263,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Evidence(args) => evidence::run(args).await,
         Command::Vantage(args) => vantage::run(args).await,
         Command::Dns(args) => dns::run(args).await,
+        Command::Queries(args) => queries::run(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "ukai", &mut script);
