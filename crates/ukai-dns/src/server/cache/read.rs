@@ -61,7 +61,9 @@ impl Answer {
             read_records(message, start, usize::from(answers) + usize::from(authority)).ok_or(Unusable::Malformed)?;
         let edns = read_edns(message, end, additional).ok_or(Unusable::Malformed)?;
         let rcode = Rcode(u16::from(edns.extended_rcode) << 4 | u16::from(header[3] & 0x0f));
-        if matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED | Rcode::FORMERR | Rcode::NOTIMP) {
+        // Those that need EDNS to be said (RFC 6891 section 6.1.3) are between the upstream and us.
+        let is_extended = edns.extended_rcode != 0;
+        if is_extended || matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED | Rcode::FORMERR | Rcode::NOTIMP) {
             return Err(Unusable::Failed { rcode, errors: edns.errors, edns: edns.present });
         }
         let reading = Reading {
