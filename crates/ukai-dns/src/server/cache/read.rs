@@ -298,14 +298,14 @@ fn extended_error((code, data): (u16, &[u8])) -> Option<ExtendedError> {
     Some(ExtendedError::new(u16::from_be_bytes(*info), String::from_utf8_lossy(text)))
 }
 
-/// Whether some record of the body is at `name`, which is not that of the question.
-pub(super) fn mentions(key: Kept<'_>, body: &[u8], records: usize, name: &[u8]) -> bool {
+/// Whether some record of the body is at a name that is looked for, and that is not the one of the question.
+pub(super) fn mentions(key: Kept<'_>, body: &[u8], records: usize, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
     let mut message = vec![0; HEADER_LEN];
     message.extend_from_slice(key.name());
     message.extend_from_slice(&[0; 4]);
     let start = message.len();
     message.extend_from_slice(body);
     read_records(&message, start, records).is_some_and(|(records, _)| {
-        records.iter().any(|record| wire::expand_name(&message, record.owner).is_some_and(|owner| owner == name))
+        records.iter().any(|record| wire::expand_name(&message, record.owner).is_some_and(|owner| is_wanted(&owner)))
     })
 }
