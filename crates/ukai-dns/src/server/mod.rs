@@ -23,6 +23,8 @@ mod cookie;
 mod file;
 mod flight;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod key;
 mod lease;
 mod legs;
