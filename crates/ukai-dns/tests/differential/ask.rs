@@ -35,9 +35,10 @@ pub fn all(server: SocketAddr, sent: &[Sent], again: bool) -> Vec<Option<Vec<u8>
     answers
 }
 
+/// SERVFAIL, or NXDOMAIN without the record that says for how long (as PowerDNS sometimes says for a moment, of names that exist).
 fn is_failure(answer: &[u8]) -> bool {
-    const SERVFAIL: u8 = 2;
-    answer.get(3).is_some_and(|flags| flags & 0xf == SERVFAIL)
+    let (rcode, authority) = (answer.get(3).map_or(0, |flags| flags & 0xf), answer.get(8..10));
+    rcode == 2 || rcode == 3 && authority == Some(&[0, 0])
 }
 
 fn exchange(socket: &UdpSocket, sent: &[Sent], indices: &[usize], answers: &mut [Option<Vec<u8>>]) {

@@ -11,9 +11,6 @@ use ukai_dns::server::{Server, ServerConfig};
 
 use crate::zone;
 
-/// Some answer before they have heard of the root's servers, and then say NXDOMAIN to everything for a moment.
-const SETTLE: Duration = Duration::from_secs(2);
-
 pub struct Upstream {
     pub address: SocketAddr,
     _process: Process,
@@ -78,7 +75,6 @@ impl Resolver {
         for resolver in &started {
             wait_for(resolver.name, resolver.address);
         }
-        std::thread::sleep(SETTLE);
         started
     }
 }

@@ -178,7 +178,7 @@ async fn under_queries(server: Arc<Running>, mut change: impl AsyncFnMut(usize))
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
-    assert!(answered.load(Ordering::SeqCst) > CHANGES, "there were too few queries to see anything");
+    assert!(answered.load(Ordering::SeqCst) > CHANGES / 4, "there were too few queries to see anything");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
