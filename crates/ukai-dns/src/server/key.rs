@@ -88,7 +88,7 @@ impl<'a> Kept<'a> {
 }
 
 fn flags(dnssec_ok: bool, checking_disabled: bool) -> u8 {
-    u8::from(dnssec_ok) * DNSSEC_OK | u8::from(checking_disabled) * CHECKING_DISABLED
+    (u8::from(dnssec_ok) * DNSSEC_OK) | (u8::from(checking_disabled) * CHECKING_DISABLED)
 }
 
 /// How names are hashed: with a secret of this process, so that nobody outside can choose names that fall together.

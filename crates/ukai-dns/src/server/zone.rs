@@ -114,7 +114,9 @@ impl Layer {
 
     fn of(given: impl Iterator<Item = Entry>) -> Self {
         let mut entries = HashTable::with_capacity(given.size_hint().0);
-        given.for_each(|entry| drop(entries.insert_unique(entry.hash, entry, |entry: &Entry| entry.hash)));
+        for entry in given {
+            entries.insert_unique(entry.hash, entry, |entry: &Entry| entry.hash);
+        }
         Self { entries }
     }
 

@@ -238,7 +238,8 @@ impl Query {
     }
 
     fn sent(&self, kind: &'static str) -> Sent {
-        let flags = self.opcode << 3 | u8::from(self.recursion_desired) | u8::from(self.answer_flags) * 6;
+        let answer_flags = if self.answer_flags { 6 } else { 0 };
+        let flags = self.opcode << 3 | u8::from(self.recursion_desired) | answer_flags;
         let more =
             u8::from(self.reserved) << 6 | u8::from(self.authentic_data) << 5 | u8::from(self.checking_disabled) << 4;
         let additional = u8::from(self.edns.is_some()) + u8::from(self.second_opt);

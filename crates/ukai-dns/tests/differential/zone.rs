@@ -42,7 +42,7 @@ fn host(text: &mut String, n: usize) -> std::fmt::Result {
     }
     writeln!(text, "MixedCase{n} A 192.0.2.{}", n % 256)?;
     writeln!(text, "alias{n} CNAME H{n}")?;
-    let target = if n % 4 == 0 { format!("h{n}") } else { format!("chain{}", n - 1) };
+    let target = if n.is_multiple_of(4) { format!("h{n}") } else { format!("chain{}", n - 1) };
     writeln!(text, "chain{n} CNAME {target}")?;
     writeln!(text, "dangling{n} CNAME nowhere{n}")?;
     writeln!(text, "a.b.empty{n} A 192.0.2.9")

@@ -186,7 +186,7 @@ fn what_names_it_on_the_way_is_forgotten_as_well() {
     // CNAME to a.test, whose last label is in the question; then the address at a.test.
     let start = via.len();
     push_record(&mut via, QUESTION_POINTER, RecordType::CNAME, 60, b"\x01a\xc0\x10");
-    let target = (0xC000 | start + 12) as u16;
+    let target = (0xC000 | (start + 12)) as u16;
     push_record(&mut via, target, RecordType::A, 60, &[192, 0, 2, 1]);
     set_u16(&mut via, 6, 2);
     store.keep("www.test", RecordType::A, read("www.test", &via, now));
