@@ -3,6 +3,7 @@
 //! A question to a plain UDP upstream is first sent by the worker that has it (see [`super::legs`]). When that is slow, fails
 //! or needs a stream, and for every other transport, all upstreams are raced here.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -102,7 +103,14 @@ impl Forwarder {
     }
 
     pub fn forget(&self, name: &Name) {
-        self.cache.forget(name.as_wire());
+        self.cache.forget(|known| known == name.as_wire());
+    }
+
+    /// Many at once, in one walk over the cache.
+    pub fn forget_all(&self, names: &HashSet<Box<[u8]>>) {
+        if !names.is_empty() {
+            self.cache.forget(|known| names.contains(known));
+        }
     }
 
     pub fn replace(&self, settings: &Settings, other_routes: bool) {

@@ -59,6 +59,8 @@ struct Leg {
     /// As it was sent, case and all.
     question: Box<[u8]>,
     handed_over: bool,
+    /// Something answered it that did not repeat it exactly: a forger, or an upstream that cannot do better.
+    doubted: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -136,9 +138,13 @@ impl Legs {
             if leg.flight.has_landed() {
                 continue;
             }
-            let (flight, server) = (Arc::clone(&leg.flight), Arc::clone(&port.server));
-            server.failed();
-            self.forwarder.race(flight, Some(Tried { server, why: Why::Silent }));
+            let (flight, server, doubted) = (Arc::clone(&leg.flight), Arc::clone(&port.server), leg.doubted);
+            let why = if doubted { Why::Peculiar } else { Why::Silent };
+            match doubted {
+                true => server.set_peculiar(),
+                false => server.failed(),
+            }
+            self.forwarder.race(flight, Some(Tried { server, why }));
         }
         while let Some(due) = pop_due(&mut self.ends, now) {
             if let Some((port, at)) = self.find(due) {
@@ -185,7 +191,7 @@ impl Legs {
         compose(self.outgoing.octets(), id, flight.key(), &question);
         self.outgoing.push(None);
         port.used += 1;
-        port.under_way.push(Leg { id, flight, question, handed_over: false });
+        port.under_way.push(Leg { id, flight, question, handed_over: false, doubted: false });
         let generation = port.generation;
         let due = |after| Due { at: now + after, slot, generation, id };
         self.hedges.push_back(due(HEDGE));
@@ -279,11 +285,15 @@ impl Port {
         landed: &mut impl FnMut(&Arc<Flight>, Answer),
     ) {
         let Some((at, is_exact)) = self.answered(bytes) else { return };
+        if !is_exact {
+            // Whoever guessed id and port is not to talk us out of checking the case: the exact answer may be on its way.
+            self.under_way[at].doubted = true;
+            return;
+        }
         let leg = self.under_way.swap_remove(at);
         self.server.replied();
         let key = leg.flight.key();
         let why = match Answer::read(bytes, key, Instant::now()) {
-            _ if !is_exact => Why::Peculiar,
             _ if cut => Why::Truncated,
             Ok(answer) => return landed(&leg.flight, answer),
             Err(Unusable::Truncated) => Why::Truncated,

@@ -23,6 +23,8 @@ mod cookie;
 mod file;
 mod flight;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod key;
 mod lease;
 mod legs;
@@ -172,10 +174,15 @@ impl Server {
         Ok(Self { shared, sockets, threads, stop, watch, control, control_path: config.control_socket })
     }
 
-    /// To read the file of overrides again, as after SIGHUP.
+    /// To read the file of overrides again, as after SIGHUP. It does nothing once the server has stopped.
     pub fn reloader(&self) -> impl Fn() + Send + 'static {
-        let shared = Arc::clone(&self.shared);
-        move || shared.reload_file()
+        // Whoever keeps it must not keep the lock on the directory.
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.reload_file();
+            }
+        }
     }
 
     /// As configured, with the ports that were found for port 0.
@@ -228,8 +235,6 @@ impl Server {
             ended = tasks.join_next() => tracing::error!(?ended, "a part of the DNS server ended; stopping, to be started again"),
         }
         self.stop.tell();
-        let_answers_arrive(&self.shared).await;
-        tasks.shutdown().await;
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 match thread.map(std::thread::JoinHandle::join) {
@@ -242,6 +247,9 @@ impl Server {
         if let Err(error) = joined.await {
             tracing::error!(%error, "the threads of the DNS server were not waited for");
         }
+        // The threads may have left questions to the runtime, and clients of streams wait there too.
+        let_answers_arrive(&self.shared).await;
+        tasks.shutdown().await;
         let_changes_end(&self.shared).await;
         if let Err(error) = std::fs::remove_file(&self.control_path) {
             tracing::debug!(%error, "the control socket was not removed");
@@ -263,8 +271,12 @@ impl Drop for TellsOnEnd {
 async fn let_answers_arrive(shared: &Arc<Shared>) {
     const PERIOD: Duration = Duration::from_millis(5);
     const PERIODS: usize = 300;
+    /// Between an upstream's answer and a client's, another task takes the answer to its stream.
+    const QUIET_PERIODS: usize = 3;
+    let mut quiet = 0;
     for _ in 0..PERIODS {
-        if shared.answerer.forwarder.waiting() == 0 {
+        quiet = if shared.answerer.forwarder.waiting() == 0 { quiet + 1 } else { 0 };
+        if quiet == QUIET_PERIODS {
             return;
         }
         tokio::time::sleep(PERIOD).await;

@@ -279,13 +279,13 @@ impl Asker {
 /// Writes the answer that has a header and nothing else. The caller has seen that there is one.
 pub(crate) fn write_header_only(out: &mut Vec<u8>, bytes: &[u8], rcode: Rcode) {
     let Some(header) = bytes.first_chunk::<HEADER_LEN>() else { return };
-    // QR, the opcode and RD as they came, RA; every count is zero.
+    // QR, the opcode and RD as they came, RA, CD as it came; every count is zero.
     let [id, id2, flags, more, ..] = *header;
     out.extend_from_slice(&[
         id,
         id2,
         0x80 | flags & 0x79,
-        0x80 | more & 0x70 | (rcode.0 & 0x0f) as u8,
+        0x80 | more & 0x10 | (rcode.0 & 0x0f) as u8,
         0,
         0,
         0,
@@ -352,9 +352,11 @@ mod tests {
         let mut notify = query_bytes();
         notify[2] |= 4 << 3;
         assert_eq!(parse(&notify).unwrap_err(), Reject::Header(Rcode::NOTIMP));
+        notify[3] |= 0x70;
         let mut answer = Vec::new();
         write_header_only(&mut answer, &notify, Rcode::NOTIMP);
         assert_eq!((answer.len(), answer[2] >> 3 & 0xf, answer[3] & 0xf), (12, 4, 4));
+        assert_eq!(answer[3] & 0x70, 0x10, "CD is repeated; AD would be a lie, and the bit before it is reserved");
         let mut two_questions = query_bytes();
         two_questions[5] = 2;
         let mut cut = query_bytes();

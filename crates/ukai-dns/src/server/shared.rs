@@ -177,7 +177,12 @@ impl Shared {
     pub fn serve_file(&self, read: Result<Vec<FileOverride>, FileError>) {
         match read {
             Ok(overrides) => {
-                self.answerer.replace_file(Layer::of_file(&overrides, &self.answerer.forwarder.hashing));
+                let forwarder = &self.answerer.forwarder;
+                let (layer, before) = (Layer::of_file(&overrides, &forwarder.hashing), self.answerer.zone().file);
+                let changed = layer.difference(&before);
+                self.answerer.replace_file(layer);
+                // What was known of a name before its override is not believed after it.
+                forwarder.forget_all(&changed);
                 tracing::info!(overrides = overrides.len(), "the overrides of the file are served");
             }
             Err(error) => {

@@ -96,10 +96,12 @@ impl Special {
     }
 }
 
-/// What the operator named wins: a watched name opens the whole special domain it is in, a listed one what is at or below it.
+/// What the operator named wins: a watched name opens the whole special domain it is in, a listed one, or one with servers of
+/// its own, what is at or below it.
 fn is_forwarded(name: &Name, domain: &Name, settings: &Settings) -> bool {
     settings.watched.iter().any(|watched| watched.is_at_or_below(domain))
         || settings.forward_special_use.iter().any(|listed| name.is_at_or_below(listed))
+        || settings.forward.iter().any(|route| name.is_at_or_below(&route.domain))
 }
 
 /// A compression pointer to where `domain` begins inside the question name.

@@ -2,6 +2,7 @@
 //!
 //! A [`Layer`] never changes. A new one is built beside it and put in its place, so each query sees the old or the new.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -117,6 +118,15 @@ impl Layer {
             entries.insert_unique(entry.hash, entry, |entry: &Entry| entry.hash);
         }
         Self { entries }
+    }
+
+    /// Names, in wire format, that one layer has and the other has not.
+    pub fn difference(&self, other: &Self) -> HashSet<Box<[u8]>> {
+        let only_in = |one: &Self, other: &Self| -> Vec<Box<[u8]>> {
+            let is_new = |entry: &&Entry| other.entry(&entry.name, entry.hash).is_none();
+            one.entries.iter().filter(is_new).map(|entry| entry.name.clone()).collect()
+        };
+        only_in(self, other).into_iter().chain(only_in(other, self)).collect()
     }
 
     fn entry(&self, name: &[u8], hash: u64) -> Option<&Entry> {

@@ -213,16 +213,16 @@ impl Cache {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    /// Forgets what is known of a name, be it the one asked for or one on the way. Questions that are under way are answered,
-    /// and what comes back is not kept.
-    pub fn forget(&self, name: &[u8]) {
+    /// Forgets what is known of names (wire format, lower case), be it the one asked for or one on the way. Questions that are
+    /// under way are answered, and what comes back is not kept.
+    pub fn forget(&self, is_changed: impl Fn(&[u8]) -> bool) {
         for shard in &self.shards {
             let mut shard = lock(shard);
             shard.flights.clear();
             shard.retain(|entry| {
                 let key = Kept(entry.answer.key());
                 let records = usize::from(entry.answer.answers) + usize::from(entry.answer.authority);
-                key.name() != name && !read::mentions(key, entry.answer.body(), records, name)
+                !is_changed(key.name()) && !read::mentions(key, entry.answer.body(), records, &is_changed)
             });
         }
     }

@@ -16,6 +16,10 @@ const MAX_APART: usize = 64;
 /// DNAME, whose record may be compressed like that of a CNAME (RFC 6672 section 2.5 forbids it, and some do).
 const DNAME: u16 = 39;
 const PTR: u16 = 12;
+const OPT: u16 = RecordType::OPT.0;
+/// RFC 6895 section 3.1: TKEY, TSIG and what only questions have.
+const META_FROM: u16 = 249;
+const META_TO: u16 = 255;
 
 /// Why a message is no answer to give to a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +65,9 @@ impl Answer {
             read_records(message, start, usize::from(answers) + usize::from(authority)).ok_or(Unusable::Malformed)?;
         let edns = read_edns(message, end, additional).ok_or(Unusable::Malformed)?;
         let rcode = Rcode(u16::from(edns.extended_rcode) << 4 | u16::from(header[3] & 0x0f));
-        if matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED | Rcode::FORMERR | Rcode::NOTIMP) {
+        // Those that need EDNS to be said (RFC 6891 section 6.1.3) are between the upstream and us.
+        let is_extended = edns.extended_rcode != 0;
+        if is_extended || matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED | Rcode::FORMERR | Rcode::NOTIMP) {
             return Err(Unusable::Failed { rcode, errors: edns.errors, edns: edns.present });
         }
         let reading = Reading {
@@ -234,41 +240,74 @@ impl Reading<'_> {
     }
 }
 
+/// Where the labels of the names read so far begin, in order. A pointer must lead to one of them: elsewhere it could lead to
+/// what changes on its way to a client, such as a time to live, and he would read another name than we did, or none.
+#[derive(Default)]
+struct Names {
+    labels: Vec<u16>,
+}
+
+impl Names {
+    /// Past the name.
+    fn read(&mut self, message: &[u8], start: usize) -> Option<usize> {
+        // That it ends, and is not too long.
+        wire::expand_name(message, start)?;
+        let mut at = start;
+        loop {
+            let len = usize::from(*message.get(at)?);
+            if len & 0xC0 != 0 {
+                let target = u16_at(message, at)? & 0x3FFF;
+                self.labels.binary_search(&target).ok()?;
+                return Some(at + 2);
+            }
+            // What lies beyond cannot be pointed to.
+            if at <= 0x3FFF {
+                self.labels.push(at as u16);
+            }
+            at += len + 1;
+            if len == 0 {
+                return Some(at);
+            }
+        }
+    }
+}
+
 fn read_records(message: &[u8], mut at: usize, count: usize) -> Option<(Vec<Record>, usize)> {
     // Each takes eleven octets at least.
     let mut records = Vec::with_capacity(count.min(message.len() / 11));
+    let mut names = Names::default();
+    names.read(message, HEADER_LEN)?;
     for _ in 0..count {
-        let record = read_record(message, at)?;
+        let record = read_record(message, at, &mut names)?;
         at = record.end;
         records.push(record);
     }
     Some((records, at))
 }
 
-fn read_record(message: &[u8], owner: usize) -> Option<Record> {
-    let fixed = wire::skip_name(message, owner)?;
+fn read_record(message: &[u8], owner: usize, names: &mut Names) -> Option<Record> {
+    let fixed = match u16_at(message, owner)? {
+        QUESTION_POINTER => owner + 2,
+        _ => names.read(message, owner)?,
+    };
     let data = fixed + 10;
     let end = data + usize::from(u16_at(message, fixed + 8)?);
     let record = Record { owner, rtype: u16_at(message, fixed)?, ttl: fixed + 4, data, end };
     message.get(data..end)?;
-    // What goes on to clients must not send them round in circles.
-    let is_pointer_to_question = u16_at(message, owner) == Some(QUESTION_POINTER);
-    if !is_pointer_to_question {
-        wire::expand_name(message, owner)?;
-    }
-    are_names_sound(message, &record).then_some(record)
+    is_sound(message, &record, names).then_some(record)
 }
 
-/// The types whose data may hold compressed names (RFC 3597 section 4).
-fn are_names_sound(message: &[u8], record: &Record) -> bool {
-    let name = |at: usize| {
-        wire::expand_name(message, at)?;
-        wire::skip_name(message, at)
-    };
+/// Addresses have their length, and names are names in the types whose data may hold compressed ones (RFC 3597 section 4).
+/// What only the additional section or a question may hold is no answer.
+fn is_sound(message: &[u8], record: &Record, names: &mut Names) -> bool {
+    let mut name = |at: usize| names.read(message, at);
     let end = match record.rtype {
+        1 => Some(record.data + 4),
+        28 => Some(record.data + 16),
+        0 | OPT | META_FROM..=META_TO => None,
         2 | 5 | PTR | DNAME => name(record.data),
         15 => name(record.data + 2),
-        6 => name(record.data).and_then(name).map(|at| at + 20),
+        6 => name(record.data).and_then(&mut name).map(|at| at + 20),
         _ => return true,
     };
     end == Some(record.end)
@@ -296,14 +335,14 @@ fn extended_error((code, data): (u16, &[u8])) -> Option<ExtendedError> {
     Some(ExtendedError::new(u16::from_be_bytes(*info), String::from_utf8_lossy(text)))
 }
 
-/// Whether some record of the body is at `name`, which is not that of the question.
-pub(super) fn mentions(key: Kept<'_>, body: &[u8], records: usize, name: &[u8]) -> bool {
+/// Whether some record of the body is at a name that is looked for, and that is not the one of the question.
+pub(super) fn mentions(key: Kept<'_>, body: &[u8], records: usize, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
     let mut message = vec![0; HEADER_LEN];
     message.extend_from_slice(key.name());
     message.extend_from_slice(&[0; 4]);
     let start = message.len();
     message.extend_from_slice(body);
     read_records(&message, start, records).is_some_and(|(records, _)| {
-        records.iter().any(|record| wire::expand_name(&message, record.owner).is_some_and(|owner| owner == name))
+        records.iter().any(|record| wire::expand_name(&message, record.owner).is_some_and(|owner| is_wanted(&owner)))
     })
 }
