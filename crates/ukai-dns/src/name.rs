@@ -47,6 +47,11 @@ impl Name {
         self.0.as_slice()
     }
 
+    /// From octets that are one whole uncompressed name.
+    pub(crate) fn from_wire_bytes(octets: &[u8]) -> Option<Self> {
+        WireName::from_octets(octets).ok().map(|name| Self::from_wire(&name))
+    }
+
     pub(crate) fn from_wire(name: &impl ToName) -> Self {
         Self(name.to_canonical_name())
     }
