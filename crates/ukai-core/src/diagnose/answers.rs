@@ -285,35 +285,36 @@ fn view(evidence: &Evidence, server: &str) -> ServerView {
     view
 }
 
-/// The set that at least two independent resolvers give alike, with none contradicting.
+/// The set that at least two independent resolvers give alike, with none contradicting. One that was asked for a family and
+/// did not answer it is half known: it vouches for nothing, and contradicts by what it did say.
 pub fn independents(evidence: &Evidence) -> Option<BTreeSet<IpAddr>> {
-    let mut sets: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
-    // Of one that was cut short, what it left out is not known.
-    let cut: BTreeSet<&str> = evidence
-        .asked
-        .iter()
-        .filter(|asked| asked.source == Source::Independent && asked.is_address_question())
-        .filter(|asked| asked.answer().is_some_and(|answer| answer.truncated))
-        .map(|asked| asked.identity.as_str())
-        .collect();
-    for (asked, answer) in
-        answers(evidence, Source::Independent).filter(|(asked, _)| !cut.contains(asked.identity.as_str()))
-    {
+    let mut known: BTreeMap<&str, BTreeMap<&str, BTreeSet<IpAddr>>> = BTreeMap::new();
+    let mut half: BTreeSet<&str> = BTreeSet::new();
+    let asked = evidence.asked.iter().filter(|asked| asked.source == Source::Independent);
+    for asked in asked.filter(|asked| asked.is_address_question() && !asked.checking_disabled) {
         // Somebody who says that there is no such name contradicts those who give an address.
-        if matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain) {
-            sets.entry(asked.identity.as_str()).or_default().extend(&answer.addresses);
+        let says = |answer: &&Answer| !answer.truncated && matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain);
+        match asked.answer().filter(says) {
+            Some(answer) => {
+                let families = known.entry(asked.identity.as_str()).or_default();
+                families.entry(asked.record_type.as_str()).or_default().extend(&answer.addresses);
+            }
+            None => {
+                half.insert(asked.identity.as_str());
+            }
         }
     }
-    let mut sets = sets.into_values();
-    let first = sets.next().filter(|set| !set.is_empty())?;
-    let mut others = 0;
-    for set in sets {
-        if set != first {
-            return None;
-        }
-        others += 1;
-    }
-    (others >= 1).then_some(first)
+    let whole: Vec<_> = known.iter().filter(|(identity, _)| !half.contains(*identity)).map(|(_, of)| of).collect();
+    let all = |families: &BTreeMap<&str, BTreeSet<IpAddr>>| -> BTreeSet<IpAddr> {
+        families.values().flatten().copied().collect()
+    };
+    let first = *whole.first()?;
+    let set = all(first);
+    let agree = whole.len() > 1 && !set.is_empty() && whole.iter().all(|families| all(families) == set);
+    let apart = known
+        .values()
+        .any(|families| families.iter().any(|(family, set)| first.get(family).is_some_and(|known| known != set)));
+    (agree && !apart).then_some(set)
 }
 
 /// An authority gave different sets in this one gathering.

@@ -128,6 +128,39 @@ fn one_family_that_is_empty_is_not_a_name_without_addresses() {
     assert!(!verdict.summary.contains("no address"), "{verdict:#?}");
 }
 
+/// Independent resolvers that were asked for AAAA as well; the first never answered for A.
+fn half_heard(world: &World, more: &[&str]) -> Evidence {
+    let mut evidence = gathered(world);
+    let is_independent = |asked: &&Asked| asked.source == Source::Independent;
+    let first = evidence.asked.iter().find(is_independent).unwrap().clone();
+    evidence.asked.extend(more.iter().map(|server| Asked { identity: (*server).into(), ..first.clone() }));
+    let mut none = first.clone();
+    if let Outcome::Answered(answer) = &mut none.outcome {
+        answer.addresses.clear();
+    }
+    let aaaa: Vec<Asked> = evidence
+        .asked
+        .iter()
+        .filter(is_independent)
+        .map(|asked| Asked { record_type: "AAAA".into(), outcome: none.outcome.clone(), ..asked.clone() })
+        .collect();
+    evidence.asked.iter_mut().find(|asked| asked.source == Source::Independent).unwrap().outcome = silent();
+    evidence.asked.extend(aaaa);
+    evidence
+}
+
+#[test]
+fn a_resolver_that_was_half_heard_neither_vouches_nor_contradicts() {
+    let world = World::stale();
+    let three = half_heard(&world, &["udp://192.0.99.1:53"]);
+    assert_eq!(verdict(&world, &three).sure, Sure::Proven, "the other two agree");
+    assert_eq!(verdict(&world, &half_heard(&world, &[])).sure, Sure::Likely, "one alone agrees with nobody");
+    let mut apart = three;
+    let first = apart.asked.iter().find(|asked| asked.source == Source::Independent).unwrap().identity.clone();
+    each_answer(&mut apart, |asked| asked.identity == first, |answer| answer.addresses = vec![ip(V6)]);
+    assert_eq!(verdict(&world, &apart).sure, Sure::Likely, "what it did say is another family");
+}
+
 #[test]
 fn an_answer_that_is_half_known_is_not_proven_to_be_old() {
     // v6 was never whole here, and our resolver's A was lost: nothing shows that it holds on to an old address
