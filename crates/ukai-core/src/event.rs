@@ -225,6 +225,13 @@ pub enum Event {
         page_again: bool,
         worthy: bool,
     },
+    /// It was opened on a failure of a part, or on one that wakes nobody; now nothing has got through for a round.
+    IncidentWorsened {
+        incident: String,
+        stage: Stage,
+        class: ErrorClass,
+        summary: String,
+    },
     /// A failure that nobody is paged for yet is being watched: if no probe is whole for a round, it is a page.
     FailureWatched {
         incident: String,

@@ -293,7 +293,10 @@ impl Observation {
         self.resolution.failure.is_some() || self.results.iter().all(|result| !result.is_success())
     }
 
+    /// Where no address was tried, nothing was seen to work.
     pub fn any_failed(&self) -> bool {
-        self.resolution.failure.is_some() || self.results.iter().any(|result| !result.is_success())
+        self.resolution.failure.is_some()
+            || self.results.is_empty()
+            || self.results.iter().any(|result| !result.is_success())
     }
 }

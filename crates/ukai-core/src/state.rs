@@ -261,6 +261,14 @@ impl State {
                 }
                 self.reports_due.remove(incident);
             }
+            Event::IncidentWorsened { incident, stage, class, summary } => {
+                self.incident_mut(incident, |known| {
+                    known.worthy = true;
+                    known.stage = *stage;
+                    known.class = *class;
+                    known.summary.clone_from(summary);
+                });
+            }
             Event::FailureWatched { incident, since } => {
                 self.incident_mut(incident, |known| known.watched_since = Some(*since));
             }

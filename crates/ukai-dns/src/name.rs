@@ -70,6 +70,11 @@ impl Name {
         WireName::from_octets(wire).ok().map(Self)
     }
 
+    /// From octets that are one whole uncompressed name.
+    pub(crate) fn from_wire_bytes(octets: &[u8]) -> Option<Self> {
+        WireName::from_octets(octets).ok().map(|name| Self::from_wire(&name))
+    }
+
     pub(crate) fn from_wire(name: &impl ToName) -> Self {
         Self(name.to_canonical_name())
     }

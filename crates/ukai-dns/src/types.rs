@@ -103,9 +103,11 @@ pub struct ExtendedError {
 }
 
 impl ExtendedError {
+    pub const STALE_ANSWER: u16 = 3;
     pub const FORGED_ANSWER: u16 = 4;
     pub const CACHED_ERROR: u16 = 13;
     pub const NOT_READY: u16 = 14;
+    pub const STALE_NXDOMAIN: u16 = 19;
     pub const NOT_AUTHORITATIVE: u16 = 20;
     pub const NOT_SUPPORTED: u16 = 21;
     pub const NO_REACHABLE_AUTHORITY: u16 = 22;

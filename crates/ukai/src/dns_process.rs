@@ -60,7 +60,7 @@ impl StateDir {
         self.0.join("dns.json")
     }
 
-    fn log_file(&self) -> PathBuf {
+    pub fn log_file(&self) -> PathBuf {
         self.0.join("dns.log")
     }
 
@@ -272,6 +272,13 @@ fn server_config(config: &Config, state_dir: &StateDir) -> anyhow::Result<Option
     if !dns.allow_clients.is_empty() {
         server.allow_clients.clone_from(&dns.allow_clients);
     }
+    server.forward.clone_from(&dns.forward);
+    server.threads = dns.threads.map_or(0, usize::from);
+    if let Some(mib) = dns.cache_mib {
+        server.cache_octets = usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1024 * 1024);
+    }
+    server.rate_limit = dns.rate_limit;
+    server.version.clone_from(&dns.version);
     server.watched = config
         .peers
         .iter()

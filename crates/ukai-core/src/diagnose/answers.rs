@@ -40,6 +40,8 @@ pub enum Authority {
 pub struct TtlReading {
     pub at: Timestamp,
     pub ttl: u32,
+    /// The node that answered named itself (NSID, RFC 5001). Without it, several caches may stand behind one address.
+    pub is_named: bool,
 }
 
 /// Every address that any authority gave.
@@ -97,13 +99,27 @@ pub fn ours(evidence: &Evidence) -> OurAnswer {
         OurAnswer::Nxdomain
     } else if said(Rcode::Servfail) {
         OurAnswer::Servfail
-    } else if said(Rcode::Noerror) {
+    } else if said(Rcode::Noerror) && lost_family(evidence).is_none() {
         OurAnswer::Nodata
     } else if said(Rcode::Refused) {
         OurAnswer::Refused
     } else {
         OurAnswer::Silent
     }
+}
+
+/// A family that the resolver which counts was asked for, and did not answer: what it would have said is not known.
+pub fn lost_family(evidence: &Evidence) -> Option<&'static str> {
+    let first = answers(evidence, Source::OurResolver).next().map(|(asked, _)| asked.identity.as_str())?;
+    ["A", "AAAA"].into_iter().find(|family| {
+        let mut asked = evidence
+            .asked
+            .iter()
+            .filter(|asked| asked.source == Source::OurResolver && asked.identity == first)
+            .filter(|asked| asked.record_type == *family && asked.is_address_question() && !asked.checking_disabled)
+            .peekable();
+        asked.peek().is_some() && asked.all(|asked| asked.answer().is_none_or(|answer| answer.truncated))
+    })
 }
 
 /// The negative TTL that our resolver's "no" still has.
@@ -116,14 +132,16 @@ pub fn negative_ttl(evidence: &Evidence) -> Option<u32> {
 /// Our resolver's address answers in time order: of one resolver, transport and family, those with the most of them.
 /// Readings of different caches cannot be compared.
 pub fn ttl_readings(evidence: &Evidence) -> Vec<TtlReading> {
-    let mut by_cache: BTreeMap<(&str, &str, &str), Vec<TtlReading>> = BTreeMap::new();
+    let mut by_cache: BTreeMap<(&str, &str, &str, Option<&str>), Vec<TtlReading>> = BTreeMap::new();
     let first = answers(evidence, Source::OurResolver).next().map(|(asked, _)| asked.identity.as_str());
     for (asked, answer) in answers(evidence, Source::OurResolver) {
         if let (false, Some(ttl)) = (answer.addresses.is_empty(), answer.ttl)
             && Some(asked.identity.as_str()) == first
         {
-            let cache = (asked.identity.as_str(), asked.transport.as_str(), asked.record_type.as_str());
-            by_cache.entry(cache).or_default().push(TtlReading { at: asked.at, ttl });
+            let node = answer.nsid.as_deref();
+            let cache = (asked.identity.as_str(), asked.transport.as_str(), asked.record_type.as_str(), node);
+            let reading = TtlReading { at: asked.at, ttl, is_named: node.is_some() };
+            by_cache.entry(cache).or_default().push(reading);
         }
     }
     let mut readings = by_cache.into_values().max_by_key(|readings| readings.len()).unwrap_or_default();
@@ -160,6 +178,13 @@ pub fn answers_unvalidated(evidence: &Evidence) -> bool {
     unchecked.any(|answer| !answer.truncated && !answer.addresses.is_empty())
 }
 
+/// An independent resolver that validates and vouches for an address (AD, RFC 4035, 3.2.3).
+pub fn validated_elsewhere(evidence: &Evidence) -> Option<&str> {
+    answers(evidence, Source::Independent)
+        .find(|(_, answer)| answer.authentic_data && !answer.addresses.is_empty())
+        .map(|(asked, _)| asked.server.as_str())
+}
+
 /// Extended error of an overridden answer.
 const FORGED_ANSWER: u16 = 4;
 /// A and AAAA.
@@ -168,8 +193,8 @@ const FAMILIES: usize = 2;
 /// What one authoritative server said over TCP with AA.
 #[derive(Debug, Default)]
 struct ServerView {
-    /// Families that it answered for: it takes both to say what the name leads to.
-    families: BTreeSet<String>,
+    /// What it answered for each family: it takes both to say what the name leads to, and one to contradict.
+    families: BTreeMap<String, BTreeSet<IpAddr>>,
     nxdomain: bool,
     addresses: BTreeSet<IpAddr>,
     /// Its addresses do not give the same set each time.
@@ -197,28 +222,41 @@ pub fn authority(evidence: &Evidence) -> Authority {
         let heard = evidence.asked.iter().any(|asked| asked.source == Source::Authority && asked.answer().is_some());
         return if heard { Authority::TooFew { answered: 0, delegated: delegated.len() } } else { Authority::Silent };
     }
-    let newest = answered.iter().filter_map(|(_, view)| view.serial).max();
-    let alike = answered
-        .windows(2)
-        .all(|pair| pair[0].1.addresses == pair[1].1.addresses && pair[0].1.nxdomain == pair[1].1.nxdomain);
-    let varies = answered.iter().any(|(_, view)| view.varies);
-    let current = answered.iter().all(|(_, view)| view.serial.is_none() || view.serial == newest);
-    if !alike || varies || (!current && !all_same_addresses(&answered)) {
-        let sets = answered.iter().map(|(server, view)| ((**server).to_owned(), view.addresses.clone())).collect();
+    let first = answered[0].1;
+    let alike = answered.iter().all(|(_, view)| view.addresses == first.addresses && view.nxdomain == first.nxdomain);
+    let heard = || views.iter().filter(|(_, view)| !view.families.is_empty());
+    let apart = heard().any(|(_, view)| view.varies || view.contradicts(first));
+    if !alike || apart {
+        let sets = heard().map(|(server, view)| ((*server).to_owned(), view.addresses.clone())).collect();
         return Authority::Contradicting(sets);
+    }
+    // One that has a newer zone, and was not heard on the addresses, may know better than all who agree.
+    let newest = answered.iter().filter_map(|(_, view)| view.serial).reduce(newer);
+    let knows_more = |view: &ServerView| {
+        view.serial.zip(newest).is_some_and(|(serial, newest)| serial != newest && newer(serial, newest) == serial)
+    };
+    if views.values().any(knows_more) {
+        return Authority::TooFew { answered: 0, delegated: delegated.len() };
     }
     if answered.len() * 2 <= delegated.len() {
         return Authority::TooFew { answered: answered.len(), delegated: delegated.len() };
     }
-    let first = answered[0].1;
     if first.addresses.is_empty() {
         return Authority::Empty { nxdomain: first.nxdomain };
     }
     Authority::Agreed(first.addresses.clone())
 }
 
-fn all_same_addresses(answered: &[(&&str, &ServerView)]) -> bool {
-    answered.windows(2).all(|pair| pair[0].1.addresses == pair[1].1.addresses)
+impl ServerView {
+    /// It gives another set for a family that both answered for.
+    fn contradicts(&self, other: &ServerView) -> bool {
+        self.families.iter().any(|(family, set)| other.families.get(family).is_some_and(|known| known != set))
+    }
+}
+
+/// The later of two serials, by serial number arithmetic (RFC 1982, 3.2).
+fn newer(one: u32, other: u32) -> u32 {
+    if one.wrapping_sub(other).cast_signed() > 0 { one } else { other }
 }
 
 fn view(evidence: &Evidence, server: &str) -> ServerView {
@@ -229,16 +267,16 @@ fn view(evidence: &Evidence, server: &str) -> ServerView {
         .iter()
         .filter(|asked| asked.source == Source::Authority && asked.identity == server && asked.transport == "tcp");
     for (asked, answer) in said.filter_map(|asked| Some((asked, asked.answer()?))) {
-        if !answer.authoritative || !matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain) {
+        if !answer.authoritative || answer.truncated || !matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain) {
             continue;
         }
         if asked.record_type == "SOA" {
             view.serial = answer.soa.as_ref().map(|soa| soa.serial).or(view.serial);
         }
         if asked.is_address_question() {
-            view.families.insert(asked.record_type.clone());
             view.nxdomain |= answer.rcode == Rcode::Nxdomain;
             let set: BTreeSet<IpAddr> = answer.addresses.iter().copied().collect();
+            view.families.entry(asked.record_type.clone()).or_default().extend(&set);
             view.addresses.extend(set.iter().copied());
             sets.entry(asked.record_type.as_str()).or_default().insert(set);
         }
@@ -247,35 +285,36 @@ fn view(evidence: &Evidence, server: &str) -> ServerView {
     view
 }
 
-/// The set that at least two independent resolvers give alike, with none contradicting.
+/// The set that at least two independent resolvers give alike, with none contradicting. One that was asked for a family and
+/// did not answer it is half known: it vouches for nothing, and contradicts by what it did say.
 pub fn independents(evidence: &Evidence) -> Option<BTreeSet<IpAddr>> {
-    let mut sets: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
-    // Of one that was cut short, what it left out is not known.
-    let cut: BTreeSet<&str> = evidence
-        .asked
-        .iter()
-        .filter(|asked| asked.source == Source::Independent && asked.is_address_question())
-        .filter(|asked| asked.answer().is_some_and(|answer| answer.truncated))
-        .map(|asked| asked.identity.as_str())
-        .collect();
-    for (asked, answer) in
-        answers(evidence, Source::Independent).filter(|(asked, _)| !cut.contains(asked.identity.as_str()))
-    {
+    let mut known: BTreeMap<&str, BTreeMap<&str, BTreeSet<IpAddr>>> = BTreeMap::new();
+    let mut half: BTreeSet<&str> = BTreeSet::new();
+    let asked = evidence.asked.iter().filter(|asked| asked.source == Source::Independent);
+    for asked in asked.filter(|asked| asked.is_address_question() && !asked.checking_disabled) {
         // Somebody who says that there is no such name contradicts those who give an address.
-        if matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain) {
-            sets.entry(asked.identity.as_str()).or_default().extend(&answer.addresses);
+        let says = |answer: &&Answer| !answer.truncated && matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain);
+        match asked.answer().filter(says) {
+            Some(answer) => {
+                let families = known.entry(asked.identity.as_str()).or_default();
+                families.entry(asked.record_type.as_str()).or_default().extend(&answer.addresses);
+            }
+            None => {
+                half.insert(asked.identity.as_str());
+            }
         }
     }
-    let mut sets = sets.into_values();
-    let first = sets.next().filter(|set| !set.is_empty())?;
-    let mut others = 0;
-    for set in sets {
-        if set != first {
-            return None;
-        }
-        others += 1;
-    }
-    (others >= 1).then_some(first)
+    let whole: Vec<_> = known.iter().filter(|(identity, _)| !half.contains(*identity)).map(|(_, of)| of).collect();
+    let all = |families: &BTreeMap<&str, BTreeSet<IpAddr>>| -> BTreeSet<IpAddr> {
+        families.values().flatten().copied().collect()
+    };
+    let first = *whole.first()?;
+    let set = all(first);
+    let agree = whole.len() > 1 && !set.is_empty() && whole.iter().all(|families| all(families) == set);
+    let apart = known
+        .values()
+        .any(|families| families.iter().any(|(family, set)| first.get(family).is_some_and(|known| known != set)));
+    (agree && !apart).then_some(set)
 }
 
 /// An authority gave different sets in this one gathering.

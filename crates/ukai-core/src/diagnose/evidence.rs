@@ -191,7 +191,11 @@ impl Candidate {
     }
 
     pub fn first_failure(&self) -> Option<&crate::observe::Failure> {
-        self.proofs.iter().find_map(|proof| proof.result.failure.as_ref())
+        self.failures().next()
+    }
+
+    pub fn failures(&self) -> impl Iterator<Item = &crate::observe::Failure> {
+        self.proofs.iter().filter_map(|proof| proof.result.failure.as_ref())
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::answers;
 use super::reading::{Reading, list};
 use super::verdict::{Action, Choice, Code, Judgement, Verdict};
-use crate::plan::OVERRIDE_TTL_S;
+use crate::plan::{OVERRIDE_TTL_S, select};
 
 /// One row of the table: what the option does whatever the case, and how it is judged in one.
 struct Row {
@@ -206,6 +206,14 @@ fn is_excluded(verdict: &Verdict, code: Code) -> bool {
     verdict.eliminated.iter().any(|reason| reason.starts_with(&format!("{}:", code.name())))
 }
 
+/// That something is not the cause can be said only where the cause is known.
+fn not_the_cause(verdict: &Verdict, what: &str) -> String {
+    match verdict.code {
+        Code::Open => format!("Nothing that was seen shows that {what} is the cause."),
+        _ => format!("It is not {what}."),
+    }
+}
+
 fn possible_if(condition: bool) -> Judgement {
     if condition { Judgement::Possible } else { Judgement::Useless }
 }
@@ -258,14 +266,16 @@ fn flush_cache(reading: &Reading, verdict: &Verdict) -> Weighed {
     if verdict.code == Code::NegativeCache {
         return weighed(Judgement::Possible, "Our resolver holds a \"no\" that is no longer true.", time);
     }
-    weighed(Judgement::Useless, "What our resolver holds is not the cause.", time)
+    weighed(Judgement::Useless, not_the_cause(verdict, "what our resolver holds"), time)
 }
 
 fn switch_resolver(reading: &Reading, verdict: &Verdict) -> Weighed {
     let helps =
         is_stale(verdict.code) || matches!(verdict.code, Code::OwnResolver | Code::NegativeCache | Code::DnssecBogus);
     let same = reading.independents.as_ref().is_some_and(|set| *set == reading.our_set);
+    let is_open = verdict.code == Code::Open && !is_excluded(verdict, Code::OwnResolver);
     let (judgement, reason) = match (verdict.code, helps, same) {
+        _ if is_open => (Judgement::Possible, "Whether our resolver is the cause is not known; look at it too."),
         (Code::DnssecBogus, ..) => {
             (Judgement::Refused, "A resolver that does not validate would believe a forgery as well.")
         }
@@ -296,7 +306,7 @@ fn forward(reading: &Reading, verdict: &Verdict) -> Weighed {
             ),
         };
     }
-    weighed(Judgement::Useless, "Which resolver is asked for the name is not the cause.", time)
+    weighed(Judgement::Useless, not_the_cause(verdict, "which resolver is asked for the name"), time)
 }
 
 fn make_override(reading: &Reading, verdict: &Verdict) -> Weighed {
@@ -306,7 +316,7 @@ fn make_override(reading: &Reading, verdict: &Verdict) -> Weighed {
     let (judgement, reason) = match verdict.action {
         Action::Override => (
             Judgement::Possible,
-            format!("{} proves itself, and only the name leads elsewhere.", list(&reading.proved)),
+            format!("{} proves itself, and only the name leads elsewhere.", list(select(reading).addresses)),
         ),
         Action::Refuse => (Judgement::Refused, format!("Refused: {}", verdict.summary)),
         Action::Escalate if is_stale(verdict.code) => (
@@ -385,7 +395,7 @@ fn alternate_endpoint(_: &Reading, verdict: &Verdict) -> Weighed {
         Code::PeerDown | Code::PeerHttp | Code::PathOrPop => {
             weighed(Judgement::Possible, "If the peer documents another region or host, it may be whole.", time)
         }
-        _ => weighed(Judgement::Useless, "Which host is called is not the cause.", time),
+        _ => weighed(Judgement::Useless, not_the_cause(verdict, "which host is called"), time),
     }
 }
 
@@ -405,6 +415,7 @@ fn recycle_clients(_: &Reading, verdict: &Verdict) -> Weighed {
         code if is_stale(code) => {
             "After an override: workers that cache the old address for themselves must resolve afresh."
         }
+        Code::Open => "Nothing that was seen shows that the application holds on to an old address.",
         _ => "The application is not what holds on to an old address, as far as is seen.",
     };
     let helps = is_stale(verdict.code) || matches!(verdict.code, Code::ClientPinned | Code::ConnReuse);
@@ -420,7 +431,7 @@ fn fix_application(_: &Reading, verdict: &Verdict) -> Weighed {
         Code::ConnReuse => "Give up idle connections sooner than the peer does.",
         Code::ProbeError => "Change what ukai expects of the endpoint to what the application lives by.",
         Code::ClientPinned => "Let the application resolve the name again from time to time.",
-        _ => return weighed(Judgement::Useless, "How the application calls is not the cause.", time),
+        _ => return weighed(Judgement::Useless, not_the_cause(verdict, "how the application calls"), time),
     };
     weighed(Judgement::Possible, reason, time)
 }
@@ -503,10 +514,13 @@ fn ask_cloud(_: &Reading, verdict: &Verdict) -> Weighed {
             | Code::Mtu
             | Code::PathOrPop
     );
+    let own = [Code::OwnEgress, Code::OwnResolver];
+    let is_open = verdict.code == Code::Open && !own.iter().all(|code| is_excluded(verdict, *code));
     let reason = match (resolver, network) {
+        _ if is_open => "Whether our resolver or our network is the cause is not known; who runs them may see more.",
         (true, _) => "File a case with whoever runs our resolver; `ukai report` writes what they will ask for.",
         (_, true) => "File a case with whoever runs our network; `ukai report` writes what they will ask for.",
         _ => "Neither our resolver nor our network is the cause.",
     };
-    weighed(possible_if(resolver || network), reason, "hours")
+    weighed(possible_if(resolver || network || is_open), reason, "hours")
 }

@@ -151,7 +151,7 @@ impl<'a> Reading<'a> {
             case,
             by_address: by_address(&live),
             connected: connected(&live),
-            by_name: score(&live, |control| control.name_failure.is_none()),
+            by_name: by_name(&live),
             live,
             ours,
             our_set,
@@ -247,9 +247,7 @@ impl<'a> Reading<'a> {
         let named = self.named();
         let led_to = |address: &IpAddr| named.contains(address) || self.current.contains_key(address);
         for candidate in &self.evidence().candidates {
-            if let Some(failure) = candidate.first_failure()
-                && failure.class.is_foreign_identity()
-            {
+            if let Some(failure) = candidate.failures().find(|failure| failure.class.is_foreign_identity()) {
                 foreign.insert(candidate.address, failure.clone());
             }
         }
@@ -267,10 +265,7 @@ impl<'a> Reading<'a> {
         let is_parked = |failure: &Failure| failure.class == ErrorClass::Parked;
         let named = self.named();
         let led_to = self.evidence().candidates.iter().filter(|candidate| named.contains(&candidate.address));
-        let proofs = led_to.filter_map(|candidate| {
-            candidate.first_failure().filter(|failure| is_parked(failure))?;
-            Some(candidate.address)
-        });
+        let proofs = led_to.filter_map(|candidate| candidate.failures().any(is_parked).then_some(candidate.address));
         let observed = self
             .current
             .iter()
@@ -310,18 +305,35 @@ impl<'a> Reading<'a> {
         None
     }
 
-    /// The identity that a candidate proved, if the handshake was verified.
-    pub fn identity(&self, address: IpAddr) -> Option<&'a Identity> {
-        let proofs = self.candidate(address)?.proofs.iter();
-        proofs.filter_map(|proof| proof.result.identity.as_ref()).find(|identity| identity.verified)
+    /// The identities that a candidate proved by verified handshakes, each key once: two endpoints of it, or two machines
+    /// behind it, may show different ones.
+    pub fn identities(&self, address: IpAddr) -> Vec<&'a Identity> {
+        let mut shown: Vec<&Identity> = Vec::new();
+        for proof in self.candidate(address).into_iter().flat_map(|candidate| &candidate.proofs) {
+            if let Some(identity) = proof.result.identity.as_ref().filter(|identity| identity.verified)
+                && !shown
+                    .iter()
+                    .any(|known| (&known.key_sha256, &known.issuer) == (&identity.key_sha256, &identity.issuer))
+            {
+                shown.push(identity);
+            }
+        }
+        shown
     }
 
-    /// Continuity as the design defines it: the same key, or the same issuer and a known network.
+    /// Continuity as the design defines it: the same key, or the same issuer and a known network. It holds of every
+    /// identity that the address showed, and of every proof by TLS.
     pub fn continuity(&self, address: IpAddr) -> Continuity {
-        let Some(identity) = self.identity(address) else {
+        let of = |identity: &Identity| continuity(self.case.peer, self.case.history, identity, address);
+        let all: Vec<Continuity> = self.identities(address).into_iter().map(of).collect();
+        if let Some(broken) = all.iter().find(|one| matches!(one, Continuity::Broken { .. })) {
+            return broken.clone();
+        }
+        let mut proofs = self.candidate(address).into_iter().flat_map(|candidate| &candidate.proofs);
+        if proofs.any(is_unidentified) {
             return Continuity::NoIdentity;
-        };
-        continuity(self.case.peer, self.case.history, identity, address)
+        }
+        all.into_iter().next().unwrap_or(Continuity::NoIdentity)
     }
 
     /// Other vantages that answered.
@@ -329,10 +341,16 @@ impl<'a> Reading<'a> {
         self.evidence().vantages.iter().filter(|view| view.silence.is_none())
     }
 
+    /// What a vantage saw of this address under the watched name: another name at it is another matter.
+    fn seen_there<'v>(&self, view: &'v VantageView, address: IpAddr) -> impl Iterator<Item = &'v Proof> {
+        let host = host_of(&self.evidence().host);
+        view.results.iter().filter(move |proof| proof.result.address == address && host_of(&proof.endpoint) == host)
+    }
+
     /// Vantages at which every endpoint passes on this address.
     pub fn passes_at(&self, address: IpAddr) -> Vec<&'a str> {
         let passes = |view: &&VantageView| {
-            let mut tried = view.results.iter().filter(|proof| proof.result.address == address).peekable();
+            let mut tried = self.seen_there(view, address).peekable();
             tried.peek().is_some() && tried.all(|proof| proof.result.is_success())
         };
         self.vantages().filter(passes).map(|view| view.vantage.as_str()).collect()
@@ -350,7 +368,7 @@ impl<'a> Reading<'a> {
 
     fn vantages_where(&self, address: IpAddr, holds: impl Fn(Option<&Failure>) -> bool) -> Vec<&'a str> {
         let meets = |view: &&VantageView| {
-            let mut tried = view.results.iter().filter(|proof| proof.result.address == address);
+            let mut tried = self.seen_there(view, address);
             tried.any(|proof| is_telling(proof) && holds(proof.result.failure.as_ref()))
         };
         self.vantages().filter(meets).map(|view| view.vantage.as_str()).collect()
@@ -359,8 +377,7 @@ impl<'a> Reading<'a> {
     /// Vantages that tried this address, and failed.
     pub fn fails_at(&self, address: IpAddr) -> Vec<&'a str> {
         let fails = |view: &&VantageView| {
-            let failed = |proof: &&Proof| proof.result.address == address && !proof.result.is_success();
-            view.results.iter().filter(failed).any(is_telling)
+            self.seen_there(view, address).any(|proof| !proof.result.is_success() && is_telling(proof))
         };
         self.vantages().filter(fails).map(|view| view.vantage.as_str()).collect()
     }
@@ -475,13 +492,28 @@ pub fn continuity(peer: &Peer, history: &History, identity: &Identity, address: 
     }
 }
 
-/// Only over those whose address was known.
+/// A proof by TLS that passed, and shows nobody.
+fn is_unidentified(proof: &Proof) -> bool {
+    let by_tls = ["https://", "tls://"].iter().any(|scheme| proof.endpoint.starts_with(scheme));
+    let verified = proof.result.identity.as_ref().is_some_and(|identity| identity.verified);
+    by_tls && proof.result.is_success() && !verified
+}
+
+/// The host of a URL without user information: without brackets, port and trailing dot, in lower case.
+fn host_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let port = authority.rfind(':').filter(|at| !authority[*at..].contains(']')).unwrap_or(authority.len());
+    authority[..port].trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase()
+}
+
 /// A vantage that may not contact an address, or cannot open a socket, has not tried it.
 fn is_telling(proof: &Proof) -> bool {
     let untried = |failure: &Failure| matches!(failure.class, ErrorClass::NotAllowed | ErrorClass::Local);
     !proof.result.failure.as_ref().is_some_and(untried)
 }
 
+/// Only over those whose address was known.
 fn by_address(live: &[&ControlResult]) -> Score {
     let tried = live.iter().filter(|control| control.address_tried).count();
     let passed = live.iter().filter(|control| control.passed_by_address()).count();
@@ -494,9 +526,11 @@ fn connected(live: &[&ControlResult]) -> Score {
     Score { passed, failed: tried - passed }
 }
 
-fn score(live: &[&ControlResult], passes: impl Fn(&ControlResult) -> bool) -> Score {
-    let passed = live.iter().filter(|control| passes(control)).count();
-    Score { passed, failed: live.len() - passed }
+/// Only over those that have a name: an address in a URL is asked of nobody.
+fn by_name(live: &[&ControlResult]) -> Score {
+    let named = live.iter().filter(|control| host_of(&control.control).parse::<IpAddr>().is_err());
+    let (passed, failed): (Vec<&&ControlResult>, Vec<_>) = named.partition(|control| control.name_failure.is_none());
+    Score { passed: passed.len(), failed: failed.len() }
 }
 
 fn current(observations: &[Observation]) -> BTreeMap<IpAddr, Vec<Option<Failure>>> {

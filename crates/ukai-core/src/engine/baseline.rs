@@ -66,7 +66,7 @@ impl Engine {
         let broken = met
             .iter()
             .filter(|address| matches!(reading.continuity(**address), Continuity::Broken { .. }))
-            .filter_map(|address| reading.identity(*address));
+            .flat_map(|address| reading.identities(*address));
         let keys: BTreeSet<String> = broken.map(|identity| identity.key_sha256.clone()).collect();
         let told = self.state.peers.get(peer).is_some_and(|peer| keys.is_subset(&peer.told_keys));
         let alarm = identity(peer);
@@ -104,11 +104,12 @@ pub(super) fn learn(reading: &Reading) -> Option<History> {
     learn_delegation(reading, &mut history);
     learn_answers(reading, &mut history);
     for address in &reading.proved {
-        let Some(identity) = reading.identity(*address) else { continue };
         let agreed = matches!(&reading.authority, Authority::Agreed(set) if set.contains(address));
         let led_to = reading.our_set.contains(address) || agreed;
         if led_to && is_vouched(reading, &history, *address) {
-            history.learn_identity(&identity.key_sha256, &identity.issuer, *address);
+            for identity in reading.identities(*address) {
+                history.learn_identity(&identity.key_sha256, &identity.issuer, *address);
+            }
             learn_unauthenticated(reading, &mut history, *address);
         }
     }

@@ -76,7 +76,7 @@ impl Opening {
 }
 
 /// Nothing gets through, and waiting for the rate limit to pass is not what is asked for.
-fn is_page_worthy(seen: &[Observation]) -> bool {
+pub(super) fn is_page_worthy(seen: &[Observation]) -> bool {
     seen.iter().any(Observation::all_failed) && !is_limited(seen)
 }
 

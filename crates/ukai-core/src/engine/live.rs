@@ -118,6 +118,8 @@ pub struct LivePeer {
     /// The last round that failed did so because we call too much.
     pub limited: bool,
     pub last: Vec<Observation>,
+    /// Since when nothing has got through, in an incident that was opened on less.
+    pub worse_since: Option<Timestamp>,
     /// Rounds past our override in a row that were whole.
     pub bypass_healthy: u32,
     /// When the last bad answer of the normal path has run out everywhere.
@@ -160,6 +162,7 @@ impl LivePeer {
             whole_since: None,
             limited: false,
             last: Vec::new(),
+            worse_since: None,
             bypass_healthy: 0,
             bad_until: now,
             standing_bad: 0,

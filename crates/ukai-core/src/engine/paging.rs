@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::incident::is_page_worthy;
 use super::live::{PROBE_LOST, Waiting};
 use super::notices::Notice;
 use super::{Engine, Turn, later};
@@ -27,7 +28,7 @@ use crate::diagnose::verdict::Code;
 use crate::effect::Effect;
 use crate::event::{Event, NotificationKind};
 use crate::metric::of_probe::of_controls;
-use crate::observe::{Observation, Path};
+use crate::observe::{Failure, Observation, Path};
 use crate::state::Incident;
 
 /// The longest that a fault must last before it pages: one round of the default interval.
@@ -247,13 +248,14 @@ impl Engine {
     /// Any probe by the normal path, of a round, a burst or a watch: one that is whole ends the watch.
     pub(super) fn watched(&mut self, turn: &mut Turn, peer: &str, observations: &[Observation]) {
         let Some(interval) = self.settings.peers.get(peer).map(|peer| peer.interval) else { return };
+        let lasts = SignedDuration::try_from(interval).unwrap_or(LASTS_MAX).min(LASTS_MAX);
+        self.worsen(turn, peer, observations, lasts);
         if !observations.iter().any(Observation::any_failed) {
             self.watch_broke(turn, peer);
             return;
         }
         let Some(live) = self.live.peers.get_mut(peer) else { return };
         let Some(watch) = &live.watch else { return };
-        let lasts = SignedDuration::try_from(interval).unwrap_or(LASTS_MAX).min(LASTS_MAX);
         let started = observations.iter().map(|observation| observation.started_at).min().unwrap_or(turn.now);
         if started.duration_since(watch.since) < lasts {
             return;
@@ -272,6 +274,36 @@ impl Engine {
         let changed = self.set_alarm(turn, &alarm, AlarmState::Alarm, &reason);
         // It had been suppressed, or was to last longer: the state is no news, but nobody was told.
         if !changed && is_due && self.is_free_to_act(turn, &alarm) {
+            self.want_page(turn, peer, false);
+        }
+    }
+
+    /// An incident that was opened on a failure of a part wakes nobody. When nothing at all gets through for as long as an
+    /// outage must last, it is one.
+    fn worsen(&mut self, turn: &mut Turn, peer: &str, observations: &[Observation], lasts: SignedDuration) {
+        let lesser = self.state.open_incident(peer).filter(|incident| !incident.worthy);
+        let total =
+            is_page_worthy(observations).then(|| observations.iter().map(|seen| seen.started_at).min()).flatten();
+        let (Some(incident), Some(started)) = (lesser.map(|incident| incident.id.clone()), total) else {
+            self.live_mut(peer, |live| live.worse_since = None);
+            return;
+        };
+        let mut since = started;
+        self.live_mut(peer, |live| since = *live.worse_since.get_or_insert(started));
+        let failure = observations.iter().filter(|seen| seen.all_failed()).find_map(Observation::failure);
+        let Some(Failure { stage, class, detail }) = failure.filter(|_| started.duration_since(since) >= lasts) else {
+            return;
+        };
+        let summary =
+            format!("{peer} fails at {} ({}), and nothing gets through any more: {detail}", stage.name(), class.name());
+        self.record(turn, Event::IncidentWorsened { incident, stage: *stage, class: *class, summary });
+        self.live_mut(peer, |live| {
+            live.worse_since = None;
+            live.diagnose_due = Some(turn.now);
+        });
+        // The outage alarm may have gone to ALARM long ago, by the failure of the part.
+        let alarm = outage(peer);
+        if self.state.alarms.state(&alarm) == AlarmState::Alarm && self.is_free_to_act(turn, &alarm) {
             self.want_page(turn, peer, false);
         }
     }

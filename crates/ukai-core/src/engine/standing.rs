@@ -249,6 +249,13 @@ fn rule(over: &Override, reading: &Reading, right_again: bool, standing_bad: u32
         }
         None => {}
     }
+    if right_again && reading.works_now() && !leads_to_the_approved(over, reading) {
+        return Ruling::Tell(
+            "the normal path works, but leads to somebody outside what was approved, so it is not taken back by \
+             itself: look who that is, then `ukai revert` it or let its lease end"
+                .to_owned(),
+        );
+    }
     if !proves.is_empty() || standing_bad < ROUNDS_TO_ACT {
         return Ruling::Hold;
     }
@@ -259,6 +266,13 @@ fn rule(over: &Override, reading: &Reading, right_again: bool, standing_bad: u32
         );
     }
     if controls_pass && reading.works_now() {
+        if !leads_to_the_approved(over, reading) {
+            return Ruling::Tell(
+                "what it serves does not prove itself, and the normal path leads to somebody who was never the peer: \
+                 a person must decide; it is held until its lease ends"
+                    .to_owned(),
+            );
+        }
         return Ruling::Withdraw(
             EndReason::Reverted,
             format!("what it served failed {standing_bad} times in a row, and the normal path works"),
@@ -272,14 +286,11 @@ fn rule(over: &Override, reading: &Reading, right_again: bool, standing_bad: u32
 /// An address that is served shows an identity outside the approved one.
 fn somebody_else(over: &Override, reading: &Reading) -> Option<String> {
     for address in &over.addresses {
-        let failure = reading.candidate(*address).and_then(|candidate| candidate.first_failure());
-        if let Some(failure) = failure
-            && failure.class.is_foreign_identity()
-        {
+        let mut failures = reading.candidate(*address).into_iter().flat_map(|candidate| candidate.failures());
+        if let Some(failure) = failures.find(|failure| failure.class.is_foreign_identity()) {
             return Some(format!("somebody else answers at {address}: {}", failure.detail));
         }
-        let Some(identity) = reading.identity(*address) else { continue };
-        if !over.plan.anchors.hold(identity, *address) {
+        if !reading.identities(*address).iter().all(|identity| over.plan.anchors.hold(identity, *address)) {
             return Some(format!("{address} shows an identity outside the approved one"));
         }
     }
@@ -297,12 +308,26 @@ fn normal_path_is_right(over: &Override, reading: &Reading) -> Option<String> {
         Authority::Silent => reading.our_set.is_subset(&over.addresses),
         Authority::Contradicting(_) | Authority::TooFew { .. } | Authority::Empty { .. } => false,
     };
-    // Of a large set only so many are proved; none of these may be somebody else.
-    let looked_at: BTreeSet<IpAddr> =
-        reading.our_set.iter().copied().filter(|address| reading.identity(*address).is_some()).collect();
-    let anchored = !looked_at.is_empty() && within_anchors(&over.plan, reading, &looked_at).is_ok();
-    let anchored = anchored || over.plan.mode == Mode::Pin;
-    (agreed && anchored).then(|| format!("the normal path gives {} again, and it works", list(&reading.our_set)))
+    (agreed && leads_to_the_approved(over, reading))
+        .then(|| format!("the normal path gives {} again, and it works", list(&reading.our_set)))
+}
+
+/// Whoever the normal path leads to is who was approved. Of a large set only so many are proved; none of these may be
+/// somebody else. Where the peer has no verified TLS there is no identity, and a pin is not held back by that.
+fn leads_to_the_approved(over: &Override, reading: &Reading) -> bool {
+    let led_to = reading.our_set.iter().chain(reading.current.keys()).copied();
+    let looked_at: BTreeSet<IpAddr> = led_to.filter(|address| !reading.identities(*address).is_empty()).collect();
+    let observed = reading.evidence().observations.iter().flat_map(|observation| &observation.results);
+    let strange = observed
+        .filter_map(|result| Some((result.address, result.identity.as_ref().filter(|identity| identity.verified)?)))
+        .any(|(address, identity)| !over.plan.anchors.hold(identity, address));
+    if strange {
+        return false;
+    }
+    match looked_at.is_empty() {
+        true => over.plan.mode == Mode::Pin && !reading.case.peer.verified_tls,
+        false => within_anchors(&over.plan, reading, &looked_at).is_ok(),
+    }
 }
 
 /// A pin is not moved: it is taken back when the peer's servers agree on what proves itself, and it does not (S24). What is

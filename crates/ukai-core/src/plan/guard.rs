@@ -244,11 +244,17 @@ fn local_fault(proposal: &Proposal) -> Ruling {
             reading.live.len()
         ));
     }
+    if name.passed + name.failed < CONTROLS_NEEDED {
+        return Ruling::Person(format!(
+            "only {} live controls have a name: a fault of our resolver cannot be told from the peer's",
+            name.passed + name.failed
+        ));
+    }
     if name.passed < CONTROLS_NEEDED || name.failed > name.passed {
         return Ruling::Refuse(format!(
             "{} of {} controls fail by name: the fault may be our resolver's",
             name.failed,
-            reading.live.len()
+            name.passed + name.failed
         ));
     }
     Ruling::Pass
@@ -275,7 +281,9 @@ fn trusted_source(proposal: &Proposal) -> Ruling {
             Authority::Contradicting(_) => "the authoritative servers contradict each other",
             Authority::Silent => "no authoritative server answered, and no two independent resolvers agree",
             Authority::Empty { .. } => "the authoritative servers give no address",
-            Authority::TooFew { .. } => "fewer than a majority of the authoritative servers answered",
+            Authority::TooFew { .. } => {
+                "fewer than a majority of the authoritative servers answered from the newest zone"
+            }
             Authority::Agreed(_) => "the agreed set is empty",
         };
         return Ruling::Refuse(format!("there is no candidate to trust: {why}"));

@@ -231,7 +231,7 @@ fn anchors(reading: &Reading, peer: &Peer, addresses: &BTreeSet<IpAddr>) -> Anch
         }
     }
     for address in addresses {
-        if let Some(identity) = reading.identity(*address) {
+        for identity in reading.identities(*address) {
             // Its key alone: a network that was never proven is no anchor for other keys.
             anchors.keys.insert(identity.key_sha256.clone());
         }
@@ -260,10 +260,11 @@ pub fn within_anchors(plan: &Plan, reading: &Reading, set: &BTreeSet<IpAddr>) ->
         return Err("the delegation is another than the approved one".to_owned());
     }
     for address in set {
-        let Some(identity) = reading.identity(*address) else {
+        let shown = reading.identities(*address);
+        if shown.is_empty() {
             return Err(format!("{address} showed no verified identity"));
-        };
-        if !plan.anchors.hold(identity, *address) {
+        }
+        if !shown.iter().all(|identity| plan.anchors.hold(identity, *address)) {
             return Err(format!("{address} is outside the approved identity"));
         }
     }

@@ -17,6 +17,7 @@ mod diagnosis_elsewhere;
 mod flapping;
 mod guards;
 mod guards_alone;
+mod liars;
 mod noise;
 mod paged;
 mod path;

@@ -190,18 +190,58 @@ fn an_intercepted_port_53_pages() {
 fn what_is_only_worth_knowing_wakes_nobody() {
     pages_nobody("all is fine", |_| ());
     pages_nobody("rate limited", is(Host::Status(429)));
-    pages_nobody("one address of two", |world| {
-        world.hosts.insert(ip(DEAD), Host::Silent);
-        world.resolver = Ok(set(&[OLD, DEAD]));
-        world.authority = servers(&[OLD, DEAD]);
-        world.independents = set(&[OLD, DEAD]);
-    });
+    pages_nobody("one address of two", one_of_two_is_dead);
     pages_nobody("a renewed key from the issuer that is known, at the address that is known", is(Host::NewKey));
     pages_nobody("the peer moves, and we follow", |world| {
         world.resolver = Ok(set(&[NEW]));
         world.authority = servers(&[NEW]);
         world.independents = set(&[NEW]);
     });
+}
+
+/// `OLD` serves, `DEAD` does not, and the name leads to both.
+fn one_of_two_is_dead(world: &mut World) {
+    world.hosts.insert(ip(DEAD), Host::Silent);
+    world.resolver = Ok(set(&[OLD, DEAD]));
+    world.authority = servers(&[OLD, DEAD]);
+    world.independents = set(&[OLD, DEAD]);
+}
+
+#[test]
+fn a_part_that_failed_and_then_all_of_it_pages() {
+    for seconds in [5, 30, HOUR_S] {
+        let mut play = after(seconds, one_of_two_is_dead);
+        assert_eq!(pages(&play, "api"), [], "a part wakes nobody");
+        play.world.hosts.insert(ip(OLD), Host::Silent);
+        play.run_for(THREE_ROUNDS_S);
+        assert_eq!(pages(&play, "api").len(), 1, "after {seconds} s of a part: paged within {THREE_ROUNDS_S} s");
+        play.run_for(HOUR_S);
+        assert_eq!(pages(&play, "api").len(), 1, "paged once");
+        let incident = play.engine.state().incidents.values().next().unwrap();
+        // Within one round nobody knows that there was a part.
+        let is_told = incident.summary.contains("nothing gets through any more");
+        assert!(is_told || seconds < 10, "after {seconds} s: {}", incident.summary);
+    }
+}
+
+#[test]
+fn a_rate_limit_that_becomes_an_outage_pages() {
+    let mut play = after(HOUR_S, is(Host::Status(429)));
+    play.world.hosts.insert(ip(OLD), Host::Silent);
+    play.run_for(THREE_ROUNDS_S);
+    assert_eq!(pages(&play, "api").len(), 1);
+}
+
+#[test]
+fn a_blip_of_all_of_it_amid_the_failure_of_a_part_wakes_nobody() {
+    let mut play = after(300, one_of_two_is_dead);
+    for _ in 0..5 {
+        play.world.hosts.insert(ip(OLD), Host::Silent);
+        play.run_for(4);
+        play.world.hosts.insert(ip(OLD), Host::Serves);
+        play.run_for(60);
+    }
+    assert_eq!(pages(&play, "api"), []);
 }
 
 fn three_peers() -> Play {

@@ -1,10 +1,11 @@
-//! One question over HTTPS (RFC 8484): a POST on a connection of its own, HTTP/2 if the server speaks it.
+//! One question over HTTPS (RFC 8484): a POST, by HTTP/2 if the server speaks it.
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
@@ -15,17 +16,51 @@ use crate::message::MAX_MESSAGE;
 
 const MEDIA_TYPE: &str = "application/dns-message";
 
+/// Who is asked, and where.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub address: SocketAddr,
+    pub path: &'a str,
+    pub server_name: Option<&'a str>,
+}
+
+/// On a new connection. One of HTTP/2 is given to `keep`, and then lives as long as it is kept.
 pub(super) async fn exchange(
     stream: TlsStream<TcpStream>,
-    address: SocketAddr,
-    server_name: Option<&str>,
-    path: &str,
+    target: Target<'_>,
+    query: &Query<'_>,
+    keep: impl FnOnce(http2::SendRequest<Full<Bytes>>),
+) -> Result<(Vec<u8>, u32), AskError> {
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let request = request(is_http2, target, query)?;
+    let io = TokioIo::new(stream);
+    if is_http2 {
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.map_err(http_error)?;
+        // It ends when nobody can send on it any more.
+        tokio::spawn(async move { drop(connection.await) });
+        let response = sender.send_request(request).await.map_err(http_error)?;
+        let reply = read(response, query).await?;
+        keep(sender);
+        return Ok(reply);
+    }
+    let (mut sender, connection) = http1::handshake(io).await.map_err(http_error)?;
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move { drop(connection.await) });
+    let response = sender.send_request(request).await.map_err(http_error)?;
+    read(response, query).await
+}
+
+/// On a connection of HTTP/2 that was kept.
+pub(super) async fn exchange_again(
+    mut sender: http2::SendRequest<Full<Bytes>>,
+    target: Target<'_>,
     query: &Query<'_>,
 ) -> Result<(Vec<u8>, u32), AskError> {
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let authority = authority(address, server_name);
-    let request = request(http2, &authority, path, query)?;
-    let response = send(stream, http2, request).await?;
+    let request = request(true, target, query)?;
+    read(sender.send_request(request).await.map_err(http_error)?, query).await
+}
+
+async fn read(response: Response<Incoming>, query: &Query<'_>) -> Result<(Vec<u8>, u32), AskError> {
     let bytes = body(response).await?;
     if !query.is_answered_by(&bytes) {
         return Err(AskError::Malformed("the body is not a reply to the query".to_owned()));
@@ -33,7 +68,8 @@ pub(super) async fn exchange(
     Ok((bytes, 0))
 }
 
-fn request(http2: bool, authority: &str, path: &str, query: &Query<'_>) -> Result<Request<Full<Bytes>>, AskError> {
+fn request(http2: bool, target: Target<'_>, query: &Query<'_>) -> Result<Request<Full<Bytes>>, AskError> {
+    let (authority, path) = (authority(target.address, target.server_name), target.path);
     let mut builder = Request::post(if http2 { format!("https://{authority}{path}") } else { path.to_owned() })
         .header(header::CONTENT_TYPE, MEDIA_TYPE)
         .header(header::ACCEPT, MEDIA_TYPE);
@@ -55,30 +91,7 @@ fn authority(address: SocketAddr, server_name: Option<&str>) -> String {
     }
 }
 
-/// The connection lives as long as the response is read: both are driven here, and both end with the caller's time-out.
-async fn send(stream: TlsStream<TcpStream>, http2: bool, request: Request<Full<Bytes>>) -> Result<Exchange, AskError> {
-    let io = TokioIo::new(stream);
-    let mut tasks = tokio::task::JoinSet::new();
-    let response = if http2 {
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.map_err(http_error)?;
-        tasks.spawn(async move { drop(connection.await) });
-        sender.send_request(request).await
-    } else {
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(http_error)?;
-        tasks.spawn(async move { drop(connection.await) });
-        sender.send_request(request).await
-    };
-    Ok(Exchange { response: response.map_err(http_error)?, _connection: tasks })
-}
-
-struct Exchange {
-    response: Response<Incoming>,
-    _connection: tokio::task::JoinSet<()>,
-}
-
-async fn body(exchange: Exchange) -> Result<Vec<u8>, AskError> {
-    let Exchange { response, _connection } = exchange;
+async fn body(response: Response<Incoming>) -> Result<Vec<u8>, AskError> {
     if response.status() != hyper::StatusCode::OK {
         return Err(AskError::HttpStatus(response.status().as_u16()));
     }

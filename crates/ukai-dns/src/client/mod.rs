@@ -4,6 +4,7 @@
 //! Every exchange ends within its time-out, whatever the server does.
 
 mod https;
+mod pool;
 pub(crate) mod race;
 mod stream;
 mod tls;
@@ -22,6 +23,7 @@ use crate::message::{Question, Reply, compose_query};
 use crate::types::{Rcode, Transport};
 use crate::upstream::Upstream;
 
+use pool::{Idle, Pool};
 pub use trace::Trace;
 
 /// Long enough for a resolver that must ask the world, short enough for a person who waits.
@@ -33,11 +35,13 @@ pub struct ClientOptions {
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Whether the machine's own trust store is used at all.
     pub system_roots: bool,
+    /// Whether a connection over TLS is used for the next question too. A forwarder wants that; who measures a server does not.
+    pub keep_connections: bool,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self { extra_roots: Vec::new(), system_roots: true }
+        Self { extra_roots: Vec::new(), system_roots: true, keep_connections: false }
     }
 }
 
@@ -78,11 +82,13 @@ impl Default for AskOptions {
 #[derive(Clone)]
 pub struct Client {
     tls: Arc<tls::Trust>,
+    pool: Option<Arc<Pool>>,
 }
 
 impl Client {
     pub fn new(options: ClientOptions) -> Self {
-        Self { tls: Arc::new(tls::Trust::new(options)) }
+        let pool = options.keep_connections.then(Arc::default);
+        Self { tls: Arc::new(tls::Trust::new(options)), pool }
     }
 
     pub async fn ask(&self, upstream: &Upstream, question: &Question, options: &AskOptions) -> Result<Reply, AskError> {
@@ -135,15 +141,65 @@ impl Client {
             }
             Upstream::Tcp(server) => return self.attempt_tcp(*server, query).await,
             Upstream::Tls { address, server_name } => {
-                let mut stream = self.tls.connect(*address, server_name.as_deref(), tls::Protocol::Dns).await?;
-                stream::exchange(&mut stream, query).await?
+                self.ask_tls(upstream, *address, server_name.as_deref(), query).await?
             }
             Upstream::Https { address, path, server_name } => {
-                let stream = self.tls.connect(*address, server_name.as_deref(), tls::Protocol::Http).await?;
-                https::exchange(stream, *address, server_name.as_deref(), path, query).await?
+                self.ask_https(upstream, *address, path, server_name.as_deref(), query).await?
             }
         };
         query.parse(upstream.transport(), upstream.address(), bytes, mismatched)
+    }
+
+    async fn ask_tls(
+        &self,
+        upstream: &Upstream,
+        address: SocketAddr,
+        server_name: Option<&str>,
+        query: &Query<'_>,
+    ) -> Result<(Vec<u8>, u32), AskError> {
+        if let Some(Idle::Dns(mut stream)) = self.idle(upstream) {
+            match stream::exchange(&mut stream, query).await {
+                Ok(reply) => {
+                    self.keep(upstream, Idle::Dns(stream));
+                    return Ok(reply);
+                }
+                // The server may have closed it meanwhile; that says nothing of a new one.
+                Err(error) => tracing::debug!(%error, server.address = %address, "a kept connection was no good"),
+            }
+        }
+        let mut stream = self.tls.connect(address, server_name, tls::Protocol::Dns).await?;
+        let reply = stream::exchange(&mut stream, query).await?;
+        self.keep(upstream, Idle::Dns(Box::new(stream)));
+        Ok(reply)
+    }
+
+    async fn ask_https(
+        &self,
+        upstream: &Upstream,
+        address: SocketAddr,
+        path: &str,
+        server_name: Option<&str>,
+        query: &Query<'_>,
+    ) -> Result<(Vec<u8>, u32), AskError> {
+        let target = https::Target { address, path, server_name };
+        if let Some(Idle::Http(sender)) = self.idle(upstream) {
+            match https::exchange_again(sender, target, query).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => tracing::debug!(%error, server.address = %address, "a kept connection was no good"),
+            }
+        }
+        let stream = self.tls.connect(address, server_name, tls::Protocol::Http).await?;
+        https::exchange(stream, target, query, |sender| self.keep(upstream, Idle::Http(sender))).await
+    }
+
+    fn idle(&self, upstream: &Upstream) -> Option<Idle> {
+        self.pool.as_ref()?.take(upstream)
+    }
+
+    fn keep(&self, upstream: &Upstream, connection: Idle) {
+        if let Some(pool) = &self.pool {
+            pool.put(upstream, connection);
+        }
     }
 
     async fn attempt_tcp(&self, server: SocketAddr, query: &Query<'_>) -> Result<Reply, AskError> {

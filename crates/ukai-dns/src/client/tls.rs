@@ -30,11 +30,14 @@ impl Protocol {
 pub(super) struct Trust {
     options: ClientOptions,
     roots: OnceLock<Arc<RootCertStore>>,
+    /// Made once, so that a server that was met before is met with a ticket; nothing is kept where every connection is to
+    /// show the whole handshake.
+    kept: [OnceLock<Arc<ClientConfig>>; 2],
 }
 
 impl Trust {
     pub fn new(options: ClientOptions) -> Self {
-        Self { options, roots: OnceLock::new() }
+        Self { options, roots: OnceLock::new(), kept: [const { OnceLock::new() }; 2] }
     }
 
     pub async fn connect(
@@ -47,9 +50,21 @@ impl Trust {
             Some(name) => ServerName::try_from(name.to_owned()).map_err(|error| AskError::Tls(error.to_string()))?,
             None => ServerName::IpAddress(address.ip().into()),
         };
-        let connector = TlsConnector::from(Arc::new(self.config(protocol)?));
+        let connector = TlsConnector::from(self.kept_config(protocol)?);
         let tcp = stream::connect(address).await?;
         connector.connect(name, tcp).await.map_err(tls_error)
+    }
+
+    fn kept_config(&self, protocol: Protocol) -> Result<Arc<ClientConfig>, AskError> {
+        if !self.options.keep_connections {
+            return Ok(Arc::new(self.config(protocol)?));
+        }
+        let kept = &self.kept[protocol as usize];
+        if let Some(config) = kept.get() {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(self.config(protocol)?);
+        Ok(Arc::clone(kept.get_or_init(|| config)))
     }
 
     fn config(&self, protocol: Protocol) -> Result<ClientConfig, AskError> {

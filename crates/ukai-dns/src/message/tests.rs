@@ -39,7 +39,7 @@ fn good() -> Vec<u8> {
     }
     record(&mut out, &[0xc0, 16], 6, 600, &soa);
     let mut opt = Opt::default();
-    opt.push_error(&ExtendedError::new(4, "made by policy"));
+    opt.push(wire::OPTION_EXTENDED_ERROR, b"\x00\x04made by policy");
     opt.push(wire::OPTION_NSID, b"ns-1");
     opt.push(wire::OPTION_CLIENT_SUBNET, &[0, 1, 24, 16, 192, 0, 2]);
     opt.compose(&mut out);

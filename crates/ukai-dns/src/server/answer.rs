@@ -1,51 +1,79 @@
 //! From a client's octets to ours: everything that can be decided at once is; only what must be asked upstream waits.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
 
-use domain::base::iana::Class;
-
-use super::cache::Key;
-use super::config::Settings;
+use super::cache::Found;
+use super::clock::Moment;
+use super::config::{Settings, Watched};
+use super::cookie::Cookies;
 use super::forward::Forwarder;
-use super::query::{Query, Reject, Response};
+use super::key::Key;
+use super::limit::{Limited, Limiter};
+use super::query::{Query, Reject, Response, error_options, write_header_only};
+use super::query_log::QueryLog;
 use super::special::Special;
-use super::stats::{Counters, OverrideUse, Stats};
-use super::zone::Zone;
+use super::stats::{Count, Counters, OverrideUse, Stats, Tally};
+use super::zone::{Layer, Zone};
 use crate::message::MAX_MESSAGE;
+use crate::name::Name;
 use crate::types::{ExtendedError, Rcode, RecordType};
-use crate::wire::{QUESTION_POINTER, push_record};
+use crate::wire::{CLASS_IN, QUESTION_POINTER, push_record};
 
 /// RFC 8482 section 4.2; the value is the one of its example.
 const ANY_TTL: u32 = 3_789;
 const ANY_RDATA: &[u8] = b"\x07RFC8482\x00";
+const CLASS_CH: u16 = 3;
+/// Names in class CH that tell what a server is, in wire format.
+const VERSION_NAMES: [&[u8]; 2] = [b"\x07version\x04bind\x00", b"\x07version\x06server\x00"];
 
 /// What every socket shares.
 pub(crate) struct Answerer {
     settings: RwLock<Arc<Settings>>,
-    zone: RwLock<Arc<Zone>>,
+    zone: RwLock<Zone>,
     pub forwarder: Arc<Forwarder>,
     pub counters: Arc<Counters>,
+    pub log: QueryLog,
+    cookies: Cookies,
+    limiter: Limiter,
+}
+
+/// What holds while one batch of messages is answered.
+pub(crate) struct View {
+    pub settings: Arc<Settings>,
+    pub zone: Zone,
+    pub watched: Arc<Watched>,
+    pub now: Moment,
+}
+
+/// What a thread uses for one message after the other.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub key: Key,
+    pub hash: u64,
+    pub tally: Tally,
 }
 
 /// What to do about one message.
-pub(crate) enum Action {
+pub(crate) enum Decision<'a> {
     Drop,
-    Reply(Vec<u8>),
-    Forward(Box<Query>),
+    /// The answer was written.
+    Reply,
+    /// The answer was written, and should be fetched anew before it ends.
+    ReplyAndFetch,
+    /// What is asked for is in the scratch's key.
+    Forward(Query<'a>),
 }
 
 /// How long an answer may be.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
     Datagram,
     Stream,
 }
 
 impl Limit {
-    fn octets(self, query: &Query) -> usize {
+    fn octets(self, query: &Query<'_>) -> usize {
         match self {
             Self::Datagram => query.udp_limit(),
             Self::Stream => MAX_MESSAGE,
@@ -54,97 +82,193 @@ impl Limit {
 }
 
 impl Answerer {
-    pub fn new(settings: Settings, zone: Zone, forwarder: Arc<Forwarder>, counters: Arc<Counters>) -> Self {
-        Self { settings: RwLock::new(Arc::new(settings)), zone: RwLock::new(Arc::new(zone)), forwarder, counters }
+    pub fn new(
+        settings: Settings,
+        zone: Zone,
+        forwarder: Arc<Forwarder>,
+        counters: Arc<Counters>,
+        cookies: Cookies,
+    ) -> Self {
+        Self {
+            settings: RwLock::new(Arc::new(settings)),
+            zone: RwLock::new(zone),
+            forwarder,
+            counters,
+            log: QueryLog::default(),
+            cookies,
+            limiter: Limiter::default(),
+        }
     }
 
-    /// Never waits.
-    pub fn decide(&self, bytes: &[u8], client: IpAddr, limit: Limit) -> Action {
-        self.count(|counters| &counters.queries);
-        let settings = self.settings();
-        let allowed = settings.allows(client);
-        let query = match Query::parse(bytes) {
+    pub fn view(&self) -> View {
+        View { settings: self.settings(), zone: self.zone(), watched: self.forwarder.watched(), now: Moment::now() }
+    }
+
+    /// Never waits. An answer is appended to `out`.
+    pub fn decide<'a>(
+        &self,
+        view: &View,
+        scratch: &mut Scratch,
+        bytes: &'a [u8],
+        client: IpAddr,
+        limit: Limit,
+        out: &mut Vec<u8>,
+    ) -> Decision<'a> {
+        scratch.tally.add(Count::Queries);
+        let allowed = view.settings.allows(client);
+        let mut query = match Query::parse(bytes, &mut scratch.key) {
             Ok(query) => query,
-            Err(Reject::Answer(answer)) if allowed => {
-                self.count(|counters| &counters.malformed);
-                return Action::Reply(answer);
-            }
-            Err(_) => {
-                self.count(|counters| &counters.malformed);
-                return Action::Drop;
+            Err(reject) => {
+                scratch.tally.add(Count::Malformed);
+                return match reject {
+                    Reject::Header(rcode) if allowed => {
+                        write_header_only(out, bytes, rcode);
+                        Decision::Reply
+                    }
+                    _ => Decision::Drop,
+                };
             }
         };
-        let reply = |response: &Response<'_>| Action::Reply(query.answer(response, limit.octets(&query)));
         if !allowed {
-            return self.refuse(reply, None);
+            return refuse(&query, scratch, limit, None, out);
         }
-        if query.edns.is_some_and(|edns| edns.version > 0) {
+        if let Some(decision) = self.vet(view, scratch, &mut query, client, limit, out) {
+            return decision;
+        }
+        scratch.hash = self.forwarder.hashing.of(scratch.key.name());
+        self.log.note(&scratch.key, query.qtype, client, view.now);
+        self.resolve(view, scratch, query, limit, out)
+    }
+
+    /// Cookies, rate limit, and what is answered whatever the name.
+    fn vet<'a>(
+        &self,
+        view: &View,
+        scratch: &mut Scratch,
+        query: &mut Query<'a>,
+        client: IpAddr,
+        limit: Limit,
+        out: &mut Vec<u8>,
+    ) -> Option<Decision<'a>> {
+        let now_s = view.now.wall.as_second() as u32;
+        let cookie = query.cookie.and_then(|sent| self.cookies.answer(sent, client, now_s));
+        if let Some((cookie, _)) = cookie {
+            query.set_answer_cookie(cookie);
+        }
+        if let Some(per_second) = view.settings.rate_limit
+            && limit == Limit::Datagram
+            && !cookie.is_some_and(|(_, is_known)| is_known)
+        {
+            match self.limiter.count(client, per_second, now_s) {
+                Limited::No => {}
+                Limited::Truncate => {
+                    scratch.tally.add(Count::Limited);
+                    query.write_truncated(out);
+                    return Some(Decision::Reply);
+                }
+                Limited::Drop => {
+                    scratch.tally.add(Count::Limited);
+                    return Some(Decision::Drop);
+                }
+            }
+        }
+        let mut reply = |response: &Response<'_>| {
+            query.write(out, response, limit.octets(query));
+            Some(Decision::Reply)
+        };
+        if query.edns().is_some_and(|edns| edns.version > 0) {
             return reply(&Response::empty(Rcode::BADVERS));
         }
-        // CHAOS (`version.bind`) and the rest are nobody's business.
-        if query.class != Class::IN {
-            return self.refuse(reply, None);
+        if query.class == CLASS_CH
+            && let Some(text) = view.settings.version.as_deref()
+            && VERSION_NAMES.contains(&scratch.key.name())
+            && matches!(query.qtype, RecordType::TXT | RecordType::ANY)
+        {
+            return reply(&Response { answers: 1, body: &version_body(text), ..Response::empty(Rcode::NOERROR) });
+        }
+        // What else there is in other classes is nobody's business.
+        if query.class != CLASS_IN {
+            return Some(refuse(query, scratch, limit, None, out));
         }
         match query.qtype {
-            RecordType::ANY => return reply(&any(&any_body())),
-            qtype if is_meta(qtype) => {
-                return self.refuse(reply, Some(ExtendedError::NOT_SUPPORTED));
+            RecordType::ANY => reply(&Response { answers: 1, body: &any_body(), ..Response::empty(Rcode::NOERROR) }),
+            qtype if is_meta(qtype) => Some(refuse(query, scratch, limit, Some(ExtendedError::NOT_SUPPORTED), out)),
+            _ => None,
+        }
+    }
+
+    /// Override, special-use domain, cache, or the world.
+    fn resolve<'a>(
+        &self,
+        view: &View,
+        scratch: &mut Scratch,
+        query: Query<'a>,
+        limit: Limit,
+        out: &mut Vec<u8>,
+    ) -> Decision<'a> {
+        let Scratch { key, hash, tally } = scratch;
+        let octets = limit.octets(&query);
+        if let Some(response) = view.zone.answer(key.name(), *hash, query.qtype, view.now) {
+            tally.add(Count::Overridden);
+            query.write(out, &response, octets);
+            return Decision::Reply;
+        }
+        if Special::may_be(key.name())
+            && !view.zone.holds(key.name(), *hash)
+            && let Some(name) = Name::from_wire_bytes(key.name())
+            && let Some(special) = Special::answer(&name, query.qtype, &view.settings)
+        {
+            tally.add(Count::Special);
+            query.write(out, &special.response(), octets);
+            return Decision::Reply;
+        }
+        let (cap, now) = (view.watched.ttl_cap(key.name()), view.now.monotonic);
+        let is_watched = cap != u32::MAX;
+        match self.forwarder.cache.shard(*hash).find(key, *hash, now) {
+            Found::Fresh { answer, prefetch } if !answer.is_older_than(cap, now) => {
+                tally.add(Count::Hits);
+                let response = answer.response(now, cap);
+                if answer.rcode == Rcode::SERVFAIL {
+                    query.write(out, &Response { options: &answer.options_when_cached(), ..response }, octets);
+                } else {
+                    query.write(out, &response, octets);
+                }
+                return if prefetch && !is_watched { Decision::ReplyAndFetch } else { Decision::Reply };
+            }
+            Found::Stale(answer) if !is_watched => {
+                tally.add(Count::Stale);
+                query.write(out, &answer.stale_response(), octets);
+                return Decision::Reply;
             }
             _ => {}
         }
-        let zone = self.zone();
-        if let Some(response) = zone.answer(&query.name, query.qtype) {
-            self.count(|counters| &counters.overridden);
-            return reply(&response);
+        if !query.recursion_desired() {
+            return refuse(&query, scratch, limit, Some(ExtendedError::NOT_AUTHORITATIVE), out);
         }
-        if !zone.holds(&query.name)
-            && let Some(special) = Special::answer(&query.name, query.qtype, &settings)
-        {
-            self.count(|counters| &counters.special);
-            return reply(&special.response());
-        }
-        let cap = settings.ttl_cap(&query.name);
-        let now = Instant::now();
-        if let Some(answer) = self.forwarder.cached(&Key::of(&query)).filter(|answer| !answer.is_older_than(cap, now)) {
-            self.count(|counters| &counters.hits);
-            return answer.respond(now, cap, reply);
-        }
-        if !query.recursion_desired {
-            return self.refuse(reply, Some(ExtendedError::NOT_AUTHORITATIVE));
-        }
-        self.count(|counters| &counters.misses);
-        Action::Forward(Box::new(query))
-    }
-
-    pub async fn forward(&self, query: &Query, limit: Limit) -> Vec<u8> {
-        let answer = self.forwarder.fetch(Key::of(query)).await;
-        let cap = self.settings().ttl_cap(&query.name);
-        answer.respond(Instant::now(), cap, |response| query.answer(response, limit.octets(query)))
-    }
-
-    /// For a query that there is no room for.
-    pub fn turn_away(&self, query: &Query, limit: Limit) -> Vec<u8> {
-        self.count(|counters| &counters.dropped);
-        let errors = [ExtendedError::new(ExtendedError::NOT_READY, "too many queries under way")];
-        query.answer(&Response { errors: &errors, ..Response::empty(Rcode::SERVFAIL) }, limit.octets(query))
+        tally.add(Count::Misses);
+        Decision::Forward(query)
     }
 
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub fn zone(&self) -> Arc<Zone> {
-        Arc::clone(&self.zone.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn zone(&self) -> Zone {
+        self.zone.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn replace_zone(&self, zone: Zone) {
-        *self.zone.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(zone);
+    pub fn replace_leases(&self, leases: Layer) {
+        self.zone.write().unwrap_or_else(PoisonError::into_inner).leases = Arc::new(leases);
+    }
+
+    pub fn replace_file(&self, file: Layer) {
+        self.zone.write().unwrap_or_else(PoisonError::into_inner).file = Arc::new(file);
     }
 
     pub fn replace_settings(&self, settings: Settings) {
-        if settings.upstreams != self.settings().upstreams {
-            self.forwarder.replace_upstreams(&settings.upstreams);
-        }
+        let before = self.settings();
+        let other_routes = settings.upstreams != before.upstreams || settings.forward != before.forward;
+        self.forwarder.replace(&settings, other_routes);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
@@ -154,20 +278,32 @@ impl Answerer {
             answers: asked.count(),
             last_asked: asked.last(),
         };
-        let mut overrides: Vec<_> = self.zone().usage().map(usage).collect();
+        let zone = self.zone();
+        let mut overrides: Vec<_> = zone.usage().map(usage).collect();
         overrides.sort_by(|one, other| one.id.cmp(&other.id));
-        self.counters.snapshot(self.forwarder.cache_len(), overrides)
+        self.counters.snapshot(self.forwarder.cache.len(), overrides)
     }
+}
 
-    fn refuse(&self, reply: impl Fn(&Response<'_>) -> Action, error: Option<u16>) -> Action {
-        self.count(|counters| &counters.refused);
-        let errors: Vec<_> = error.map(|code| ExtendedError::new(code, "")).into_iter().collect();
-        reply(&Response { errors: &errors, ..Response::empty(Rcode::REFUSED) })
-    }
+/// For a query that there is no room for.
+pub(crate) fn turn_away(query: &Query<'_>, scratch: &mut Scratch, limit: Limit, out: &mut Vec<u8>) {
+    scratch.tally.add(Count::Dropped);
+    let options = error_options(&[ExtendedError::new(ExtendedError::NOT_READY, "too many queries under way")]);
+    query.write(out, &Response { options: &options, ..Response::empty(Rcode::SERVFAIL) }, limit.octets(query));
+}
 
-    fn count(&self, counter: impl Fn(&Counters) -> &AtomicU64) {
-        counter(&self.counters).fetch_add(1, Ordering::Relaxed);
-    }
+fn refuse<'a>(
+    query: &Query<'_>,
+    scratch: &mut Scratch,
+    limit: Limit,
+    error: Option<u16>,
+    out: &mut Vec<u8>,
+) -> Decision<'a> {
+    scratch.tally.add(Count::Refused);
+    let errors: Vec<_> = error.map(|code| ExtendedError::new(code, "")).into_iter().collect();
+    let options = error_options(&errors);
+    query.write(out, &Response { options: &options, ..Response::empty(Rcode::REFUSED) }, limit.octets(query));
+    Decision::Reply
 }
 
 /// Transfers, TSIG and the other types that only exist in questions (RFC 6895 section 3.1), and the reserved zero.
@@ -181,6 +317,13 @@ fn any_body() -> Vec<u8> {
     body
 }
 
-fn any(body: &[u8]) -> Response<'_> {
-    Response { answers: 1, body, ..Response::empty(Rcode::NOERROR) }
+/// One TXT record of class CH.
+fn version_body(text: &str) -> Vec<u8> {
+    let text = &text.as_bytes()[..text.len().min(255)];
+    let rdata = [&[text.len() as u8], text].concat();
+    let mut body = Vec::new();
+    push_record(&mut body, QUESTION_POINTER, RecordType::TXT, 0, &rdata);
+    // The class, after owner and type.
+    body[4..6].copy_from_slice(&CLASS_CH.to_be_bytes());
+    body
 }

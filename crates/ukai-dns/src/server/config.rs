@@ -1,5 +1,6 @@
 //! What the server is told at its start, and the part of it that can change while it runs.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -9,8 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::name::Name;
 use crate::upstream::Upstream;
 
-/// Enough for the names that one application calls, at a few kilobytes each at most.
-const DEFAULT_CACHE_ENTRIES: usize = 10_000;
+/// Far more than one application calls; it is the octets that bound the cache.
+const DEFAULT_CACHE_ENTRIES: usize = 1_000_000;
+/// About a quarter of a million answers of the usual size.
+const DEFAULT_CACHE_OCTETS: usize = 64 * 1024 * 1024;
+/// One answers some hundred thousand queries a second; more than this many serve no single network.
+pub const MAX_THREADS: usize = 8;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +38,24 @@ pub struct ServerConfig {
     /// Special-use domains (or names below them) that are asked upstream all the same.
     #[serde(default)]
     pub forward_special_use: Vec<Name>,
+    /// Domains that are asked of servers of their own.
+    #[serde(default)]
+    pub forward: Vec<Route>,
+    /// See [`Settings`].
+    #[serde(default)]
+    pub rate_limit: Option<u32>,
+    /// See [`Settings`].
+    #[serde(default)]
+    pub version: Option<String>,
+    /// What the cache may take, in octets, keys and overhead included.
+    #[serde(default = "default_cache_octets")]
+    pub cache_octets: usize,
+    /// Threads that answer; 0 is one for each core, at most [`MAX_THREADS`].
+    #[serde(default)]
+    pub threads: usize,
+    /// Overrides that a file gives, beside those of the control socket.
+    #[serde(default)]
+    pub overrides_file: Option<PathBuf>,
     /// Certificates (PEM) trusted for `tls://` and `https://` upstreams, in addition to the machine's.
     #[serde(default)]
     pub ca: Option<PathBuf>,
@@ -49,6 +72,12 @@ impl ServerConfig {
             cache_entries: DEFAULT_CACHE_ENTRIES,
             watched: Vec::new(),
             forward_special_use: Vec::new(),
+            forward: Vec::new(),
+            rate_limit: None,
+            version: None,
+            cache_octets: DEFAULT_CACHE_OCTETS,
+            threads: 0,
+            overrides_file: None,
             ca: None,
         }
     }
@@ -59,15 +88,31 @@ impl ServerConfig {
             allow_clients: self.allow_clients.clone(),
             watched: self.watched.clone(),
             forward_special_use: self.forward_special_use.clone(),
+            forward: self.forward.clone(),
+            rate_limit: self.rate_limit,
+            version: self.version.clone(),
         }
     }
+
+    pub(crate) fn threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        if self.threads == 0 { cores.min(MAX_THREADS) } else { self.threads.min(MAX_THREADS) }
+    }
+}
+
+/// A domain, the name itself and all below it, and the servers that know it. The longest domain wins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    pub domain: Name,
+    pub upstreams: Vec<Upstream>,
 }
 
 /// That of an override: a watched name changes hands no slower with one than without.
 pub const WATCHED_TTL_MAX_S: u32 = 10;
 
 /// What can change while the server runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     pub upstreams: Vec<Upstream>,
@@ -77,16 +122,37 @@ pub struct Settings {
     pub watched: Vec<Name>,
     #[serde(default)]
     pub forward_special_use: Vec<Name>,
+    #[serde(default)]
+    pub forward: Vec<Route>,
+    /// Answers a second by UDP for one client network (/24, /56); clients with a cookie of ours have no limit.
+    #[serde(default)]
+    pub rate_limit: Option<u32>,
+    /// What `version.bind` and `version.server` (class CH) say; refused without.
+    #[serde(default)]
+    pub version: Option<String>,
 }
 
-impl Settings {
+/// The watched names, to be looked up in wire format.
+pub(crate) struct Watched(BTreeSet<Vec<u8>>);
+
+impl Watched {
+    pub fn new(settings: &Settings) -> Self {
+        Self(settings.watched.iter().map(|name| name.as_wire().to_vec()).collect())
+    }
+
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.0.contains(name)
+    }
+
     /// No answer for a watched name is kept for longer than this, by a client or by us: an override, and the end of one,
     /// takes effect within seconds also where a client has a cache of its own, and we are never ourselves the cache
     /// that still holds the old address when the resolver behind us is right again.
-    pub(crate) fn ttl_cap(&self, name: &Name) -> u32 {
-        if self.watched.contains(name) { WATCHED_TTL_MAX_S } else { u32::MAX }
+    pub fn ttl_cap(&self, name: &[u8]) -> u32 {
+        if self.contains(name) { WATCHED_TTL_MAX_S } else { u32::MAX }
     }
+}
 
+impl Settings {
     pub(crate) fn allows(&self, client: IpAddr) -> bool {
         let client = client.to_canonical();
         self.allow_clients.iter().any(|network| network.contains(&client))
@@ -94,13 +160,18 @@ impl Settings {
 
     /// A forwarder that asks itself answers nobody.
     pub(crate) fn looping_upstream(&self, listen: &[SocketAddr]) -> Option<&Upstream> {
-        self.upstreams.iter().find(|upstream| {
+        let all = self.upstreams.iter().chain(self.forward.iter().flat_map(|route| &route.upstreams));
+        all.into_iter().find(|upstream| {
             let to = upstream.address();
             listen.iter().any(|own| {
                 own.port() == to.port() && (own.ip() == to.ip() || own.ip().is_unspecified() && to.ip().is_loopback())
             })
         })
     }
+}
+
+fn default_cache_octets() -> usize {
+    DEFAULT_CACHE_OCTETS
 }
 
 fn default_cache_entries() -> usize {
@@ -130,12 +201,7 @@ mod tests {
     use super::*;
 
     fn settings(upstream: &str) -> Settings {
-        Settings {
-            upstreams: vec![upstream.parse().unwrap()],
-            allow_clients: local_networks(),
-            watched: Vec::new(),
-            forward_special_use: Vec::new(),
-        }
+        Settings { upstreams: vec![upstream.parse().unwrap()], allow_clients: local_networks(), ..Settings::default() }
     }
 
     #[test]

@@ -51,6 +51,12 @@ pub enum Request {
     Flush {
         name: Name,
     },
+    /// Writes what is asked to the log for so many seconds, every so many-th query, with the clients' addresses or without.
+    Log {
+        seconds: u32,
+        every: u32,
+        clients: bool,
+    },
     Stats,
     Stop,
 }

@@ -83,6 +83,11 @@ impl ControlClient {
         self.done(Request::Flush { name: name.clone() }).await
     }
 
+    /// Has the server log what it is asked, for so many seconds, every so many-th query.
+    pub async fn log(&self, seconds: u32, every: u32, clients: bool) -> Result<(), ControlError> {
+        self.done(Request::Log { seconds, every, clients }).await
+    }
+
     pub async fn stop(&self) -> Result<(), ControlError> {
         self.done(Request::Stop).await
     }

@@ -1,51 +1,65 @@
 //! The embedded server: a caching forwarder that serves overrides, in a process that outlives whoever set them.
 //!
 //! ```text
-//! datagram ─┐            ┌─ override (prepared) ─┐
-//! stream ───┴► decide ───┼─ special-use domain ──┼─► answer
-//!                        ├─ cache ───────────────┤
-//!                        └─ forward (a task) ────┘
+//! datagrams ─► worker ─┐            ┌─ override (prepared) ─┐
+//! stream ──────────────┴► decide ───┼─ special-use domain ──┼─► answer
+//!                                   ├─ cache ───────────────┤
+//!                                   └─ flight: leg or race ─┘
 //! control socket ─► compare ─► disk ─► swap
+//! file ─► watch ─► swap
 //! ```
 //!
 //! The answer path never touches a disk or waits for a lock that is held over one. An override is on disk before it is
 //! served, and its lease is enforced here, by two clocks, whether or not anybody who set it still lives.
 
 mod answer;
+mod batch;
 mod cache;
 mod clock;
 mod config;
 mod control;
 mod control_client;
+mod cookie;
+mod file;
+mod flight;
 mod forward;
+#[cfg(test)]
+mod fuzz;
+mod key;
 mod lease;
+mod legs;
+mod limit;
+mod listen;
 mod lock;
 mod query;
+mod query_log;
+mod random;
 mod shared;
 mod special;
 mod stats;
 mod store;
 mod tcp;
-mod udp;
+mod upstreams;
+mod worker;
 mod zone;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UdpSocket, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-pub use config::{ServerConfig, Settings, local_networks};
+pub use config::{MAX_THREADS, Route, ServerConfig, Settings, local_networks};
 pub use control::{Request, Response, Status};
 pub use control_client::{CONTROL_TIMEOUT, ControlClient, ControlError, OfflineError, Withdrawn};
+pub use file::FileError;
 pub use lease::{Ended, MAX_LEASE, MAX_OVERRIDES, OverrideRecord, Refusal};
 pub use lock::LockError;
 pub use stats::{OverrideUse, Stats};
@@ -53,18 +67,26 @@ pub use store::StoreError;
 
 use crate::client::{Client, ClientOptions};
 use answer::Answerer;
+use cache::Cache;
 use clock::Moment;
+use cookie::Cookies;
+use file::Watch;
 use forward::Forwarder;
+use listen::{Pair, bind_all};
 use lock::Lock;
 use shared::Shared;
 use stats::Counters;
 use store::Store;
-use zone::Zone;
+use worker::{Stop, Worker};
+use zone::{Layer, Zone};
 
 /// A server that holds its sockets and is ready to answer.
 pub struct Server {
     shared: Arc<Shared>,
     sockets: Vec<Pair>,
+    threads: usize,
+    stop: Arc<Stop>,
+    watch: Option<Watch>,
     control: UnixListener,
     control_path: PathBuf,
 }
@@ -75,6 +97,16 @@ pub enum StartError {
     NothingToListenOn,
     #[error("cannot listen on {address} ({transport}): {}", bind_cause(cause))]
     Listen { address: SocketAddr, transport: &'static str, cause: io::Error },
+    #[error("systemd handed over socket {number}, which is neither UDP nor a TCP listener")]
+    HandedOver { number: usize },
+    #[error("the sockets that systemd handed over cannot be used: {cause}")]
+    Activation { cause: io::Error },
+    #[error("no worker can be started: {0}")]
+    Worker(io::Error),
+    #[error("no randomness for cookies: {0}")]
+    Randomness(getrandom::Error),
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("cannot open the control socket {path}: {cause}")]
     Control { path: String, cause: io::Error },
     #[error("cannot use the state directory {dir}: {cause}")]
@@ -106,24 +138,51 @@ impl Server {
     pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
         let settings = config.settings();
         shared::check(&settings, &config.listen).map_err(StartError::Config)?;
-        let client =
-            Client::new(ClientOptions { extra_roots: read_roots(config.ca.as_deref())?, ..ClientOptions::default() });
+        let client = Client::new(ClientOptions {
+            extra_roots: read_roots(config.ca.as_deref())?,
+            keep_connections: true,
+            ..ClientOptions::default()
+        });
         create_dir(&config.state_dir)?;
         let lock = Lock::take(&config.state_dir)?;
         let store = Store::load(&config.state_dir, Moment::now())?;
         if let Some(damage) = store.damaged() {
             tracing::error!("{damage}");
         }
-        let sockets = bind_all(&config.listen)?;
+        // Before anything is answered.
+        let (watch, given) = match &config.overrides_file {
+            Some(path) => (Some(Watch::new(path)?), file::read(path)?),
+            None => (None, Vec::new()),
+        };
+        let threads = config.threads();
+        let sockets = bind_all(&config.listen, threads)?;
         let listen: Vec<_> = sockets.iter().map(|pair| pair.address).collect();
         let control = control::bind(&config.control_socket)
             .map_err(|cause| StartError::Control { path: config.control_socket.display().to_string(), cause })?;
         let counters = Arc::new(Counters::default());
-        let forwarder = Forwarder::new(client, &settings.upstreams, config.cache_entries, Arc::clone(&counters));
-        let zone = Zone::build(store.leases(), &Zone::default());
-        let answerer = Arc::new(Answerer::new(settings, zone, Arc::new(forwarder), counters));
-        let shared = Arc::new(Shared::new(answerer, store, lock, listen));
-        Ok(Self { shared, sockets, control, control_path: config.control_socket })
+        let cache = Cache::new(config.cache_entries, config.cache_octets);
+        let forwarder = Arc::new(Forwarder::new(client, &settings, cache, Arc::clone(&counters)));
+        let hashing = &forwarder.hashing;
+        let zone = Zone {
+            leases: Arc::new(Layer::of_leases(store.leases(), &Layer::default(), hashing)),
+            file: Arc::new(Layer::of_file(&given, hashing)),
+        };
+        let cookies = Cookies::new().map_err(StartError::Randomness)?;
+        let answerer = Arc::new(Answerer::new(settings, zone, forwarder, counters, cookies));
+        let shared = Arc::new(Shared::new(answerer, store, lock, listen, config.overrides_file));
+        let stop = Arc::new(Stop::new(threads).map_err(StartError::Worker)?);
+        Ok(Self { shared, sockets, threads, stop, watch, control, control_path: config.control_socket })
+    }
+
+    /// To read the file of overrides again, as after SIGHUP. It does nothing once the server has stopped.
+    pub fn reloader(&self) -> impl Fn() + Send + 'static {
+        // Whoever keeps it must not keep the lock on the directory.
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.reload_file();
+            }
+        }
     }
 
     /// As configured, with the ports that were found for port 0.
@@ -134,24 +193,93 @@ impl Server {
     /// Serves until `shutdown` ends or the control socket says stop. The overrides stay on disk.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut tasks = JoinSet::new();
-        let waiting = Arc::new(Semaphore::new(udp::MAX_WAITING));
         let connections = Arc::new(Semaphore::new(tcp::MAX_CONNECTIONS));
+        let mut clients: Vec<Vec<UdpSocket>> = (0..self.threads).map(|_| Vec::new()).collect();
         for pair in self.sockets {
-            tasks.spawn(udp::serve(Arc::new(pair.udp), Arc::clone(&self.shared.answerer), Arc::clone(&waiting)));
-            tasks.spawn(tcp::serve(pair.tcp, Arc::clone(&self.shared.answerer), Arc::clone(&connections)));
+            for (of_worker, socket) in clients.iter_mut().zip(pair.udp) {
+                of_worker.push(socket);
+            }
+            let Some(listener) = pair.tcp.map(TcpListener::from_std) else { continue };
+            match listener {
+                Ok(listener) => {
+                    tasks.spawn(tcp::serve(listener, Arc::clone(&self.shared.answerer), Arc::clone(&connections)));
+                }
+                Err(error) => tracing::error!(%error, address = %pair.address, "streams are not answered"),
+            }
         }
+        let (ended, mut threads_ended) = mpsc::channel::<()>(1);
+        let mut threads = Vec::new();
+        for (number, clients) in clients.into_iter().enumerate() {
+            let (answerer, stop, ended) = (Arc::clone(&self.shared.answerer), Arc::clone(&self.stop), ended.clone());
+            let work = move || {
+                let _told = TellsOnEnd(ended);
+                match Worker::new(answerer, clients, stop, number) {
+                    Ok(mut worker) => worker.run(),
+                    Err(error) => tracing::error!(%error, "a worker cannot start"),
+                }
+            };
+            threads.push(std::thread::Builder::new().name(format!("dns-{number}")).spawn(work));
+        }
+        if let Some(watch) = self.watch {
+            let (shared, stop) = (Arc::clone(&self.shared), Arc::clone(&self.stop));
+            let watch = move || watch.run(|| stop.is_told(), |read| shared.serve_file(read));
+            threads.push(std::thread::Builder::new().name("dns-file".to_owned()).spawn(watch));
+        }
+        drop(ended);
         tasks.spawn(control::serve(self.control, Arc::clone(&self.shared)));
         tasks.spawn(Arc::clone(&self.shared).keep_time());
         tokio::select! {
             () = shutdown => {}
             () = self.shared.stop.notified() => {}
+            _ = threads_ended.recv() => tracing::error!("a worker of the DNS server ended; stopping, to be started again"),
             ended = tasks.join_next() => tracing::error!(?ended, "a part of the DNS server ended; stopping, to be started again"),
         }
+        self.stop.tell();
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                match thread.map(std::thread::JoinHandle::join) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => tracing::error!("a thread of the DNS server had failed"),
+                    Err(error) => tracing::error!(%error, "a thread of the DNS server could not be started"),
+                }
+            }
+        });
+        if let Err(error) = joined.await {
+            tracing::error!(%error, "the threads of the DNS server were not waited for");
+        }
+        // The threads may have left questions to the runtime, and clients of streams wait there too.
+        let_answers_arrive(&self.shared).await;
         tasks.shutdown().await;
         let_changes_end(&self.shared).await;
         if let Err(error) = std::fs::remove_file(&self.control_path) {
             tracing::debug!(%error, "the control socket was not removed");
         }
+    }
+}
+
+/// However a worker ends, by a panic too, the others do not go on without it: its clients would get no answer.
+struct TellsOnEnd(mpsc::Sender<()>);
+
+impl Drop for TellsOnEnd {
+    fn drop(&mut self) {
+        // Full: somebody was first.
+        let _ = self.0.try_send(());
+    }
+}
+
+/// Whoever waits for an upstream gets his answer before the server is gone.
+async fn let_answers_arrive(shared: &Arc<Shared>) {
+    const PERIOD: Duration = Duration::from_millis(5);
+    const PERIODS: usize = 300;
+    /// Between an upstream's answer and a client's, another task takes the answer to its stream.
+    const QUIET_PERIODS: usize = 3;
+    let mut quiet = 0;
+    for _ in 0..PERIODS {
+        quiet = if shared.answerer.forwarder.waiting() == 0 { quiet + 1 } else { 0 };
+        if quiet == QUIET_PERIODS {
+            return;
+        }
+        tokio::time::sleep(PERIOD).await;
     }
 }
 
@@ -166,68 +294,6 @@ async fn let_changes_end(shared: &Arc<Shared>) {
         tokio::time::sleep(PERIOD).await;
     }
     tracing::warn!("a change was still being written when the server stopped");
-}
-
-/// UDP and TCP on the same address.
-struct Pair {
-    address: SocketAddr,
-    udp: UdpSocket,
-    tcp: TcpListener,
-}
-
-/// For port 0 the kernel chooses by UDP, and TCP may be taken there; after so many tries something else is wrong.
-const PORT_TRIES: usize = 16;
-/// As most servers have it; the kernel caps it.
-const TCP_BACKLOG: i32 = 128;
-
-fn bind_all(listen: &[SocketAddr]) -> Result<Vec<Pair>, StartError> {
-    if listen.is_empty() {
-        return Err(StartError::NothingToListenOn);
-    }
-    listen.iter().map(|address| bind_pair(*address)).collect()
-}
-
-fn bind_pair(address: SocketAddr) -> Result<Pair, StartError> {
-    if address.ip().is_unspecified() {
-        tracing::warn!(%address, "answers leave from the address that the kernel chooses; on a host with several, name each instead");
-    }
-    let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
-    loop {
-        tries -= 1;
-        let udp = bind_udp(address).map_err(|cause| StartError::Listen { address, transport: "udp", cause })?;
-        let chosen = udp.local_addr().map_err(|cause| StartError::Listen { address, transport: "udp", cause })?;
-        match bind_tcp(chosen) {
-            Ok(tcp) => {
-                return Ok(Pair { address: chosen, udp, tcp });
-            }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
-            Err(cause) => {
-                return Err(StartError::Listen { address: chosen, transport: "tcp", cause });
-            }
-        }
-    }
-}
-
-fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    separate_families(&socket, address)?;
-    socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    separate_families(&socket, address)?;
-    // So that a restart need not wait for old connections to be forgotten.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(TCP_BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-/// `[::]` beside `0.0.0.0` is two addresses.
-fn separate_families(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    if address.is_ipv6() { socket.set_only_v6(true) } else { Ok(()) }
 }
 
 fn create_dir(dir: &Path) -> Result<(), StartError> {

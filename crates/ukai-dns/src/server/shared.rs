@@ -1,6 +1,7 @@
 //! The server's state and the few ways in which it changes: told to, or because a lease ran out.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use super::answer::Answerer;
 use super::clock::Moment;
 use super::config::Settings;
 use super::control::{Request, Response, Status};
+use super::file::{self, FileError, FileOverride};
 use super::lease::{OverrideRecord, Refusal};
 use super::lock::Lock;
 use super::store::{Store, StoreError};
-use super::zone::Zone;
+use super::zone::Layer;
 use crate::name::Name;
 
 /// Leases are looked at this often; the answer path checks them as well, so this is only how soon the rest follows.
@@ -26,6 +28,7 @@ pub(super) struct Shared {
     pub answerer: Arc<Answerer>,
     pub stop: Notify,
     pub listen: Vec<SocketAddr>,
+    overrides_file: Option<PathBuf>,
     /// Held over disk and swap, so that the two happen in the same order for every change. Never taken by the answer path.
     store: Mutex<Store>,
     /// Here, so that it is held until the last change that is under way has ended.
@@ -33,8 +36,14 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(answerer: Arc<Answerer>, store: Store, lock: Lock, listen: Vec<SocketAddr>) -> Self {
-        Self { answerer, stop: Notify::new(), listen, store: Mutex::new(store), _lock: lock }
+    pub fn new(
+        answerer: Arc<Answerer>,
+        store: Store,
+        lock: Lock,
+        listen: Vec<SocketAddr>,
+        overrides_file: Option<PathBuf>,
+    ) -> Self {
+        Self { answerer, stop: Notify::new(), listen, overrides_file, store: Mutex::new(store), _lock: lock }
     }
 
     pub async fn handle(self: &Arc<Self>, request: Request) -> Response {
@@ -49,6 +58,11 @@ impl Shared {
             Request::Reconfigure { config } => self.reconfigure(config),
             Request::Flush { name } => {
                 self.answerer.forwarder.forget(&name);
+                Response::Done
+            }
+            Request::Log { seconds, every, clients } => {
+                tracing::info!(seconds, every, clients, "what is asked is logged for a while");
+                self.answerer.log.start(seconds, every, clients, Moment::now());
                 Response::Done
             }
             Request::Stats => Response::Stats(self.answerer.stats()),
@@ -152,9 +166,34 @@ impl Shared {
 
     /// Swaps the zone, then forgets what the cache knows of the names that changed.
     fn serve<'a>(&self, store: &Store, changed: impl IntoIterator<Item = &'a Name>) {
-        self.answerer.replace_zone(Zone::build(store.leases(), &self.answerer.zone()));
+        let hashing = &self.answerer.forwarder.hashing;
+        self.answerer.replace_leases(Layer::of_leases(store.leases(), &self.answerer.zone().leases, hashing));
         for name in changed {
             self.answerer.forwarder.forget(name);
+        }
+    }
+
+    /// Serves what the file gives now, or goes on as before if it cannot be understood.
+    pub fn serve_file(&self, read: Result<Vec<FileOverride>, FileError>) {
+        match read {
+            Ok(overrides) => {
+                let forwarder = &self.answerer.forwarder;
+                let (layer, before) = (Layer::of_file(&overrides, &forwarder.hashing), self.answerer.zone().file);
+                let changed = layer.difference(&before);
+                self.answerer.replace_file(layer);
+                // What was known of a name before its override is not believed after it.
+                forwarder.forget_all(&changed);
+                tracing::info!(overrides = overrides.len(), "the overrides of the file are served");
+            }
+            Err(error) => {
+                tracing::error!(%error, "the overrides of the file were not read again; those from before are served")
+            }
+        }
+    }
+
+    pub fn reload_file(&self) {
+        if let Some(path) = &self.overrides_file {
+            self.serve_file(file::read(path));
         }
     }
 

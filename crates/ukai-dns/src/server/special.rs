@@ -7,7 +7,7 @@ use super::config::Settings;
 use super::query::Response;
 use crate::name::Name;
 use crate::types::{Rcode, RecordType};
-use crate::wire::{HEADER_LEN, QUESTION_POINTER, push_record, push_soa};
+use crate::wire::{HEADER_LEN, QUESTION_POINTER, Ttl, push_record, push_soa};
 
 /// RFC 6761 asks for no particular value; a day would outlast a change of configuration, so ten minutes.
 const TTL: u32 = 600;
@@ -40,6 +40,14 @@ pub(crate) struct Special {
 }
 
 impl Special {
+    /// Whether a name (wire format, lower case) may be special at all: a look at its last label tells for nearly every name.
+    pub fn may_be(name: &[u8]) -> bool {
+        const LAST: [&[u8]; 7] =
+            [b"\x09localhost", b"\x04test", b"\x07invalid", b"\x05local", b"\x05onion", b"\x03alt", b"\x04arpa"];
+        let name = name.strip_suffix(&[0]).unwrap_or(name);
+        LAST.iter().any(|label| name.ends_with(label))
+    }
+
     /// `None` for a name that is not special, or that the settings send upstream all the same.
     pub fn answer(name: &Name, qtype: RecordType, settings: &Settings) -> Option<Self> {
         if name.is_at_or_below(&LOCALHOST) {
@@ -62,7 +70,8 @@ impl Special {
             answers: self.answers,
             authority: self.authority,
             body: &self.body,
-            errors: &[],
+            options: &[],
+            ttl: Ttl::AsWritten,
         }
     }
 
@@ -87,10 +96,12 @@ impl Special {
     }
 }
 
-/// What the operator named wins: a watched name opens the whole special domain it is in, a listed one what is at or below it.
+/// What the operator named wins: a watched name opens the whole special domain it is in, a listed one, or one with servers of
+/// its own, what is at or below it.
 fn is_forwarded(name: &Name, domain: &Name, settings: &Settings) -> bool {
     settings.watched.iter().any(|watched| watched.is_at_or_below(domain))
         || settings.forward_special_use.iter().any(|listed| name.is_at_or_below(listed))
+        || settings.forward.iter().any(|route| name.is_at_or_below(&route.domain))
 }
 
 /// A compression pointer to where `domain` begins inside the question name.
@@ -105,12 +116,7 @@ mod tests {
 
     fn settings(watched: &[&str], forwarded: &[&str]) -> Settings {
         let names = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        Settings {
-            upstreams: Vec::new(),
-            allow_clients: Vec::new(),
-            watched: names(watched),
-            forward_special_use: names(forwarded),
-        }
+        Settings { watched: names(watched), forward_special_use: names(forwarded), ..Settings::default() }
     }
 
     fn rcode(text: &str, qtype: RecordType, settings: &Settings) -> Option<Rcode> {
@@ -121,6 +127,15 @@ mod tests {
     fn every_constant_parses() {
         assert_eq!(ABSENT.len(), 24);
         assert!(ABSENT.iter().chain([&*LOCALHOST, &*HOME_ARPA]).all(|name| !name.is_root()));
+    }
+
+    #[test]
+    fn a_look_at_the_last_label_misses_none() {
+        let special = ABSENT.iter().chain([&*LOCALHOST, &*HOME_ARPA]);
+        for name in special {
+            assert!(Special::may_be(name.as_wire()), "{name}");
+        }
+        assert!(!Special::may_be(b"\x03api\x07example\x00"));
     }
 
     #[test]

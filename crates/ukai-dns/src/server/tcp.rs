@@ -12,7 +12,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::answer::{Action, Answerer, Limit};
+use super::answer::{Answerer, Decision, Limit, Scratch};
+use crate::message::MAX_MESSAGE;
 
 /// RFC 7766 section 6.2.3 asks for seconds; a connection is cheap to make again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,6 +67,7 @@ async fn read_queries(
     answerer: Arc<Answerer>,
     answers: mpsc::Sender<Vec<u8>>,
 ) -> io::Result<()> {
+    let mut scratch = Scratch::default();
     let under_way = Arc::new(Semaphore::new(MAX_PIPELINED));
     let mut tasks = JoinSet::new();
     while let Ok(permit) = Arc::clone(&under_way).acquire_owned().await {
@@ -74,17 +76,23 @@ async fn read_queries(
             break;
         };
         let Some(bytes) = message? else { break };
-        match answerer.decide(&bytes, client, Limit::Stream) {
-            Action::Drop => break,
-            Action::Reply(answer) => {
+        let mut answer = Vec::new();
+        let decision = answerer.decide(&answerer.view(), &mut scratch, &bytes, client, Limit::Stream, &mut answer);
+        answerer.counters.take(&mut scratch.tally);
+        match decision {
+            Decision::Drop => break,
+            Decision::Reply | Decision::ReplyAndFetch => {
                 if answers.send(answer).await.is_err() {
                     return Ok(());
                 }
             }
-            Action::Forward(query) => {
+            Decision::Forward(query) => {
                 let (answerer, answers) = (Arc::clone(&answerer), answers.clone());
+                let (ask, key, hash) = (query.keep(), scratch.key.clone(), scratch.hash);
                 tasks.spawn(async move {
-                    let answer = answerer.forward(&query, Limit::Stream).await;
+                    let landed = answerer.forwarder.fetch(&key, hash).await;
+                    let cap = answerer.forwarder.watched().ttl_cap(key.name());
+                    landed.write(&ask, MAX_MESSAGE, cap, &mut answer);
                     // The writer has gone when the client has.
                     answers.send(answer).await.ok();
                     drop(permit);

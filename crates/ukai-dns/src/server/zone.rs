@@ -1,34 +1,47 @@
 //! What is served instead of the world: one prepared answer per family for each overridden name.
 //!
-//! A [`Zone`] never changes. A new one is built beside it and put in its place, so each query sees the old or the new.
+//! A [`Layer`] never changes. A new one is built beside it and put in its place, so each query sees the old or the new.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use hashbrown::HashTable;
 use jiff::Timestamp;
 
 use super::clock::Moment;
-use super::query::Response;
+use super::file::FileOverride;
+use super::key::Hashing;
+use super::query::{Response, error_options};
 use super::store::Lease;
 use crate::name::Name;
 use crate::types::{ExtendedError, Rcode, RecordType};
-use crate::wire::{QUESTION_POINTER, push_record, push_soa};
+use crate::wire::{QUESTION_POINTER, Ttl, push_record, push_soa};
 
 /// How long a client may remember that a family is absent: it must forget soon after the override ends.
 const NEGATIVE_TTL: u32 = 5;
 
-#[derive(Default)]
+/// Leases first, then what a file gives.
+#[derive(Clone, Default)]
 pub(crate) struct Zone {
-    entries: BTreeMap<Name, Entry>,
+    pub leases: Arc<Layer>,
+    pub file: Arc<Layer>,
+}
+
+#[derive(Default)]
+pub(crate) struct Layer {
+    entries: HashTable<Entry>,
 }
 
 struct Entry {
-    lease: Lease,
+    hash: u64,
+    /// Wire format.
+    name: Box<[u8]>,
+    lease: Option<Lease>,
     a: Prepared,
     aaaa: Prepared,
     absent: Prepared,
-    errors: [ExtendedError; 1],
+    options: Box<[u8]>,
     asked: Arc<Asked>,
 }
 
@@ -36,7 +49,7 @@ struct Entry {
 struct Prepared {
     answers: u16,
     authority: u16,
-    body: Vec<u8>,
+    body: Box<[u8]>,
 }
 
 /// How often an override was asked for, and when last. For display: it says nothing about which application asked.
@@ -65,29 +78,71 @@ impl Asked {
 }
 
 impl Zone {
-    /// Counters are taken over from the zone before.
-    pub fn build(leases: &[Lease], before: &Self) -> Self {
+    /// The answer, if the name and type are overridden: A and AAAA as given, and no HTTPS or SVCB, whose address hints
+    /// would lead around the override. Every other type, and every name below, is the world's.
+    /// `name` in wire format and lower case.
+    pub fn answer(&self, name: &[u8], hash: u64, qtype: RecordType, now: Moment) -> Option<Response<'_>> {
+        self.leases.answer(name, hash, qtype, now).or_else(|| self.file.answer(name, hash, qtype, now))
+    }
+
+    pub fn holds(&self, name: &[u8], hash: u64) -> bool {
+        self.leases.entry(name, hash).is_some() || self.file.entry(name, hash).is_some()
+    }
+
+    /// Of the leases.
+    pub fn usage(&self) -> impl Iterator<Item = (&str, &Asked)> {
+        self.leases
+            .entries
+            .iter()
+            .filter_map(|entry| Some((entry.lease.as_ref()?.record.id.as_str(), entry.asked.as_ref())))
+    }
+}
+
+impl Layer {
+    /// Counters are taken over from the layer before.
+    pub fn of_leases(leases: &[Lease], before: &Self, hashing: &Hashing) -> Self {
         let asked = |lease: &Lease| {
-            let same = before.entries.values().find(|entry| entry.lease.record.id == lease.record.id);
-            same.map(|entry| Arc::clone(&entry.asked)).unwrap_or_default()
+            let is_same = |entry: &&Entry| entry.lease.as_ref().is_some_and(|old| old.record.id == lease.record.id);
+            before.entries.iter().find(is_same).map(|entry| Arc::clone(&entry.asked)).unwrap_or_default()
         };
-        let entries = leases.iter().map(|lease| (lease.record.name.clone(), Entry::new(lease, asked(lease)))).collect();
+        Self::of(leases.iter().map(|lease| Entry::of_lease(lease, asked(lease), hashing)))
+    }
+
+    pub fn of_file(overrides: &[FileOverride], hashing: &Hashing) -> Self {
+        Self::of(overrides.iter().map(|given| Entry::of_file(given, hashing)))
+    }
+
+    fn of(given: impl Iterator<Item = Entry>) -> Self {
+        let mut entries = HashTable::with_capacity(given.size_hint().0);
+        for entry in given {
+            entries.insert_unique(entry.hash, entry, |entry: &Entry| entry.hash);
+        }
         Self { entries }
     }
 
-    /// The answer, if the name and type are overridden: A and AAAA as given, and no HTTPS or SVCB, whose address hints
-    /// would lead around the override. Every other type, and every name below, is the world's.
-    pub fn answer(&self, name: &Name, qtype: RecordType) -> Option<Response<'_>> {
-        let entry = self.entries.get(name)?;
+    /// Names, in wire format, that one layer has and the other has not.
+    pub fn difference(&self, other: &Self) -> HashSet<Box<[u8]>> {
+        let only_in = |one: &Self, other: &Self| -> Vec<Box<[u8]>> {
+            let is_new = |entry: &&Entry| other.entry(&entry.name, entry.hash).is_none();
+            one.entries.iter().filter(is_new).map(|entry| entry.name.clone()).collect()
+        };
+        only_in(self, other).into_iter().chain(only_in(other, self)).collect()
+    }
+
+    fn entry(&self, name: &[u8], hash: u64) -> Option<&Entry> {
+        self.entries.find(hash, |entry| *entry.name == *name)
+    }
+
+    fn answer(&self, name: &[u8], hash: u64, qtype: RecordType, now: Moment) -> Option<Response<'_>> {
+        let entry = self.entry(name, hash)?;
         let prepared = match qtype {
             RecordType::A => &entry.a,
             RecordType::AAAA => &entry.aaaa,
             RecordType::HTTPS | RecordType::SVCB => &entry.absent,
             _ => return None,
         };
-        let now = Moment::now();
         // The lease is enforced here as well: nothing is served late because a timer was.
-        if entry.lease.is_over(now) {
+        if entry.lease.as_ref().is_some_and(|lease| lease.is_over(now)) {
             return None;
         }
         entry.asked.record(now);
@@ -98,37 +153,59 @@ impl Zone {
             answers: prepared.answers,
             authority: prepared.authority,
             body: &prepared.body,
-            errors: &entry.errors,
+            options: &entry.options,
+            ttl: Ttl::AsWritten,
         })
-    }
-
-    pub fn holds(&self, name: &Name) -> bool {
-        self.entries.contains_key(name)
-    }
-
-    pub fn usage(&self) -> impl Iterator<Item = (&str, &Asked)> {
-        self.entries.values().map(|entry| (entry.lease.record.id.as_str(), entry.asked.as_ref()))
     }
 }
 
 impl Entry {
-    fn new(lease: &Lease, asked: Arc<Asked>) -> Self {
+    fn of_lease(lease: &Lease, asked: Arc<Asked>, hashing: &Hashing) -> Self {
         let record = &lease.record;
-        let absent = || Prepared::absent(record.generation);
-        let family = |rtype, data: Vec<Vec<u8>>| match data.is_empty() {
-            true => absent(),
-            false => Prepared::present(rtype, record.ttl, &data),
-        };
         let text = format!("ukai override {} incident {} until {}", record.id, record.incident, record.expires_at);
+        let addresses = Addresses {
+            a: record.a.iter().map(|address| address.octets().to_vec()).collect(),
+            aaaa: record.aaaa.iter().map(|address| address.octets().to_vec()).collect(),
+            ttl: record.ttl,
+            serial: record.generation,
+        };
+        Self { lease: Some(lease.clone()), asked, ..Self::new(&record.name, &addresses, text, hashing) }
+    }
+
+    fn of_file(given: &FileOverride, hashing: &Hashing) -> Self {
+        let addresses = Addresses {
+            a: given.a.iter().map(|address| address.octets().to_vec()).collect(),
+            aaaa: given.aaaa.iter().map(|address| address.octets().to_vec()).collect(),
+            ttl: given.ttl,
+            serial: 1,
+        };
+        Self::new(&given.name, &addresses, "ukai override from a file".to_owned(), hashing)
+    }
+
+    fn new(name: &Name, addresses: &Addresses, text: String, hashing: &Hashing) -> Self {
+        let absent = || Prepared::absent(addresses.serial);
+        let family = |rtype, data: &[Vec<u8>]| match data.is_empty() {
+            true => absent(),
+            false => Prepared::present(rtype, addresses.ttl, data),
+        };
         Self {
-            a: family(RecordType::A, record.a.iter().map(|address| address.octets().to_vec()).collect()),
-            aaaa: family(RecordType::AAAA, record.aaaa.iter().map(|address| address.octets().to_vec()).collect()),
+            hash: hashing.of(name.as_wire()),
+            name: name.as_wire().into(),
+            lease: None,
+            a: family(RecordType::A, &addresses.a),
+            aaaa: family(RecordType::AAAA, &addresses.aaaa),
             absent: absent(),
-            errors: [ExtendedError::new(ExtendedError::FORGED_ANSWER, text)],
-            lease: lease.clone(),
-            asked,
+            options: error_options(&[ExtendedError::new(ExtendedError::FORGED_ANSWER, text)]).into(),
+            asked: Arc::default(),
         }
     }
+}
+
+struct Addresses {
+    a: Vec<Vec<u8>>,
+    aaaa: Vec<Vec<u8>>,
+    ttl: u32,
+    serial: u64,
 }
 
 impl Prepared {
@@ -137,12 +214,12 @@ impl Prepared {
         for rdata in data {
             push_record(&mut body, QUESTION_POINTER, rtype, ttl, rdata);
         }
-        Self { answers: u16::try_from(data.len()).unwrap_or(0), authority: 0, body }
+        Self { answers: u16::try_from(data.len()).unwrap_or(0), authority: 0, body: body.into() }
     }
 
     fn absent(generation: u64) -> Self {
         let mut body = Vec::new();
         push_soa(&mut body, QUESTION_POINTER, generation as u32, NEGATIVE_TTL);
-        Self { answers: 0, authority: 1, body }
+        Self { answers: 0, authority: 1, body: body.into() }
     }
 }

@@ -6,10 +6,14 @@
 )]
 
 mod client;
+mod clients;
 mod delegation;
+mod file;
 mod forward;
 mod overrides;
 mod peer;
 mod protocol;
 mod running;
 mod secure;
+mod stopping;
+mod upstreams;

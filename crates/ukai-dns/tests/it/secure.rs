@@ -1,6 +1,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -36,7 +37,11 @@ impl Authority {
     }
 
     fn client(&self) -> Client {
-        Client::new(ClientOptions { extra_roots: vec![self.certificate.der().clone()], system_roots: false })
+        Client::new(ClientOptions {
+            extra_roots: vec![self.certificate.der().clone()],
+            system_roots: false,
+            ..ClientOptions::default()
+        })
     }
 
     fn acceptor(&self, names: &[&str], alpn: &[&str]) -> TlsAcceptor {
@@ -182,6 +187,43 @@ async fn over_https_in_both_versions() {
         let reply = authority.client().ask(&upstream, &question(), &patient()).await.unwrap();
         assert_eq!(reply.addresses(), ["192.0.2.1".parse::<IpAddr>().unwrap()], "{alpn:?}");
         assert_eq!(reply.transport, Transport::Https);
+    }
+}
+
+/// How many connections a server was asked for, and a way to it that counts them.
+async fn counted(server: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counter = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(server).await.unwrap();
+                drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+            });
+        }
+    });
+    (address, count)
+}
+
+#[tokio::test]
+async fn a_forwarder_asks_again_on_the_same_connection_and_who_measures_does_not() {
+    let authority = Authority::new();
+    let tls = tls_server(authority.acceptor(&["dns.test"], &["dot"])).await;
+    let https = https_server(authority.acceptor(&["dns.test"], &["h2"])).await;
+    for (server, scheme, path) in [(tls, "tls", ""), (https, "https", "/dns-query")] {
+        for (keep_connections, connections) in [(true, 1), (false, 5)] {
+            let (address, count) = counted(server).await;
+            let upstream: Upstream = format!("{scheme}://{address}{path}#dns.test").parse().unwrap();
+            let roots = vec![authority.certificate.der().clone()];
+            let client = Client::new(ClientOptions { extra_roots: roots, system_roots: false, keep_connections });
+            for _ in 0..5 {
+                let reply = client.ask(&upstream, &question(), &patient()).await.unwrap();
+                assert_eq!(reply.addresses(), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+            }
+            assert_eq!(count.load(Ordering::SeqCst), connections, "{scheme}, kept: {keep_connections}");
+        }
     }
 }
 

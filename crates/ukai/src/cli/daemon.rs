@@ -11,7 +11,7 @@ use ukai_core::input::Command;
 use crate::config::{SOCKET_NAME, default_data_dir};
 use crate::data_dir;
 use crate::driver::NOT_FOUND;
-use crate::log::export;
+use crate::log::{LOG_FILE, export};
 use crate::socket::Op;
 use crate::socket::client::{CallError, ConnectError, SocketClient};
 use crate::socket::credentials::{group_name, user_name};
@@ -78,6 +78,13 @@ impl Daemon {
                 records.push(event.recorded);
             }
             return Ok(records);
+        }
+        if !dir.join(LOG_FILE).try_exists().unwrap_or(true) {
+            let dir = dir.display();
+            let message = format!(
+                "there is no event log in {dir}, and no daemon runs there; --data-dir or --config says where it is kept"
+            );
+            return Err(Failed::with(BROKEN, message));
         }
         let mut lines = Vec::new();
         let exported = export(&dir, &mut lines)?;

@@ -86,6 +86,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.rules {
         return rules(args.json);
     }
+    if let Some(code) = &args.why_not {
+        place_of(code)?;
+    }
     let saved = match (&args.from, &args.incident) {
         (Some(file), _) => load(file)?,
         (None, Some(incident)) => of_the_daemon(&args, incident).await?,
@@ -143,15 +146,19 @@ fn rules(json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(DONE))
 }
 
+/// The place of a code in the table. Asked for before anybody is asked anything.
+fn place_of(asked: &str) -> anyhow::Result<usize> {
+    RULES.iter().position(|rule| rule.code.name() == asked).ok_or_else(|| {
+        let hint = suggestion(asked, RULES.iter().map(|rule| rule.code.name()).collect::<Vec<_>>());
+        let message = format!("{asked} is no code that a rule gives{hint}; `ukai explain --rules` lists them");
+        Failed::with(USAGE, message)
+    })
+}
+
 /// Why another verdict was not given: what its rule said, and where it stands beside the one that was.
 fn why_not(saved: &Saved, verdict: &Verdict, asked: &str, as_json: bool) -> anyhow::Result<ExitCode> {
     let words = account(&saved.known.case(&saved.evidence));
-    let Some(place) = words.iter().position(|word| word.code.name() == asked) else {
-        let known: Vec<&str> = words.iter().map(|word| word.code.name()).collect();
-        let hint = suggestion(asked, known);
-        let message = format!("{asked} is no code that a rule gives{hint}; `ukai explain --rules` lists them");
-        return Err(Failed::with(USAGE, message));
-    };
+    let place = place_of(asked)?;
     let word = &words[place];
     let given = words.iter().position(|word| word.code == verdict.code);
     if as_json {

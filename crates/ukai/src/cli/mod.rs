@@ -26,6 +26,7 @@ pub mod narrate;
 mod offline;
 mod overrides;
 mod paint;
+mod queries;
 mod run;
 mod vantage;
 
@@ -170,11 +171,11 @@ enum Command {
     /// Say what this machine sees of a peer, to a controller in another network that asks.
     #[command(after_help = "Example:\n  ukai vantage --config vantage.toml")]
     Vantage(vantage::Args),
-    /// The embedded DNS server, a process of its own. `run` starts it where the configuration has a [dns] section.
-    #[command(
-        after_help = "Example:\n  ukai dns --listen 127.0.0.1:5300 --upstream 127.0.0.53 --overrides-dir /var/lib/ukai/dns"
-    )]
+    #[command(about = dns::ABOUT, after_help = dns::EXAMPLE)]
     Dns(dns::Args),
+    /// Have the DNS process log what it is asked, for a while.
+    #[command(after_help = "Example:\n  ukai queries --for 60 --every 10\n  ukai queries --clients --for 10")]
+    Queries(queries::Args),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  ukai completions bash > /etc/bash_completion.d/ukai")]
     Completions { shell: clap_complete::Shell },
@@ -185,20 +186,49 @@ enum Command {
     LabApp(lab_app::Args),
 }
 
+/// Threads of the DNS process for what datagrams do not need: streams, races of upstreams, the control socket.
+const DNS_RUNTIME_THREADS: usize = 2;
+
+/// `ukai dns` on its own. The whole command line is not even built then: the DNS process stays, and what its start once
+/// touched of a large program stays in its memory.
+#[derive(Debug, Parser)]
+#[command(name = "ukai dns", bin_name = "ukai dns", about = dns::ABOUT, after_help = dns::EXAMPLE, version, max_term_width = 110)]
+struct DnsCli {
+    #[command(flatten)]
+    args: dns::Args,
+}
+
 /// Runs the command line and says how it ended.
 pub fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let program = args.next().unwrap_or_default();
+    if args.next().is_some_and(|command| command == "dns") {
+        let cli = DnsCli::parse_from(std::iter::once(program).chain(args));
+        return with_runtime(Some(DNS_RUNTIME_THREADS), |runtime| runtime.block_on(dns::run(cli.args)));
+    }
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    with_runtime(None, |runtime| match cli.command {
+        Command::LabApp(args) => lab_app::run(args),
+        command => runtime.block_on(dispatch(command)),
+    })
+}
+
+fn with_runtime(
+    threads: Option<usize>,
+    run: impl FnOnce(&tokio::runtime::Runtime) -> anyhow::Result<ExitCode>,
+) -> ExitCode {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             anstream::eprintln!("ukai: the asynchronous runtime could not be started: {error}");
             return ExitCode::from(BROKEN);
         }
     };
-    let result = match cli.command {
-        Command::LabApp(args) => lab_app::run(args),
-        command => runtime.block_on(dispatch(command)),
-    };
+    let result = run(&runtime);
     // A name lookup or a file on a dead disk must not keep the process.
     runtime.shutdown_background();
     match result {
@@ -241,6 +271,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Vantage(args) => vantage::run(args).await,
         Command::Dns(args) => dns::run(args).await,
         Command::Keeper(args) => keeper::run(args).await,
+        Command::Queries(args) => queries::run(args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "ukai", &mut script);

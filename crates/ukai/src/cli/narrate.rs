@@ -85,6 +85,9 @@ pub fn lines(event: &Event) -> Vec<Line> {
         Event::IncidentReopened { incident, summary, .. } => {
             one("INCIDENT", Tone::Bad, format!("{incident} is open again: {summary}"))
         }
+        Event::IncidentWorsened { incident, summary, .. } => {
+            one("INCIDENT", Tone::Bad, format!("{incident} is worse: {summary}"))
+        }
         Event::PageSuppressed { incident, by } => {
             one("INCIDENT", Tone::Plain, format!("{incident} does not page: {by} is in ALARM and pages in its stead"))
         }

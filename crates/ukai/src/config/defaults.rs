@@ -23,6 +23,8 @@ pub const VANTAGE: &str = "local";
 pub const REGION: &str = "local";
 pub const ACCOUNT_ID: &str = "000000000000";
 pub const AUTHORITY_PORT: u16 = 53;
+/// More than any host that serves names has to spare for it.
+pub const DNS_CACHE_MIB_MAX: u32 = 65_536;
 pub const DNS_LISTEN: &str = "127.0.0.1:5300";
 pub const APPLICATION_LISTEN: &str = "127.0.0.1:7070";
 pub const SOCKET_NAME: &str = "ukai.sock";

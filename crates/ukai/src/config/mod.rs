@@ -33,6 +33,7 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use ukai_core::peer::{Level, Mode};
 use ukai_dns::Upstream;
+use ukai_dns::server::Route;
 use ukai_probe::{Endpoint, Expectation, Request, Timeouts};
 use url::Url;
 
@@ -101,6 +102,13 @@ pub struct Dns {
     pub upstream: Vec<Upstream>,
     /// Empty: loopback and private networks.
     pub allow_clients: Vec<IpNet>,
+    /// Domains with resolvers of their own.
+    pub forward: Vec<Route>,
+    /// None: one for each core.
+    pub threads: Option<u8>,
+    pub cache_mib: Option<u32>,
+    pub rate_limit: Option<u32>,
+    pub version: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,8 @@ use serde::Deserialize;
 use toml::de::DeTable;
 use ukai_core::metric::Dimensions;
 use ukai_core::peer::Level;
-use ukai_dns::Upstream;
+use ukai_dns::server::{MAX_THREADS, Route};
+use ukai_dns::{Name, Upstream};
 use ukai_probe::{Endpoint, is_global};
 
 use super::problem::{At, ConfigError, Problems, suggestion};
@@ -252,13 +253,58 @@ fn dns(dns: &v1::Dns, resolver: &[Upstream], peers: &[Peer], reader: &mut Reader
         None => defaults::DNS_LISTEN.parse().into_iter().collect(),
     };
     let allow_clients = reader.list(&at.key("allow_clients"), dns.allow_clients.as_deref());
-    let dns = Dns { listen, allow_clients, upstream: reader.list(&at.key("upstream"), dns.upstream.as_deref()) };
+    let dns = Dns {
+        listen,
+        allow_clients,
+        upstream: reader.list(&at.key("upstream"), dns.upstream.as_deref()),
+        forward: routes(dns, reader),
+        threads: within(&at.key("threads"), dns.threads, 1..=MAX_THREADS as u8, reader),
+        cache_mib: within(&at.key("cache_mib"), dns.cache_mib, 1..=defaults::DNS_CACHE_MIB_MAX, reader),
+        rate_limit: within(&at.key("rate_limit"), dns.rate_limit, 1..=u32::MAX, reader),
+        version: dns.version.clone(),
+    };
+    if dns.version.as_ref().is_some_and(|text| text.len() > u8::MAX.into()) {
+        reader.problem(&at.key("version"), "one text of DNS has at most 255 octets");
+    }
     for upstream in dns.upstream.iter().filter(|upstream| dns.is_own(upstream.address())) {
         let message = format!("{upstream} is the embedded server itself: it would forward to itself");
         reader.problem(&at.key("upstream"), message);
     }
+    for route in &dns.forward {
+        for upstream in route.upstreams.iter().filter(|upstream| dns.is_own(upstream.address())) {
+            let message = format!("{upstream} is the embedded server itself: it would forward to itself");
+            reader.problem(&at.key("forward").key(&route.domain.to_string()), message);
+        }
+    }
     way_past_the_override(&dns, resolver, peers, reader);
     dns
+}
+
+fn routes(dns: &v1::Dns, reader: &mut Reader<'_>) -> Vec<Route> {
+    let at = At::default().key("dns").key("forward");
+    let mut routes = Vec::new();
+    for (domain, upstreams) in dns.forward.iter().flatten() {
+        let at = at.key(domain);
+        if upstreams.is_empty() {
+            reader.problem(&at, "no resolver is given for this domain; name one, or leave the domain out");
+        }
+        let domain: Option<Name> = reader.one(&at, domain);
+        let upstreams = reader.list(&at, Some(upstreams));
+        routes.extend(domain.map(|domain| Route { domain, upstreams }));
+    }
+    routes
+}
+
+fn within<T: PartialOrd + Copy + std::fmt::Display>(
+    at: &At,
+    written: Option<T>,
+    range: std::ops::RangeInclusive<T>,
+    reader: &mut Reader<'_>,
+) -> Option<T> {
+    if written.is_some_and(|written| !range.contains(&written)) {
+        reader.problem(at, format!("a number from {} to {}", range.start(), range.end()));
+    }
+    written
 }
 
 /// What the resolver answers past our override is what a revert is decided on.

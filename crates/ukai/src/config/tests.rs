@@ -35,6 +35,10 @@ fn every_key_is_read() {
     let dns = config.dns.as_ref().unwrap();
     assert_eq!(dns.listen, ["127.0.0.1:5300".parse().unwrap(), "[::1]:5300".parse().unwrap()]);
     assert_eq!((dns.upstream.len(), dns.allow_clients.len()), (1, 1));
+    assert_eq!((dns.threads, dns.cache_mib, dns.rate_limit), (Some(2), Some(16), Some(1_000)));
+    assert_eq!(dns.version.as_deref(), Some("resolver of the shop"));
+    let routes: Vec<_> = dns.forward.iter().map(|route| (route.domain.to_string(), route.upstreams.len())).collect();
+    assert_eq!(routes, [("corp.example".to_owned(), 1), ("eu.corp.example".to_owned(), 2)]);
     assert_eq!(config.socket.group.as_deref(), Some("ukai"));
     let application = config.application.as_ref().unwrap();
     assert_eq!(application.token.expose(), "token-secret");
@@ -160,6 +164,15 @@ fn each_mistake_says_how_to_mend_it() {
         ("authority_port = 0".to_owned(), "1:18: a port"),
         ("[application]".to_owned(), "needs a token"),
         ("[dns]\nlisten = [\"127.0.0.1:53\"]\nupstream = [\"127.0.0.1\"]".to_owned(), "forward to itself"),
+        (
+            "[dns]\nlisten = [\"127.0.0.1:53\"]\nforward = { \"a.test\" = [\"127.0.0.1\"] }".to_owned(),
+            "forward to itself",
+        ),
+        ("[dns]\nforward = { \"a.test\" = [] }".to_owned(), "no resolver is given for this domain"),
+        ("[dns]\nforward = { \"a..test\" = [\"192.0.2.1\"] }".to_owned(), "not a domain name"),
+        ("[dns]\nthreads = 9".to_owned(), "a number from 1 to 8"),
+        ("[dns]\ncache_mib = 0".to_owned(), "a number from 1 to 65536"),
+        ("[dns]\nrate_limit = 0".to_owned(), "a number from 1 to"),
         (
             "resolver = [\"127.0.0.1\"]\n[dns]\nlisten = [\"0.0.0.0:53\"]\nupstream = [\"192.0.2.1\"]".to_owned(),
             "1:12: udp://127.0.0.1:53 is the embedded server itself",
@@ -431,6 +444,11 @@ evidence_bound = "5s"
 listen = ["127.0.0.1:5300", "[::1]:5300"]
 upstream = ["tcp://127.0.0.4"]
 allow_clients = ["127.0.0.0/8"]
+forward = { "corp.example" = ["127.0.0.5"], "eu.corp.example" = ["tls://127.0.0.6#ns.test", "127.0.0.7"] }
+threads = 2
+cache_mib = 16
+rate_limit = 1000
+version = "resolver of the shop"
 
 [socket]
 path = "/tmp/ukai-test.sock"

@@ -97,6 +97,18 @@ pub struct Dns {
     pub upstream: Option<Vec<String>>,
     /// Networks that may ask. Default: loopback and private networks.
     pub allow_clients: Option<Vec<String>>,
+    /// Resolvers of their own for domains, the name itself and all below it, such as
+    /// `{ "corp.example" = ["10.0.0.2"] }`; the longest domain wins. Default: none.
+    pub forward: Option<BTreeMap<String, Vec<String>>>,
+    /// Threads that answer datagrams, 1 to 8; taken at the start of the DNS process. Default: one for each core, at most 8.
+    pub threads: Option<u8>,
+    /// What the cache may take, in MiB, 1 to 65536; taken at the start of the DNS process. Default: 64.
+    pub cache_mib: Option<u32>,
+    /// Answers a second by UDP for one client network (/24, /56); clients with a DNS cookie of this server (RFC 7873) have no
+    /// limit. Default: none.
+    pub rate_limit: Option<u32>,
+    /// What `version.bind` and `version.server` (class CH) answer. Default: they are refused.
+    pub version: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

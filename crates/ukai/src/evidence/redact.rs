@@ -183,7 +183,10 @@ impl Redactor {
         observations.iter_mut().for_each(|observation| self.observation(observation));
         for VantageView { vantage, silence, resolved: _, results } in vantages {
             self.hide(std::iter::once(vantage).chain(silence));
-            results.iter_mut().for_each(|proof| self.result(&mut proof.result));
+            for proof in results {
+                self.hide([&mut proof.endpoint]);
+                self.result(&mut proof.result);
+            }
         }
         self.hide(
             reuse

@@ -110,6 +110,7 @@ impl<'a> Teller<'a> {
             | Event::AlarmChanged { peer, .. } => peer == self.peer,
             Event::IncidentOpened { incident, .. }
             | Event::IncidentReopened { incident, .. }
+            | Event::IncidentWorsened { incident, .. }
             | Event::FailureBroke { incident }
             | Event::IncidentPaged { incident, .. }
             | Event::IncidentClosed { incident, .. }

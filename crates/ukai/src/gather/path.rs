@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use ukai_core::diagnose::evidence::{Purpose, Reuse};
 use ukai_core::observe::{Observation, Path};
+use ukai_probe::Secrets;
 
 use super::subject::{Subject, Vantage, Watched, join_all};
 
@@ -18,7 +19,9 @@ pub struct Walked {
 }
 
 pub async fn walk(vantage: &Vantage, subject: &Subject, purpose: Purpose, now: Timestamp) -> Walked {
-    let observations = vantage.observe(subject, Path::Bypass, now).await;
+    // While an override stands the application does not go there.
+    let secrets = if purpose == Purpose::Standing { Secrets::Without } else { Secrets::With };
+    let observations = vantage.observe_with(subject, Path::Bypass, secrets, now).await;
     if purpose != Purpose::Diagnose {
         return Walked { observations, ..Walked::default() };
     }

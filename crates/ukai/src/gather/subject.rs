@@ -108,8 +108,20 @@ impl Vantage {
         }
     }
 
-    /// One observation per endpoint; the name is resolved once for all of them.
+    /// One observation per endpoint; the name is resolved once for all of them. Past our override, where the application does
+    /// not go, nobody gets a secret: who answers there may be why it stands.
     pub async fn observe(&self, subject: &Subject, path: Path, now: Timestamp) -> Vec<Observation> {
+        let secrets = if path == Path::Normal { Secrets::With } else { Secrets::Without };
+        self.observe_with(subject, path, secrets, now).await
+    }
+
+    pub async fn observe_with(
+        &self,
+        subject: &Subject,
+        path: Path,
+        secrets: Secrets,
+        now: Timestamp,
+    ) -> Vec<Observation> {
         let resolvers = match path {
             Path::Normal => self.application_resolvers(),
             Path::Bypass | Path::Chosen => self.resolvers.clone(),
@@ -118,17 +130,26 @@ impl Vantage {
         if path != Path::Chosen {
             resolution.addresses = families::usable(resolution.addresses, |address| subject.is_routed(self, address));
         }
-        subject.probe(path, now, &resolution).await
+        subject.probe(path, secrets, now, &resolution).await
     }
 }
 
 impl Subject {
     /// Every endpoint, side by side, at addresses that are known already.
-    pub async fn probe(&self, path: Path, started_at: Timestamp, resolution: &Resolution) -> Vec<Observation> {
-        join_all(self.watched.iter().map(|watched| {
+    async fn probe(
+        &self,
+        path: Path,
+        secrets: Secrets,
+        started_at: Timestamp,
+        resolution: &Resolution,
+    ) -> Vec<Observation> {
+        join_all(self.watched.iter().map(async |watched| {
             let round = Round { peer: &self.peer, path, started_at, resolution: resolution.clone() };
-            let Watched { endpoint, expectation, request, timeouts, .. } = watched;
-            self.prober.probe_all(round, endpoint, expectation, request, timeouts)
+            let (request, expectation) = match secrets {
+                Secrets::With => (watched.request.clone(), watched.expectation.clone()),
+                Secrets::Without => watched.proof(),
+            };
+            self.prober.probe_all(round, &watched.endpoint, &expectation, &request, &watched.timeouts).await
         }))
         .await
     }

@@ -93,6 +93,9 @@ fn incident_sentence(event: &Event) -> Option<(Kind, String)> {
         Event::IncidentReopened { summary, .. } => {
             (Kind::Alarm, format!("It failed again, and the incident went on: {summary}."))
         }
+        Event::IncidentWorsened { summary, .. } => {
+            (Kind::Alarm, format!("It became worse, and nothing gets through: {summary}."))
+        }
         Event::PageSuppressed { by, .. } => {
             (Kind::Told, format!("Nobody was paged for this peer, because {by} was in ALARM and paged in its stead."))
         }

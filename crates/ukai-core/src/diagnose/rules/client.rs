@@ -57,7 +57,7 @@ pub fn client_pinned(reading: &Reading) -> Ruling {
 
 /// Where this machine has connections to addresses that the peer had, and has no more.
 fn connected_elsewhere(reading: &Reading) -> BTreeSet<IpAddr> {
-    let live = reading.evidence().connections.iter().filter(|live| live.established + live.waiting > 0);
+    let live = reading.evidence().connections.iter().filter(|live| live.established > 0 || live.waiting > 0);
     live.map(|live| live.address).filter(|address| !reading.our_set.contains(address)).collect()
 }
 
@@ -132,7 +132,7 @@ pub fn override_stale(reading: &Reading) -> Ruling {
         return Ruling::Beside;
     };
     let fails = |address: &IpAddr| reading.is_tried(*address) && served_fails(reading, *address);
-    if !over.addresses.iter().all(fails) {
+    if over.addresses.is_empty() || !over.addresses.iter().all(fails) {
         return Ruling::Excluded("what our override serves proves itself".to_owned());
     }
     let Some(elsewhere) = serves_elsewhere(reading, over) else {
@@ -141,7 +141,7 @@ pub fn override_stale(reading: &Reading) -> Ruling {
     Finding::new(
         Action::Revert,
         Party::OurNetwork,
-        format!("Our own override is what fails: it serves {}, and the peer has left it.", list(&over.addresses)),
+        format!("Our own override is what fails: it serves {}, and the peer serves elsewhere.", list(&over.addresses)),
     )
     .because(elsewhere)
     .because(format!("not one of {} proves itself", list(&over.addresses)))

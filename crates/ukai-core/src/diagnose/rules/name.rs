@@ -23,6 +23,9 @@ const DNSSEC_ERRORS: std::ops::RangeInclusive<u16> = 5..=12;
 
 pub fn rebinding(reading: &Reading) -> Ruling {
     let bad = reading.not_global();
+    if bad.is_empty() && reading.named().is_empty() && reading.current.is_empty() && !is_heard(reading) {
+        return Ruling::Unknown("nobody said which addresses the name has".to_owned());
+    }
     if bad.is_empty() {
         return Ruling::Excluded("every address is one that a public service may have".to_owned());
     }
@@ -35,6 +38,12 @@ pub fn rebinding(reading: &Reading) -> Ruling {
     .because("it was recorded and not contacted".to_owned())
     .unless("the operator listing the network in allow_addresses")
     .explains()
+}
+
+/// Somebody answered a question about the name, or there is no name to ask about.
+fn is_heard(reading: &Reading) -> bool {
+    let asked = &reading.evidence().asked;
+    asked.is_empty() || asked.iter().any(|asked| asked.answer().is_some())
 }
 
 pub fn parked(reading: &Reading) -> Ruling {
@@ -90,6 +99,9 @@ fn sayers(reading: &Reading, address: IpAddr) -> String {
 /// An alias of the peer's whose target is gone, or belongs to somebody else by now (S29).
 pub fn dangling_cname(reading: &Reading) -> Ruling {
     let Some((asked, chain)) = answers::chain(reading.evidence()) else {
+        if !is_heard(reading) {
+            return Ruling::Unknown("nobody said whether the name is an alias".to_owned());
+        }
         return Ruling::Excluded("the name is no alias".to_owned());
     };
     let Some(target) = chain.last() else {
@@ -114,6 +126,7 @@ pub fn dangling_cname(reading: &Reading) -> Ruling {
             "The name is an alias of {target}, which does not exist: whoever registers it is the peer."
         ))
         .because(format!("nobody gives an address for {target}"))
+        .likely_if(!is_denied_elsewhere(reading))
         .explains();
     }
     let foreign = reading.foreign();
@@ -148,6 +161,12 @@ fn does_not_exist(reading: &Reading) -> bool {
         asked.answer().is_some_and(|answer| answer.rcode == Rcode::Nxdomain && !answer.chain.is_empty())
     };
     reading.evidence().asked.iter().any(says)
+}
+
+/// Somebody besides our own resolver says so too: it may hold on to an answer of before.
+fn is_denied_elsewhere(reading: &Reading) -> bool {
+    let others = reading.evidence().asked.iter().filter(|asked| asked.source != Source::OurResolver);
+    others.filter_map(Asked::answer).any(|answer| answer.rcode == Rcode::Nxdomain)
 }
 
 /// Clients elsewhere are led elsewhere, and every address works: by design (S14).
@@ -229,15 +248,18 @@ pub fn delegation_removed(reading: &Reading) -> Ruling {
     if !gone {
         return Ruling::Beside;
     }
-    Finding::new(
+    let finding = Finding::new(
         Action::Escalate,
         Party::Peer,
         "The parent zone no longer knows the peer's domain: a registry hold, or it lapsed.",
     )
     .because("the parent's servers answer NXDOMAIN".to_owned())
     .likely_if(!fails_to_resolve(reading))
-    .unless("the parent delegating the name again")
-    .explains()
+    .unless("the parent delegating the name again");
+    match &reading.independents {
+        Some(set) => finding.against(format!("independent resolvers still agree on {}", list(set))).likely().explains(),
+        None => finding.explains(),
+    }
 }
 
 fn fails_to_resolve(reading: &Reading) -> bool {
@@ -253,7 +275,7 @@ pub fn peer_dns_empty(reading: &Reading) -> Ruling {
     }
     let what = if nxdomain { "that the name does not exist" } else { "that it has no address" };
     Finding::new(Action::Escalate, Party::Peer, format!("The peer's own name servers agree {what}."))
-        .because(format!("every authoritative server says {what}"))
+        .because(format!("every authoritative server that answered says {what}"))
         .unless("one of them giving an address")
         .explains()
 }
@@ -264,22 +286,29 @@ pub fn dnssec_bogus(reading: &Reading) -> Ruling {
     }
     let errors = answers::our_extended_errors(reading.evidence());
     let validation = errors.iter().find(|code| DNSSEC_ERRORS.contains(*code));
-    if validation.is_none() && !answers::answers_unvalidated(reading.evidence()) {
+    let unvalidated = answers::answers_unvalidated(reading.evidence());
+    if validation.is_none() && !unvalidated {
         return Ruling::Beside;
     }
+    let validating = answers::validated_elsewhere(reading.evidence());
     let mut finding = Finding::new(
         Action::Escalate,
         Party::Peer,
         "The name fails DNSSEC validation: broken signatures and a forgery look alike.",
     )
+    .likely_if(validation.is_none() || !unvalidated || validating.is_some())
     .unless("the answer validating again");
     if let Some(code) = validation {
         finding = finding.because(format!("our resolver gives extended error {code}"));
     }
-    finding
-        .because("with validation switched off (CD=1) the name resolves".to_owned())
-        .likely_if(validation.is_none())
-        .explains()
+    finding = match unvalidated {
+        true => finding.because("with validation switched off (CD=1) the name resolves"),
+        false => finding.against("it was not seen to resolve with validation switched off (CD=1)"),
+    };
+    if let Some(server) = validating {
+        finding = finding.against(format!("{server} validates the name: it may be our resolver's own validation"));
+    }
+    finding.explains()
 }
 
 /// Our resolver refuses this name on purpose (RFC 8914, 4.16 to 4.19): a policy of ours, or of whoever runs it.
@@ -308,11 +337,13 @@ pub fn negative_cache(reading: &Reading) -> Ruling {
         Party::OurResolver,
         "Our resolver still says that there is no address; the peer's servers have one again.",
     )
-    .because(format!("the authoritative servers agree on {}", list(set)));
+    .unless("our resolver giving an address");
     if let Some(left) = left {
         finding = finding.because(format!("the negative answer has {left} s left"));
     }
-    finding.likely_if(set.is_disjoint(&reading.proved)).unless("our resolver giving an address").explains()
+    let proved: BTreeSet<IpAddr> = set.intersection(&reading.proved).copied().collect();
+    let finding = first_hand(reading, finding, set).likely_if(proved.is_empty());
+    vouched(reading, finding, &proved).explains()
 }
 
 /// Our resolver answers for other names, and fails for this one: it holds on to a failure (RFC 9520), or cannot reach the
@@ -365,6 +396,9 @@ fn mostly_lame(reading: &Reading, delegated: usize) -> Ruling {
 pub fn lame_delegation(reading: &Reading) -> Ruling {
     if let Authority::TooFew { delegated, .. } = reading.authority {
         return mostly_lame(reading, delegated);
+    }
+    if reading.authority == Authority::Silent && !is_heard(reading) {
+        return Ruling::Unknown("no authoritative server was heard".to_owned());
     }
     let Authority::Contradicting(sets) = &reading.authority else {
         return Ruling::Excluded("the authoritative servers do not contradict each other".to_owned());
@@ -483,14 +517,14 @@ enum Age {
     Past(String),
     /// Still within it; so many seconds are left.
     Within(u32),
-    /// It was read once only, so nobody saw whether it falls.
+    /// It was read once only, or of several caches, so nobody saw whether it falls.
     Unknown,
 }
 
 fn age(reading: &Reading) -> Age {
     let readings = answers::ttl_readings(reading.evidence());
     let (Some(first), Some(last)) = (readings.first(), readings.last()) else {
-        return Age::Within(0);
+        return Age::Unknown;
     };
     if let (Some(moved), Some(ttl)) = (reading.case.moved_seen_at, authority_ttl_of(reading)) {
         let run_out = moved.as_second() + i64::from(ttl) + 1;
@@ -503,16 +537,19 @@ fn age(reading: &Reading) -> Age {
     }
     for pair in readings.windows(2) {
         let gap_ms = pair[1].at.duration_since(pair[0].at).as_millis();
-        if gap_ms >= TTL_GAP_MS && pair[1].ttl >= pair[0].ttl {
+        // A higher one may come of another cache behind the same address.
+        let stands = pair[1].ttl == pair[0].ttl || pair[1].is_named;
+        if gap_ms >= TTL_GAP_MS && pair[1].ttl >= pair[0].ttl && stands {
             return Age::Past(format!(
-                "its TTL does not fall: {} s, and {} s again {:.1} s later",
+                "its TTL does not fall: {} s, and {} s {:.1} s later",
                 pair[0].ttl,
                 pair[1].ttl,
                 gap_ms as f64 / 1000.0
             ));
         }
     }
-    if readings.len() < 2 {
+    let rises = readings.windows(2).any(|pair| pair[1].ttl > pair[0].ttl);
+    if readings.len() < 2 || rises {
         return Age::Unknown;
     }
     let elapsed = last.at.as_second() - first.at.as_second();
@@ -523,13 +560,35 @@ fn age(reading: &Reading) -> Age {
 }
 
 fn stale(reading: &Reading, differs: &Differs, summary: &str) -> Finding {
-    let finding = Finding::new(Action::Override, Party::OurResolver, summary)
-        .because(format!("our resolver answers {}, and every one of them fails", list(&reading.our_set)))
+    let tried: Vec<&IpAddr> = reading.our_set.iter().filter(|address| reading.is_tried(**address)).collect();
+    let fails = match tried.len() == reading.our_set.len() {
+        true => "every one of them fails".to_owned(),
+        false => format!("every one that was tried fails ({} of {})", tried.len(), reading.our_set.len()),
+    };
+    let mut finding = Finding::new(Action::Override, Party::OurResolver, summary)
+        .because(format!("our resolver answers {}, and {fails}", list(&reading.our_set)))
         .because(format!("{} proved every endpoint, every time", list(&differs.proved)))
         .unless("our resolver giving the authoritative answer");
-    let mut finding =
-        if differs.secondhand { on_second_hand(finding, differs) } else { first_hand(reading, finding, differs) };
-    for address in &differs.proved {
+    let still_given: Vec<&IpAddr> = reading.our_set.intersection(differs.agreed).collect();
+    if !still_given.is_empty() {
+        let still = format!("{} is still among what the peer's servers give: it may only be dead", list(still_given));
+        finding = finding.against(still).likely();
+    }
+    let lost = answers::lost_family(reading.evidence());
+    let is_of = |family: &str, address: &IpAddr| address.is_ipv6() == (family == "AAAA");
+    if let Some(family) = lost.filter(|family| differs.agreed.iter().any(|address| is_of(family, address))) {
+        finding =
+            finding.against(format!("our resolver did not answer for {family}: its answer is half known")).likely();
+    }
+    if differs.secondhand {
+        return vouched(reading, on_second_hand(finding, differs), &differs.proved);
+    }
+    vouched(reading, first_hand(reading, finding, differs.agreed), &differs.proved)
+}
+
+/// Held to what is known of before: who answers there, and whose word it is.
+fn vouched(reading: &Reading, mut finding: Finding, proved: &BTreeSet<IpAddr>) -> Finding {
+    for address in proved {
         match reading.continuity(*address) {
             Continuity::Continuous(how) => finding = finding.because(how),
             Continuity::Broken { old, new } => {
@@ -546,16 +605,19 @@ fn stale(reading: &Reading, differs: &Differs, summary: &str) -> Finding {
     match reading.delegation_changed() {
         Some(changed) => finding.against(changed).likely(),
         None if !reading.delegation_read() => finding.against("the delegation could not be read").likely(),
+        None if reading.case.history.delegation.is_none() => {
+            finding.against("the delegation was never seen in peace, so it may be another one").likely()
+        }
         None => finding,
     }
 }
 
-fn first_hand(reading: &Reading, finding: Finding, differs: &Differs) -> Finding {
+fn first_hand(reading: &Reading, finding: Finding, agreed: &BTreeSet<IpAddr>) -> Finding {
     let finding = finding
-        .because(format!("the authoritative servers agree on {}", list(differs.agreed)))
+        .because(format!("the authoritative servers agree on {}", list(agreed)))
         .unless("one of the authoritative servers contradicting the others");
     match &reading.independents {
-        Some(set) if set == differs.agreed => finding.because("independent resolvers give the same set"),
+        Some(set) if set == agreed => finding.because("independent resolvers give the same set"),
         Some(set) => finding.against(format!("independent resolvers agree on {}", list(set))).likely(),
         None => finding.against("no two independent resolvers agreed").likely(),
     }
@@ -586,7 +648,7 @@ pub fn ttl_violation(reading: &Reading) -> Ruling {
     }
     let given = answers::ttl_readings(reading.evidence()).iter().map(|reading| reading.ttl).max();
     match (given, authority_ttl_of(reading)) {
-        (Some(given), Some(ttl)) if given > ttl + 1 => {
+        (Some(given), Some(ttl)) if given > ttl.saturating_add(1) => {
             stale(reading, &differs, "Our resolver keeps an old answer longer than the peer allowed.")
                 .because(format!("it gives a TTL of {given} s; the peer gave {ttl} s with that answer"))
                 .explains()
@@ -616,6 +678,9 @@ pub fn stale_resolver(reading: &Reading) -> Ruling {
                 "our resolver gives what the authoritative servers give".to_owned()
             }
             Authority::Agreed(_) => "what the authoritative servers give does not prove itself either".to_owned(),
+            Authority::Silent if !is_heard(reading) => {
+                return Ruling::Unknown("neither our resolver nor an authoritative server was heard".to_owned());
+            }
             _ => "the authoritative servers did not agree on an address".to_owned(),
         };
         return Ruling::Excluded(why);

@@ -14,13 +14,13 @@ use crate::observe::{AddressResult, ErrorClass};
 
 pub fn clock_skew(reading: &Reading) -> Ruling {
     let offsets: Vec<i64> = reading.live.iter().filter_map(|control| control.clock_offset_s).collect();
-    let off = offsets.iter().filter(|offset| offset.abs() > CLOCK_TOLERANCE_S).count();
+    let off = offsets.iter().filter(|offset| is_off(**offset)).count();
     let on_time = offsets.len() - off;
     let dates_fail = reading.live.iter().filter(|control| control.dates_failure).count();
     let by_server = reading.evidence().own.time_server_offset_ms.map(|offset_ms| offset_ms / 1000);
-    let server_says_off = by_server.is_some_and(|offset_s| offset_s.abs() > CLOCK_TOLERANCE_S);
+    let server_says_off = by_server.is_some_and(is_off);
     if on_time < CONTROLS_NEEDED && (off >= CONTROLS_NEEDED || dates_fail >= CONTROLS_NEEDED) {
-        let offset_s = by_server.or_else(|| offsets.iter().copied().max_by_key(|offset| offset.abs()));
+        let offset_s = by_server.or_else(|| offsets.iter().copied().max_by_key(|offset| offset.unsigned_abs()));
         if let Some(why) = dates_do_not_matter(reading, offset_s) {
             return Ruling::Excluded(format!("our clock is off, but {why}"));
         }
@@ -34,7 +34,7 @@ pub fn clock_skew(reading: &Reading) -> Ruling {
         .because(format!("{dates_fail} controls fail on the dates of their certificates"))
         .unless("the controls' clocks agreeing with ours");
         if let Some(offset_s) = by_server {
-            finding = finding.because(format!("the time server is {offset_s} s ahead of us"));
+            finding = finding.because(format!("the time server's clock minus ours is {offset_s} s"));
         }
         return finding.explains();
     }
@@ -50,6 +50,10 @@ pub fn clock_skew(reading: &Reading) -> Ruling {
         }
         _ => Ruling::Unknown("fewer than two controls told the time".to_owned()),
     }
+}
+
+fn is_off(offset_s: i64) -> bool {
+    offset_s.unsigned_abs() > CLOCK_TOLERANCE_S.unsigned_abs()
 }
 
 /// A wrong clock spoils what has dates: certificates, and signed requests. Where none of these fails, it is not the cause.

@@ -286,3 +286,38 @@ async fn candidates_that_say_anything_are_on_record_as_what_they_are() {
     assert_eq!(evidence.default_sites, []);
     assert!(serde_json::to_string(&evidence).unwrap().len() < LINE_BYTES);
 }
+
+/// Keeps the head of every request, and answers.
+async fn kept(heads: Arc<std::sync::Mutex<Vec<String>>>, mut stream: TcpStream) {
+    let mut head = [0; 4096];
+    let read = stream.read(&mut head).await.unwrap_or(0);
+    heads.lock().unwrap().push(String::from_utf8_lossy(&head[..read]).into_owned());
+    stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await.ok();
+}
+
+#[tokio::test]
+async fn past_our_override_nobody_gets_a_secret() {
+    let (resolver, mut tasks) = (dual_stack().await, JoinSet::new());
+    let heads: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+    let keeper = heads.clone();
+    let place = host("127.0.0.1:0".parse().unwrap(), &mut tasks, move |stream| kept(keeper.clone(), stream)).await;
+    let (mut vantage, mut subject) = configured(resolver.address(1), resolver.address(1), "controls = \"none\"");
+    vantage.is_routed = |address| address.is_ipv4();
+    subject.watched[0].endpoint = ukai_probe::Endpoint::parse(&format!("http://{HOST}:{}/", place.port())).unwrap();
+    let secret = ukai_probe::Secret::new("hunter2");
+    subject.watched[0].request = ukai_probe::Request::default().secret_header("x-key", &secret).unwrap();
+    let now = Timestamp::UNIX_EPOCH;
+    let told = async |gathered: Option<Purpose>, path| {
+        let observations = match gathered {
+            Some(purpose) => gather(&vantage, &subject, &Order { purpose, ..order(now) }).await.observations,
+            None => vantage.observe(&subject, path, now).await,
+        };
+        assert!(observations.iter().all(|observation| !observation.any_failed()), "{observations:?}");
+        let heads = std::mem::take(&mut *heads.lock().unwrap());
+        heads.iter().filter(|head| head.contains("hunter2")).count()
+    };
+    assert_eq!(told(None, Path::Normal).await, 1, "as the application goes");
+    assert_eq!(told(None, Path::Bypass).await, 0);
+    assert_eq!(told(Some(Purpose::Standing), Path::Bypass).await, 0);
+    assert_eq!(told(Some(Purpose::Diagnose), Path::Bypass).await, 1, "without an override it is the application's way");
+}

@@ -1,0 +1,172 @@
+//! Overrides that a file gives: one record a line, `NAME TTL TYPE ADDRESS`, as in a zone file.
+//!
+//! The file is watched; whoever changes it writes a new one beside it and renames it, so that no half of a file is ever read.
+//! A file that cannot be understood changes nothing: what was served goes on.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::inotify;
+use rustix::time::Timespec;
+
+use super::lease::{MAX_ADDRESSES, MAX_TTL};
+use crate::name::Name;
+
+/// 100,000 names with two addresses each take less than half of it.
+const MAX_FILE: u64 = 32 * 1024 * 1024;
+/// How long the watching thread sleeps before it looks whether it is to end.
+const LOOK_AT_STOP: Duration = Duration::from_millis(200);
+
+/// A name whose addresses a file gives. A family without addresses is answered with NODATA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileOverride {
+    pub name: Name,
+    pub ttl: u32,
+    pub a: Vec<Ipv4Addr>,
+    pub aaaa: Vec<Ipv6Addr>,
+}
+
+/// Why the overrides of a file cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("cannot read the overrides in {path}: {cause}")]
+    Read { path: String, cause: io::Error },
+    #[error(
+        "{path}, line {line}: {cause}; a line is NAME TTL A|AAAA ADDRESS, such as: api.peer.example 10 A 192.0.2.10"
+    )]
+    Line { path: String, line: usize, cause: String },
+    #[error("cannot watch {path} for changes: {cause}")]
+    Watch { path: String, cause: io::Error },
+}
+
+pub(crate) fn read(path: &Path) -> Result<Vec<FileOverride>, FileError> {
+    let fail = |cause| FileError::Read { path: path.display().to_string(), cause };
+    let size = std::fs::metadata(path).map_err(fail)?.len();
+    if size > MAX_FILE {
+        return Err(fail(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {MAX_FILE} octets"))));
+    }
+    let text = std::fs::read_to_string(path).map_err(fail)?;
+    parse(&text).map_err(|(line, cause)| FileError::Line { path: path.display().to_string(), line, cause })
+}
+
+fn parse(text: &str) -> Result<Vec<FileOverride>, (usize, String)> {
+    let mut overrides: BTreeMap<Name, FileOverride> = BTreeMap::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.split([';', '#']).next().unwrap_or_default().trim();
+        if !line.is_empty() {
+            parse_line(line, &mut overrides).map_err(|cause| (index + 1, cause))?;
+        }
+    }
+    Ok(overrides.into_values().collect())
+}
+
+fn parse_line(line: &str, overrides: &mut BTreeMap<Name, FileOverride>) -> Result<(), String> {
+    let [name, ttl, rtype, address] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+        return Err("it does not have four words".to_owned());
+    };
+    let name: Name = name.parse().map_err(|error: crate::name::NameError| error.to_string())?;
+    if name.is_root() {
+        return Err("the root cannot be overridden".to_owned());
+    }
+    let ttl = ttl.parse().ok().filter(|ttl| *ttl <= MAX_TTL);
+    let ttl = ttl.ok_or_else(|| format!("the time to live is a number of seconds up to {MAX_TTL}"))?;
+    let given = overrides.entry(name.clone()).or_insert(FileOverride { name, ttl, a: Vec::new(), aaaa: Vec::new() });
+    if given.ttl != ttl {
+        return Err(format!("{} has another time to live above", given.name));
+    }
+    match rtype.to_ascii_uppercase().as_str() {
+        "A" => given.a.push(address.parse().map_err(|_| format!("{address} is no IPv4 address"))?),
+        "AAAA" => given.aaaa.push(address.parse().map_err(|_| format!("{address} is no IPv6 address"))?),
+        _ => return Err(format!("{rtype} is not a type that can be overridden")),
+    }
+    if given.a.len() > MAX_ADDRESSES || given.aaaa.len() > MAX_ADDRESSES {
+        return Err(format!("{} has more than {MAX_ADDRESSES} addresses of one family", given.name));
+    }
+    Ok(())
+}
+
+/// Tells when a file was written or put in place.
+pub(crate) struct Watch {
+    path: PathBuf,
+    inotify: OwnedFd,
+}
+
+impl Watch {
+    /// Watches the directory, because a rename replaces the file.
+    pub fn new(path: &Path) -> Result<Self, FileError> {
+        let fail =
+            |cause: rustix::io::Errno| FileError::Watch { path: path.display().to_string(), cause: cause.into() };
+        let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(fail)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let events = inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::MOVED_TO;
+        inotify::add_watch(&inotify, parent, events).map_err(fail)?;
+        Ok(Self { path: path.to_owned(), inotify })
+    }
+
+    /// Calls `changed` after each change until `stop` says so. Blocks its thread.
+    pub fn run(&self, stop: impl Fn() -> bool, changed: impl Fn(Result<Vec<FileOverride>, FileError>)) {
+        let nap = Timespec::try_from(LOOK_AT_STOP).unwrap_or_default();
+        while !stop() {
+            let mut waits = [PollFd::new(&self.inotify, PollFlags::IN)];
+            match poll(&mut waits, Some(&nap)) {
+                Ok(0) => {}
+                Ok(_) if self.is_about_the_file() => changed(read(&self.path)),
+                Ok(_) => {}
+                Err(_) => std::thread::sleep(LOOK_AT_STOP),
+            }
+        }
+    }
+
+    fn is_about_the_file(&self) -> bool {
+        let mut buffer = [MaybeUninit::uninit(); 4_096];
+        let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut is_about = false;
+        while let Ok(event) = events.next() {
+            // Without a name, or when the queue ran over, anything may have happened.
+            is_about |= event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW)
+                || event.file_name().is_none_or(|name| {
+                    self.path.file_name().is_some_and(|own| own.as_encoded_bytes() == name.to_bytes())
+                });
+        }
+        is_about
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_says() {
+        let text = "; comment\n\nAPI.peer.example. 10 A 192.0.2.1 # one\napi.peer.example 10 a 192.0.2.2\n\
+                    api.peer.example\t10\tAAAA 2001:db8::1\nother.example 60 A 192.0.2.3\n";
+        let overrides = parse(text).unwrap();
+        assert_eq!(overrides.len(), 2);
+        let api = overrides.iter().find(|given| given.name == "api.peer.example").unwrap();
+        assert_eq!((api.a.len(), api.aaaa.len(), api.ttl), (2, 1, 10));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_line() {
+        for (text, part) in [
+            ("a.example 10 A", "four words"),
+            (". 10 A 192.0.2.1", "root"),
+            ("a..b 10 A 192.0.2.1", "not a domain name"),
+            ("a.example x A 192.0.2.1", "time to live"),
+            ("a.example 86400 A 192.0.2.1", "time to live"),
+            ("a.example 10 A 2001:db8::1", "IPv4"),
+            ("a.example 10 CNAME b.example", "cannot be overridden|type that can"),
+            ("a.example 10 A 192.0.2.1\na.example 20 A 192.0.2.2", "another time to live"),
+        ] {
+            let (line, cause) = parse(text).unwrap_err();
+            assert_eq!(line, text.lines().count());
+            assert!(part.split('|').any(|part| cause.contains(part)), "{cause}");
+        }
+    }
+}

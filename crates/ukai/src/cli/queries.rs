@@ -1,0 +1,51 @@
+//! `ukai queries`: has the DNS process log what it is asked, for a while.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::json;
+
+use super::daemon::Daemon;
+use super::{DONE, Failed, NO_DAEMON};
+use crate::dns_process::StateDir;
+
+/// As the DNS process bounds it.
+const SECONDS_MAX: i64 = 3_600;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    daemon: Daemon,
+    /// For so many seconds, at most an hour; it ends by itself.
+    #[arg(long = "for", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
+    seconds: u32,
+    /// Only one of so many queries.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    every: u32,
+    /// With the clients' addresses, which say who uses what: only where that is yours to know.
+    #[arg(long)]
+    clients: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let state_dir = StateDir::of(&args.daemon.data_dir()?);
+    let control = state_dir.control();
+    if let Err(error) = control.list().await {
+        let message = format!("the DNS process of {} does not answer: {error}", state_dir.path().display());
+        return Err(Failed::with(NO_DAEMON, message));
+    }
+    control.log(args.seconds, args.every, args.clients).await.context("the DNS process did not take it")?;
+    let log = state_dir.log_file();
+    if args.json {
+        anstream::println!(
+            "{}",
+            json!({ "log": log, "seconds": args.seconds, "every": args.every, "clients": args.clients })
+        );
+    } else {
+        anstream::println!("What is asked is logged to {} for {} s.", log.display(), args.seconds);
+    }
+    Ok(ExitCode::from(DONE))
+}
