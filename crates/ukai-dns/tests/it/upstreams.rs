@@ -36,7 +36,8 @@ async fn a_domain_is_asked_of_its_own_servers_and_the_longest_wins() {
     let mut config = config(dir.path(), &[world.address]);
     let route =
         |domain: &str, peer: &Peer| Route { domain: domain.parse().unwrap(), upstreams: vec![peer.address.into()] };
-    config.forward = vec![route("corp.example", &corp), route("EU.corp.example", &eu), route("office.local", &corp)];
+    config.settings.forward =
+        vec![route("corp.example", &corp), route("EU.corp.example", &eu), route("office.local", &corp)];
     let server = Running::start(config.clone()).await;
     for (name, wanted) in [
         ("example", "192.0.2.1"),
@@ -58,7 +59,7 @@ async fn a_domain_is_asked_of_its_own_servers_and_the_longest_wins() {
     let (before, dead) = (world.queries() + corp.queries(), server.ask("b.eu.corp.example", RecordType::A).await);
     assert_eq!(dead.metadata.response_code, ResponseCode::ServFail);
     assert_eq!(world.queries() + corp.queries(), before);
-    let mut settings = config.settings();
+    let mut settings = config.settings.clone();
     settings.forward.clear();
     server.control.reconfigure(settings).await.unwrap();
     assert_eq!(addresses(&server.ask("corp.example", RecordType::A).await), ["192.0.2.1"]);

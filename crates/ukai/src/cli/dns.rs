@@ -109,19 +109,19 @@ fn config(args: Args) -> anyhow::Result<ServerConfig> {
     let control_socket = dir.join("control.sock");
     let mut config = ServerConfig::new(args.listen, args.upstream, dir, control_socket);
     if !args.allow_clients.is_empty() {
-        config.allow_clients = args.allow_clients;
+        config.settings.allow_clients = args.allow_clients;
     }
     config.threads = args.threads.map_or(0, usize::from);
     if let Some(mib) = args.cache_mib {
         config.cache_octets = usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1024 * 1024);
     }
     config.overrides_file = args.overrides;
-    config.rate_limit = args.rate_limit;
-    config.version = args.version_text;
+    config.settings.rate_limit = args.rate_limit;
+    config.settings.version = args.version_text;
     for route in args.forward {
-        match config.forward.iter_mut().find(|known| known.domain == route.domain) {
+        match config.settings.forward.iter_mut().find(|known| known.domain == route.domain) {
             Some(known) => known.upstreams.extend(route.upstreams),
-            None => config.forward.push(route),
+            None => config.settings.forward.push(route),
         }
     }
     Ok(config)
