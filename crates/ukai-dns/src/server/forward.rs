@@ -156,11 +156,11 @@ impl Forwarder {
             // What was forgotten meanwhile is not brought back.
             let under_way = shard.flights.find_entry(flight.hash, |known| Arc::ptr_eq(known, flight)).ok();
             if under_way.map(hashbrown::hash_table::OccupiedEntry::remove).is_some() {
-                let (key, now) = (flight.key(), Instant::now());
-                let failed = landed.answer.rcode == Rcode::SERVFAIL;
+                let key = flight.key();
                 // Never for a watched name: that it cannot be had is what people must see.
-                let may_be_stale = failed && !self.watched().contains(key.name());
-                match shard.failed(key.0, flight.hash, now).filter(|_| may_be_stale) {
+                let may_be_stale = landed.answer.rcode == Rcode::SERVFAIL && !self.watched().contains(key.name());
+                let stale = may_be_stale.then(|| shard.failed(key.0, flight.hash, Instant::now())).flatten();
+                match stale {
                     Some(stale) => landed = Landed { answer: stale, stale: true },
                     None => shard.insert(flight.hash, Arc::clone(&landed.answer)),
                 }

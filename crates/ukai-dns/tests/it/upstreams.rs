@@ -339,3 +339,25 @@ async fn silence_and_refusal_are_told_apart_on_a_stream_too() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_may_not_be_kept_makes_nothing_older_good_again() {
+    let asked_before = AtomicBool::new(false);
+    let peer = Peer::start(move |query, _| match asked_before.swap(true, Ordering::SeqCst) {
+        false => Some(answer(query, 1, "192.0.2.1")),
+        true => Some(answer(query, 0, "192.0.2.2")),
+    })
+    .await;
+    let dir = directory();
+    let server = Running::start(config(dir.path(), &[peer.address])).await;
+    assert_eq!(addresses(&server.ask("www.example.com", RecordType::A).await), ["192.0.2.1"]);
+    eventually("the first answer is over", async || {
+        let message = server.ask("www.example.com", RecordType::A).await;
+        (addresses(&message) == ["192.0.2.2"]).then_some(())
+    })
+    .await;
+    for _ in 0..3 {
+        let message = server.ask("www.example.com", RecordType::A).await;
+        assert_eq!((addresses(&message), codes(&message)), (vec!["192.0.2.2".to_owned()], vec![]));
+    }
+}
