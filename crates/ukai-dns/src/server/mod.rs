@@ -63,6 +63,7 @@ pub use control_client::{CONTROL_TIMEOUT, ControlClient, ControlError, OfflineEr
 pub use file::FileError;
 pub use lease::{Ended, MAX_LEASE, MAX_OVERRIDES, OverrideRecord, Refusal};
 pub use lock::LockError;
+pub use query_log::MAX_LOG_SECONDS;
 pub use stats::{OverrideUse, Stats};
 pub use store::StoreError;
 

@@ -23,7 +23,7 @@ const CONFIG_MAX: u64 = 1024 * 1024;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The whole configuration as JSON, as the daemon writes it.
-    #[arg(long, value_name = "FILE", hide = true, conflicts_with_all = ["listen", "upstream", "overrides_dir", "overrides", "forward", "allow_clients", "threads", "cache_mib", "rate_limit", "version_text"])]
+    #[arg(long, value_name = "FILE", hide = true, exclusive = true)]
     config_json: Option<PathBuf>,
     /// Serve on this address, over UDP and TCP. May be given several times.
     /// With sockets from systemd (LISTEN_FDS), not needed.
