@@ -174,7 +174,7 @@ impl DnsProcess {
         let Ok(status) = control.list().await else { return Ok(false) };
         if serves_on(&status, &self.config) {
             control
-                .reconfigure(self.config.settings())
+                .reconfigure(self.config.settings.clone())
                 .await
                 .context("the running DNS process did not take the configuration")?;
             return Ok(true);
@@ -270,16 +270,16 @@ fn server_config(config: &Config, state_dir: &StateDir) -> anyhow::Result<Option
     let mut server =
         ServerConfig::new(dns.listen.clone(), upstreams, state_dir.path().to_owned(), state_dir.control_socket());
     if !dns.allow_clients.is_empty() {
-        server.allow_clients.clone_from(&dns.allow_clients);
+        server.settings.allow_clients.clone_from(&dns.allow_clients);
     }
-    server.forward.clone_from(&dns.forward);
+    server.settings.forward.clone_from(&dns.forward);
     server.threads = dns.threads.map_or(0, usize::from);
     if let Some(mib) = dns.cache_mib {
         server.cache_octets = usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1024 * 1024);
     }
-    server.rate_limit = dns.rate_limit;
-    server.version.clone_from(&dns.version);
-    server.watched = config
+    server.settings.rate_limit = dns.rate_limit;
+    server.settings.version.clone_from(&dns.version);
+    server.settings.watched = config
         .peers
         .iter()
         .map(|peer| peer.host.as_str())
@@ -377,7 +377,7 @@ mod tests {
             unwritten: false,
             listen: served.listen.clone(),
             process: 1,
-            settings: served.settings(),
+            settings: served.settings.clone(),
         };
         assert!(serves_on(&status, &served));
         assert!(serves_on(&status, &config("127.0.0.1:0")));

@@ -1,11 +1,11 @@
 //! What a hostile reading found: each was a way to harm once.
 
+use crate::play::Play;
 use crate::world::*;
 use jiff::SignedDuration;
 use std::collections::BTreeSet;
 use ukai_core::diagnose::diagnose;
 use ukai_core::diagnose::evidence::*;
-use ukai_core::diagnose::reading::Case;
 use ukai_core::effect::Effect;
 use ukai_core::event::Event;
 use ukai_core::input::{Command, Input};
@@ -284,15 +284,7 @@ fn a_truncated_answer_is_not_no_address() {
         }
     }
     let peer = w.peer();
-    let case = Case {
-        peer: &peer,
-        evidence: &e,
-        history: &w.history,
-        application: &[],
-        moved_seen_at: None,
-        allow_addresses: &[],
-        overridden: None,
-    };
+    let case = case(&w.history, &peer, &e);
     let v = diagnose(&case);
     assert_eq!(v.code.name(), "partial_address");
 }
@@ -323,15 +315,7 @@ fn an_address_that_proved_itself_is_not_failing() {
         }
     }
     let peer = w.peer();
-    let case = Case {
-        peer: &peer,
-        evidence: &e,
-        history: &w.history,
-        application: &[],
-        moved_seen_at: None,
-        allow_addresses: &[],
-        overridden: None,
-    };
+    let case = case(&w.history, &peer, &e);
     let v = diagnose(&case);
 
     assert!(v.action != ukai_core::diagnose::verdict::Action::Override);
@@ -362,15 +346,7 @@ fn an_endpoint_that_works_keeps_its_address() {
     let mut ok = w2.observation(Path::Bypass);
     ok.endpoint = second.clone();
     e.observations.push(ok); // endpoint 2 works at OLD
-    let case = Case {
-        peer: &peer,
-        evidence: &e,
-        history: &w.history,
-        application: &[],
-        moved_seen_at: None,
-        allow_addresses: &[],
-        overridden: None,
-    };
+    let case = case(&w.history, &peer, &e);
     let v = diagnose(&case);
     let reading = ukai_core::diagnose::reading::Reading::of(&case);
     let sel = ukai_core::plan::select(&reading);
@@ -413,15 +389,7 @@ fn ttls_of_two_resolvers_are_not_compared() {
     let peer = w.peer();
     let mut h = w.history.clone();
     h.answers[0].ttl = 3600;
-    let case = Case {
-        peer: &peer,
-        evidence: &e,
-        history: &h,
-        application: &[],
-        moved_seen_at: None,
-        allow_addresses: &[],
-        overridden: None,
-    };
+    let case = case(&h, &peer, &e);
     let v = diagnose(&case);
 
     assert_eq!(v.code.name(), "stale_resolver_transient");
@@ -436,15 +404,7 @@ fn authorities_heard_over_udp_only_are_not_silent() {
     let mut e = w.evidence(Purpose::Diagnose, &Default::default());
     e.asked.retain(|a| !(a.source == Source::Authority && a.transport == "tcp"));
     let peer = w.peer();
-    let case = Case {
-        peer: &peer,
-        evidence: &e,
-        history: &w.history,
-        application: &[],
-        moved_seen_at: None,
-        allow_addresses: &[],
-        overridden: None,
-    };
+    let case = case(&w.history, &peer, &e);
     let reading = ukai_core::diagnose::reading::Reading::of(&case);
     let sel = ukai_core::plan::select(&reading);
 
@@ -621,15 +581,7 @@ fn an_unread_delegation_proves_nothing() {
     w.parent_ns = BTreeSet::new();
     let e = w.evidence(Purpose::Diagnose, &Default::default());
     let peer = w.peer();
-    let case = Case {
-        peer: &peer,
-        evidence: &e,
-        history: &w.history,
-        application: &[],
-        moved_seen_at: None,
-        allow_addresses: &[],
-        overridden: None,
-    };
+    let case = case(&w.history, &peer, &e);
     let v = diagnose(&case);
 
     assert!(v.sure < ukai_core::diagnose::verdict::Sure::Proven);
@@ -643,15 +595,7 @@ fn one_family_is_no_agreement() {
     let mut e = w.evidence(Purpose::Diagnose, &Default::default());
     e.asked.retain(|asked| asked.record_type != "AAAA");
     let peer = w.peer();
-    let case = Case {
-        peer: &peer,
-        evidence: &e,
-        history: &w.history,
-        application: &[],
-        moved_seen_at: None,
-        allow_addresses: &[],
-        overridden: None,
-    };
+    let case = case(&w.history, &peer, &e);
     let v = diagnose(&case);
 
     assert!(v.action != ukai_core::diagnose::verdict::Action::Override, "{v:?}");
@@ -725,15 +669,7 @@ fn a_second_resolver_does_not_make_a_ttl_rise() {
         .collect();
     e.asked.extend(second);
     let peer = w.peer();
-    let case = Case {
-        peer: &peer,
-        evidence: &e,
-        history: &w.history,
-        application: &[],
-        moved_seen_at: None,
-        allow_addresses: &[],
-        overridden: None,
-    };
+    let case = case(&w.history, &peer, &e);
     let v = diagnose(&case);
 
     assert_eq!(v.code.name(), "stale_resolver_transient");
@@ -758,15 +694,7 @@ fn the_first_resolver_is_the_one_that_counts() {
         .collect();
     e.asked.extend(second);
     let peer = w.peer();
-    let case = Case {
-        peer: &peer,
-        evidence: &e,
-        history: &w.history,
-        application: &[],
-        moved_seen_at: None,
-        allow_addresses: &[],
-        overridden: None,
-    };
+    let case = case(&w.history, &peer, &e);
     let v = diagnose(&case);
 
     assert_eq!(v.code.name(), "stale_resolver");

@@ -6,6 +6,7 @@ use ukai_core::event::{Event, Recorded};
 use ukai_core::input::Input;
 use ukai_core::state::State;
 
+use crate::play::Play;
 use crate::world::*;
 
 #[derive(Debug, Clone)]

@@ -2,7 +2,6 @@
 
 use ukai_core::diagnose::diagnose;
 use ukai_core::diagnose::evidence::{Canary, Purpose, Rcode};
-use ukai_core::diagnose::reading::Case;
 use ukai_core::diagnose::verdict::{Action, Code, Sure, Verdict};
 
 use crate::world::*;
@@ -10,15 +9,7 @@ use crate::world::*;
 fn verdict(world: &World) -> Verdict {
     let evidence = world.evidence(Purpose::Diagnose, &Default::default());
     let peer = world.peer();
-    diagnose(&Case {
-        peer: &peer,
-        evidence: &evidence,
-        history: &world.history,
-        application: &[],
-        moved_seen_at: None,
-        allow_addresses: &[],
-        overridden: None,
-    })
+    diagnose(&case(&world.history, &peer, &evidence))
 }
 
 #[track_caller]

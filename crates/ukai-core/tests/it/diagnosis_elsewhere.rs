@@ -81,13 +81,9 @@ impl Made {
 
     fn verdict(&self) -> Verdict {
         diagnose(&Case {
-            peer: &self.world.peer(),
-            evidence: &self.evidence,
-            history: &self.world.history,
             application: &self.calls,
-            moved_seen_at: None,
-            allow_addresses: &[],
             overridden: self.overridden.as_ref(),
+            ..case(&self.world.history, &self.world.peer(), &self.evidence)
         })
     }
 
@@ -221,13 +217,8 @@ fn ipv6_that_is_broken_for_us_or_for_the_peer() {
     let allowed = |made: &Made| {
         let allow: Vec<ipnet::IpNet> = vec!["2001:db8::/32".parse().unwrap()];
         let verdict = diagnose(&Case {
-            peer: &made.world.peer(),
-            evidence: &made.evidence,
-            history: &made.world.history,
-            application: &[],
-            moved_seen_at: None,
             allow_addresses: &allow,
-            overridden: None,
+            ..case(&made.world.history, &made.world.peer(), &made.evidence)
         });
         (verdict.code, verdict.sure, verdict.page)
     };

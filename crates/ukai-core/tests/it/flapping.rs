@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 use ukai_core::event::{Event, NotificationKind};
 
+use crate::play::Play;
 use crate::world::*;
 
 const HOUR_S: i64 = 3600;

@@ -2,7 +2,7 @@
 
 use ukai_core::diagnose::diagnose;
 use ukai_core::diagnose::evidence::{Canary, Evidence, Purpose};
-use ukai_core::diagnose::reading::{Case, Reading};
+use ukai_core::diagnose::reading::Reading;
 use ukai_core::peer::{Mode, Peer};
 use ukai_core::plan::guard::{Findings, Proposal, Standing, examine};
 use ukai_core::plan::select;
@@ -12,15 +12,7 @@ use crate::world::*;
 const CALM: Standing = Standing { others: 0, changes_in_the_last_hour: 0, frozen: false, serves_dns: true };
 
 fn findings_of(world: &World, peer: &Peer, evidence: &Evidence, standing: Standing) -> Findings {
-    let case = Case {
-        peer,
-        evidence,
-        history: &world.history,
-        application: &[],
-        moved_seen_at: None,
-        allow_addresses: &[],
-        overridden: None,
-    };
+    let case = case(&world.history, peer, evidence);
     let reading = Reading::of(&case);
     let verdict = diagnose(&case);
     let selection = select(&reading);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use ukai_core::diagnose::diagnose;
 use ukai_core::diagnose::evidence::*;
 use ukai_core::diagnose::history::History;
-use ukai_core::diagnose::reading::{Case, Reading};
+use ukai_core::diagnose::reading::Reading;
 use ukai_core::diagnose::verdict::{Code, Verdict};
 use ukai_core::observe::{AddressResult, ErrorClass, Failure, Stage};
 use ukai_core::peer::{Mode, Peer};
@@ -39,15 +39,7 @@ impl Proposed {
         let (peer, history) = (world.peer(), world.history.clone());
         let good = World::stale();
         let (good_peer, good_evidence) = (good.peer(), good.evidence(Purpose::Diagnose, &BTreeSet::new()));
-        let case = Case {
-            peer: &good_peer,
-            evidence: &good_evidence,
-            history: &good.history,
-            application: &[],
-            moved_seen_at: None,
-            allow_addresses: &[],
-            overridden: None,
-        };
+        let case = case(&good.history, &good_peer, &good_evidence);
         let verdict = diagnose(&case);
         assert_eq!(verdict.code, Code::StaleResolver);
         let selection = Selection {
@@ -60,15 +52,7 @@ impl Proposed {
     }
 
     fn findings(&self) -> Findings {
-        let case = Case {
-            peer: &self.peer,
-            evidence: &self.evidence,
-            history: &self.history,
-            application: &[],
-            moved_seen_at: None,
-            allow_addresses: &[],
-            overridden: None,
-        };
+        let case = case(&self.history, &self.peer, &self.evidence);
         let reading = Reading::of(&case);
         let (verdict, selection) = (&self.verdict, &self.selection);
         examine(&Proposal { reading: &reading, verdict, selection, standing: self.standing })

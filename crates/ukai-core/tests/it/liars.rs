@@ -10,24 +10,13 @@ use ukai_core::observe::{AddressResult, ErrorClass, Failure, Stage};
 use ukai_core::overrides::EndReason;
 use ukai_core::peer::{Level, Mode};
 
+use crate::play::Play;
 use crate::world::*;
 
 const V6: &str = "2600:1::1";
 
-fn case<'a>(world: &'a World, peer: &'a ukai_core::peer::Peer, evidence: &'a Evidence) -> Case<'a> {
-    Case {
-        peer,
-        evidence,
-        history: &world.history,
-        application: &[],
-        moved_seen_at: None,
-        allow_addresses: &[],
-        overridden: None,
-    }
-}
-
 fn verdict(world: &World, evidence: &Evidence) -> Verdict {
-    diagnose(&case(world, &world.peer(), evidence))
+    diagnose(&case(&world.history, &world.peer(), evidence))
 }
 
 fn gathered(world: &World) -> Evidence {
@@ -312,7 +301,7 @@ fn a_look_without_a_result_is_not_a_path_that_works() {
         observation.results.clear();
     }
     let peer = world.peer();
-    let case = case(&world, &peer, &evidence);
+    let case = case(&world.history, &peer, &evidence);
     assert!(!Reading::of(&case).works_now());
 }
 
@@ -324,7 +313,7 @@ fn every_proof_of_an_address_must_be_who_the_peer_was() {
     let candidate = evidence.candidates.iter_mut().find(|candidate| candidate.address == ip(NEW)).unwrap();
     candidate.proofs[2].result = other;
     let peer = world.peer();
-    let case = case(&world, &peer, &evidence);
+    let case = case(&world.history, &peer, &evidence);
     assert!(matches!(Reading::of(&case).continuity(ip(NEW)), Continuity::Broken { .. }));
     assert_eq!(diagnose(&case).sure, Sure::Likely);
 }
@@ -336,7 +325,7 @@ fn a_proof_without_an_identity_is_no_continuity() {
     let candidate = evidence.candidates.iter_mut().find(|candidate| candidate.address == ip(NEW)).unwrap();
     candidate.proofs[2].result.identity = None;
     let peer = world.peer();
-    let case = case(&world, &peer, &evidence);
+    let case = case(&world.history, &peer, &evidence);
     assert_eq!(Reading::of(&case).continuity(ip(NEW)), Continuity::NoIdentity);
 }
 
@@ -385,7 +374,7 @@ fn an_override_of_nothing_is_not_stale() {
     let evidence = gathered(&world);
     let peer = world.peer();
     let over = Overridden { since: start(), mode: Mode::Follow, addresses: set(&[]) };
-    let said = diagnose(&Case { overridden: Some(&over), ..case(&world, &peer, &evidence) });
+    let said = diagnose(&Case { overridden: Some(&over), ..case(&world.history, &peer, &evidence) });
     assert_ne!(said.code, Code::OverrideStale, "{said:#?}");
 }
 

@@ -21,6 +21,7 @@ mod liars;
 mod noise;
 mod paged;
 mod path;
+mod play;
 mod tidy;
 mod told;
 mod world;

@@ -8,6 +8,7 @@ use ukai_core::event::{Event, NotificationKind};
 use ukai_core::input::Command;
 use ukai_core::observe::{ErrorClass, Stage};
 
+use crate::play::Play;
 use crate::world::*;
 
 /// Three rounds of the default interval.

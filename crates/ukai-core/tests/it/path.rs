@@ -6,6 +6,7 @@ use ukai_core::input::Command;
 use ukai_core::overrides::EndReason;
 use ukai_core::peer::Level;
 
+use crate::play::Play;
 use crate::world::*;
 
 fn proposed() -> Play {

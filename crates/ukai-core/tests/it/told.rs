@@ -5,6 +5,7 @@ use ukai_core::effect::Effect;
 use ukai_core::event::{Event, NotificationKind};
 use ukai_core::input::{Command, Input};
 
+use crate::play::Play;
 use crate::world::*;
 
 fn pages(play: &Play) -> usize {

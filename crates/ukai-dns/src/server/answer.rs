@@ -1,7 +1,7 @@
 //! From a client's octets to ours: everything that can be decided at once is; only what must be asked upstream waits.
 
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use super::cache::Found;
 use super::clock::Moment;
@@ -14,6 +14,7 @@ use super::query::{Query, Reject, Response, error_options, write_header_only};
 use super::query_log::QueryLog;
 use super::special::Special;
 use super::stats::{Count, Counters, OverrideUse, Stats, Tally};
+use super::swap::Swap;
 use super::zone::{Layer, Zone};
 use crate::message::MAX_MESSAGE;
 use crate::name::Name;
@@ -29,8 +30,8 @@ const VERSION_NAMES: [&[u8]; 2] = [b"\x07version\x04bind\x00", b"\x07version\x06
 
 /// What every socket shares.
 pub(crate) struct Answerer {
-    settings: RwLock<Arc<Settings>>,
-    zone: RwLock<Zone>,
+    settings: Swap<Arc<Settings>>,
+    zone: Swap<Zone>,
     pub forwarder: Arc<Forwarder>,
     pub counters: Arc<Counters>,
     pub log: QueryLog,
@@ -90,8 +91,8 @@ impl Answerer {
         cookies: Cookies,
     ) -> Self {
         Self {
-            settings: RwLock::new(Arc::new(settings)),
-            zone: RwLock::new(zone),
+            settings: Swap::new(Arc::new(settings)),
+            zone: Swap::new(zone),
             forwarder,
             counters,
             log: QueryLog::default(),
@@ -250,26 +251,26 @@ impl Answerer {
     }
 
     pub fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+        self.settings.get()
     }
 
     pub fn zone(&self) -> Zone {
-        self.zone.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.zone.get()
     }
 
     pub fn replace_leases(&self, leases: Layer) {
-        self.zone.write().unwrap_or_else(PoisonError::into_inner).leases = Arc::new(leases);
+        self.zone.change(|zone| zone.leases = Arc::new(leases));
     }
 
     pub fn replace_file(&self, file: Layer) {
-        self.zone.write().unwrap_or_else(PoisonError::into_inner).file = Arc::new(file);
+        self.zone.change(|zone| zone.file = Arc::new(file));
     }
 
     pub fn replace_settings(&self, settings: Settings) {
         let before = self.settings();
         let other_routes = settings.upstreams != before.upstreams || settings.forward != before.forward;
         self.forwarder.replace(&settings, other_routes);
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.settings.change(|before| *before = Arc::new(settings));
     }
 
     pub fn stats(&self) -> Stats {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrLike, SockaddrStorage, recvmmsg, sendmmsg};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 
 /// Datagrams in one system call: more bring nothing, and delay the first.
 pub(crate) const BATCH: usize = 64;
@@ -171,11 +171,6 @@ pub(crate) fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
     address.as_sockaddr_in6().map(|v6| SocketAddrV6::from(*v6).into())
 }
 
-pub(crate) fn storage(address: SocketAddr) -> SockaddrStorage {
-    debug_assert!(SockaddrStorage::size() > 0);
-    address.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,10 +184,10 @@ mod tests {
         let to = there.local_addr().unwrap();
         for message in [b"one".as_slice(), b"", b"three"] {
             outgoing.octets().extend_from_slice(message);
-            outgoing.push(Some(storage(to)));
+            outgoing.push(Some(to.into()));
         }
         outgoing.octets().resize(11 + 3_000, 7);
-        outgoing.push(Some(storage(to)));
+        outgoing.push(Some(to.into()));
         outgoing.send(&here).unwrap();
         assert!(outgoing.is_empty());
         let mut seen = Vec::new();
@@ -218,7 +213,7 @@ mod tests {
         let mut outgoing = Outgoing::new();
         for to in ["[::1]:9".parse().unwrap(), there.local_addr().unwrap()] {
             outgoing.octets().push(1);
-            outgoing.push(Some(storage(to)));
+            outgoing.push(Some(to.into()));
         }
         outgoing.send(&here).unwrap_err();
         assert_eq!(there.recv(&mut [0; 9]).unwrap(), 1);

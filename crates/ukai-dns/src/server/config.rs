@@ -22,31 +22,12 @@ pub const MAX_THREADS: usize = 8;
 pub struct ServerConfig {
     /// Each is served by UDP and TCP. With port 0 both get the same free port.
     pub listen: Vec<SocketAddr>,
-    /// Asked in this order.
-    pub upstreams: Vec<Upstream>,
     /// Where the overrides survive a restart.
     pub state_dir: PathBuf,
     pub control_socket: PathBuf,
-    /// Who may ask; everybody else is refused, so that this is no open resolver.
-    #[serde(default = "local_networks")]
-    pub allow_clients: Vec<IpNet>,
+    pub settings: Settings,
     #[serde(default = "default_cache_entries")]
     pub cache_entries: usize,
-    /// Names that are watched, and so are asked upstream even where a special-use domain would keep them here.
-    #[serde(default)]
-    pub watched: Vec<Name>,
-    /// Special-use domains (or names below them) that are asked upstream all the same.
-    #[serde(default)]
-    pub forward_special_use: Vec<Name>,
-    /// Domains that are asked of servers of their own.
-    #[serde(default)]
-    pub forward: Vec<Route>,
-    /// See [`Settings`].
-    #[serde(default)]
-    pub rate_limit: Option<u32>,
-    /// See [`Settings`].
-    #[serde(default)]
-    pub version: Option<String>,
     /// What the cache may take, in octets, keys and overhead included.
     #[serde(default = "default_cache_octets")]
     pub cache_octets: usize,
@@ -65,32 +46,14 @@ impl ServerConfig {
     pub fn new(listen: Vec<SocketAddr>, upstreams: Vec<Upstream>, state_dir: PathBuf, control_socket: PathBuf) -> Self {
         Self {
             listen,
-            upstreams,
             state_dir,
             control_socket,
-            allow_clients: local_networks(),
+            settings: Settings { upstreams, allow_clients: local_networks(), ..Settings::default() },
             cache_entries: DEFAULT_CACHE_ENTRIES,
-            watched: Vec::new(),
-            forward_special_use: Vec::new(),
-            forward: Vec::new(),
-            rate_limit: None,
-            version: None,
             cache_octets: DEFAULT_CACHE_OCTETS,
             threads: 0,
             overrides_file: None,
             ca: None,
-        }
-    }
-
-    pub fn settings(&self) -> Settings {
-        Settings {
-            upstreams: self.upstreams.clone(),
-            allow_clients: self.allow_clients.clone(),
-            watched: self.watched.clone(),
-            forward_special_use: self.forward_special_use.clone(),
-            forward: self.forward.clone(),
-            rate_limit: self.rate_limit,
-            version: self.version.clone(),
         }
     }
 
@@ -115,13 +78,18 @@ pub const WATCHED_TTL_MAX_S: u32 = 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// Asked in this order.
     pub upstreams: Vec<Upstream>,
+    /// Who may ask; everybody else is refused, so that this is no open resolver.
     #[serde(default = "local_networks")]
     pub allow_clients: Vec<IpNet>,
+    /// Names that are watched, and so are asked upstream even where a special-use domain would keep them here.
     #[serde(default)]
     pub watched: Vec<Name>,
+    /// Special-use domains (or names below them) that are asked upstream all the same.
     #[serde(default)]
     pub forward_special_use: Vec<Name>,
+    /// Domains that are asked of servers of their own.
     #[serde(default)]
     pub forward: Vec<Route>,
     /// Answers a second by UDP for one client network (/24, /56); clients with a cookie of ours have no limit.

@@ -1,7 +1,8 @@
 //! Overrides that a file gives: one record a line, `NAME TTL TYPE ADDRESS`, as in a zone file.
 //!
 //! The file is watched; whoever changes it writes a new one beside it and renames it, so that no half of a file is ever read.
-//! A file that cannot be understood changes nothing: what was served goes on.
+//! A file that cannot be understood, or does not end with its last line, changes nothing: what was served goes on. A file that
+//! is gone gives no overrides.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -56,6 +57,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<FileOverride>, FileError> {
 }
 
 fn parse(text: &str) -> Result<Vec<FileOverride>, (usize, String)> {
+    // 192.0.2.1 may be the first half of 192.0.2.10: a file that is being written must not lead anybody astray.
+    if !text.is_empty() && !text.ends_with('\n') {
+        return Err((text.lines().count(), "the last line does not end, so the file may not be whole".to_owned()));
+    }
     let mut overrides: BTreeMap<Name, FileOverride> = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.split([';', '#']).next().unwrap_or_default().trim();
@@ -91,7 +96,7 @@ fn parse_line(line: &str, overrides: &mut BTreeMap<Name, FileOverride>) -> Resul
     Ok(())
 }
 
-/// Tells when a file was written or put in place.
+/// Tells when a file was written, put in place or taken away.
 pub(crate) struct Watch {
     path: PathBuf,
     inotify: OwnedFd,
@@ -104,7 +109,10 @@ impl Watch {
             |cause: rustix::io::Errno| FileError::Watch { path: path.display().to_string(), cause: cause.into() };
         let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(fail)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let events = inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::MOVED_TO;
+        let events = inotify::WatchFlags::CLOSE_WRITE
+            | inotify::WatchFlags::MOVED_TO
+            | inotify::WatchFlags::MOVED_FROM
+            | inotify::WatchFlags::DELETE;
         inotify::add_watch(&inotify, parent, events).map_err(fail)?;
         Ok(Self { path: path.to_owned(), inotify })
     }
@@ -155,17 +163,19 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_by_line() {
         for (text, part) in [
-            ("a.example 10 A", "four words"),
-            (". 10 A 192.0.2.1", "root"),
-            ("a..b 10 A 192.0.2.1", "not a domain name"),
-            ("a.example x A 192.0.2.1", "time to live"),
-            ("a.example 86400 A 192.0.2.1", "time to live"),
-            ("a.example 10 A 2001:db8::1", "IPv4"),
-            ("a.example 10 CNAME b.example", "cannot be overridden|type that can"),
-            ("a.example 10 A 192.0.2.1\na.example 20 A 192.0.2.2", "another time to live"),
+            ("a.example 10 A\n", "four words"),
+            (". 10 A 192.0.2.1\n", "root"),
+            ("a..b 10 A 192.0.2.1\n", "not a domain name"),
+            ("a.example x A 192.0.2.1\n", "time to live"),
+            ("a.example 86400 A 192.0.2.1\n", "time to live"),
+            ("a.example 10 A 2001:db8::1\n", "IPv4"),
+            ("a.example 10 CNAME b.example\n", "cannot be overridden|type that can"),
+            ("a.example 10 A 192.0.2.1\na.example 20 A 192.0.2.2\n", "another time to live"),
         ] {
             let (line, cause) = parse(text).unwrap_err();
             assert_eq!(line, text.lines().count());
+            let (_, unfinished) = parse(text.trim_end_matches('\n')).unwrap_err();
+            assert!(unfinished.contains("may not be whole"), "{unfinished}");
             assert!(part.split('|').any(|part| cause.contains(part)), "{cause}");
         }
     }

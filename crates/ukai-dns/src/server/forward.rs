@@ -4,8 +4,8 @@
 //! or needs a stream, and for every other transport, all upstreams are raced here.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -17,6 +17,7 @@ use super::flight::{Datagram, Flight, Landed, Waiter};
 use super::key::{Hashing, Kept, Key};
 use super::query::Ask;
 use super::stats::{Count, Counters};
+use super::swap::Swap;
 use super::upstreams::{Attempt, Routes, Server};
 use crate::client::race;
 use crate::client::{AskError, AskOptions, Client};
@@ -26,7 +27,7 @@ use crate::types::{ExtendedError, Rcode};
 use crate::upstream::Upstream;
 
 /// For one client query, all upstreams together: clients ask again after two seconds or more, and must find an answer by then.
-const TOTAL_TIMEOUT: Duration = Duration::from_millis(1_400);
+pub(super) const TOTAL_TIMEOUT: Duration = Duration::from_millis(1_400);
 /// A resolver with the answer in its cache needs a tenth of this from anywhere on the continent.
 pub(super) const HEDGE: Duration = Duration::from_millis(300);
 /// Questions under way upstream, those for which one datagram is out included.
@@ -40,8 +41,8 @@ pub(crate) struct Forwarder {
     client: Client,
     runtime: Handle,
     counters: Arc<Counters>,
-    routes: RwLock<Arc<Routes>>,
-    watched: RwLock<Arc<Watched>>,
+    routes: Swap<Arc<Routes>>,
+    watched: Swap<Arc<Watched>>,
     pub cache: Cache,
     pub hashing: Hashing,
     races: Arc<Semaphore>,
@@ -84,8 +85,8 @@ impl Forwarder {
             client,
             runtime: Handle::current(),
             counters,
-            routes: RwLock::new(Arc::new(Routes::new(settings))),
-            watched: RwLock::new(Arc::new(Watched::new(settings))),
+            routes: Swap::new(Arc::new(Routes::new(settings))),
+            watched: Swap::new(Arc::new(Watched::new(settings))),
             cache,
             hashing: Hashing::default(),
             races: Arc::new(Semaphore::new(MAX_RACES)),
@@ -95,11 +96,11 @@ impl Forwarder {
     }
 
     pub fn routes(&self) -> Arc<Routes> {
-        Arc::clone(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
+        self.routes.get()
     }
 
     pub fn watched(&self) -> Arc<Watched> {
-        Arc::clone(&self.watched.read().unwrap_or_else(PoisonError::into_inner))
+        self.watched.get()
     }
 
     pub fn forget(&self, name: &Name) {
@@ -114,9 +115,9 @@ impl Forwarder {
     }
 
     pub fn replace(&self, settings: &Settings, other_routes: bool) {
-        *self.watched.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Watched::new(settings));
+        self.watched.change(|before| *before = Arc::new(Watched::new(settings)));
         if other_routes {
-            *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Routes::new(settings));
+            self.routes.change(|before| *before = Arc::new(Routes::new(settings)));
             self.cache.clear();
         }
     }
@@ -155,11 +156,11 @@ impl Forwarder {
             // What was forgotten meanwhile is not brought back.
             let under_way = shard.flights.find_entry(flight.hash, |known| Arc::ptr_eq(known, flight)).ok();
             if under_way.map(hashbrown::hash_table::OccupiedEntry::remove).is_some() {
-                let (key, now) = (flight.key(), Instant::now());
-                let failed = landed.answer.rcode == Rcode::SERVFAIL;
+                let key = flight.key();
                 // Never for a watched name: that it cannot be had is what people must see.
-                let may_be_stale = failed && !self.watched().contains(key.name());
-                match shard.failed(key.0, flight.hash, now).filter(|_| may_be_stale) {
+                let may_be_stale = landed.answer.rcode == Rcode::SERVFAIL && !self.watched().contains(key.name());
+                let stale = may_be_stale.then(|| shard.failed(key.0, flight.hash, Instant::now())).flatten();
+                match stale {
                     Some(stale) => landed = Landed { answer: stale, stale: true },
                     None => shard.insert(flight.hash, Arc::clone(&landed.answer)),
                 }

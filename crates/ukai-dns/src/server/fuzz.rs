@@ -104,7 +104,7 @@ fn context(seed: u64, bytes: &[u8]) -> String {
 
 fn answerer() -> Answerer {
     let upstream = "192.0.2.1".parse().unwrap();
-    let mut settings: Settings = ServerConfig::new(Vec::new(), vec![upstream], "a".into(), "b".into()).settings();
+    let mut settings: Settings = ServerConfig::new(Vec::new(), vec![upstream], "a".into(), "b".into()).settings;
     settings.version = Some("ukai".to_owned());
     let counters = Arc::new(Counters::default());
     let client = Client::new(ClientOptions { system_roots: false, ..ClientOptions::default() });

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::batch::{Incoming, Outgoing};
 use super::cache::{Answer, Unusable};
 use super::flight::Flight;
-use super::forward::{Forwarder, HEDGE, Tried, Why};
+use super::forward::{Forwarder, HEDGE, TOTAL_TIMEOUT, Tried, Why};
 use super::key::Kept;
 use super::random::Random;
 use super::upstreams::Server;
@@ -28,8 +28,6 @@ const PER_SOCKET: u32 = 32;
 const SOCKET_AGE: Duration = Duration::from_millis(100);
 /// Open ports of one worker; when that many wait for answers, questions share them.
 const MAX_SOCKETS: usize = 256;
-/// A late answer is still taken until then.
-const GIVE_UP: Duration = Duration::from_millis(1_400);
 
 pub(crate) struct Legs {
     forwarder: Arc<Forwarder>,
@@ -195,7 +193,7 @@ impl Legs {
         let generation = port.generation;
         let due = |after| Due { at: now + after, slot, generation, id };
         self.hedges.push_back(due(HEDGE));
-        self.ends.push_back(due(GIVE_UP));
+        self.ends.push_back(due(TOTAL_TIMEOUT));
         if self.outgoing.is_full() {
             self.flush();
         }

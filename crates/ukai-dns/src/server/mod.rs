@@ -38,6 +38,7 @@ mod shared;
 mod special;
 mod stats;
 mod store;
+mod swap;
 mod tcp;
 mod upstreams;
 mod worker;
@@ -62,6 +63,7 @@ pub use control_client::{CONTROL_TIMEOUT, ControlClient, ControlError, OfflineEr
 pub use file::FileError;
 pub use lease::{Ended, MAX_LEASE, MAX_OVERRIDES, OverrideRecord, Refusal};
 pub use lock::LockError;
+pub use query_log::MAX_LOG_SECONDS;
 pub use stats::{OverrideUse, Stats};
 pub use store::StoreError;
 
@@ -136,7 +138,8 @@ impl Server {
     /// Takes the lock, reads the overrides, and binds every socket: when this returns, what is asked is answered as soon as
     /// [`Server::run`] is polled, and nothing was answered before the overrides were known.
     pub async fn start(config: ServerConfig) -> Result<Self, StartError> {
-        let settings = config.settings();
+        let threads = config.threads();
+        let settings = config.settings;
         shared::check(&settings, &config.listen).map_err(StartError::Config)?;
         let client = Client::new(ClientOptions {
             extra_roots: read_roots(config.ca.as_deref())?,
@@ -154,7 +157,6 @@ impl Server {
             Some(path) => (Some(Watch::new(path)?), file::read(path)?),
             None => (None, Vec::new()),
         };
-        let threads = config.threads();
         let sockets = bind_all(&config.listen, threads)?;
         let listen: Vec<_> = sockets.iter().map(|pair| pair.address).collect();
         let control = control::bind(&config.control_socket)

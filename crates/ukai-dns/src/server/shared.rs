@@ -173,8 +173,16 @@ impl Shared {
         }
     }
 
-    /// Serves what the file gives now, or goes on as before if it cannot be understood.
+    /// Serves what the file gives now, or goes on as before if it cannot be understood. Whoever took the file away took the
+    /// overrides back.
     pub fn serve_file(&self, read: Result<Vec<FileOverride>, FileError>) {
+        let read = match read {
+            Err(FileError::Read { path, cause }) if cause.kind() == std::io::ErrorKind::NotFound => {
+                tracing::warn!(path, "the file of overrides is gone, and so are they");
+                Ok(Vec::new())
+            }
+            read => read,
+        };
         match read {
             Ok(overrides) => {
                 let forwarder = &self.answerer.forwarder;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
 use super::answer::{Answerer, Decision, Limit, Scratch, turn_away};
-use super::batch::{BATCH, Incoming, Outgoing, socket_addr, storage};
+use super::batch::{BATCH, Incoming, Outgoing, socket_addr};
 use super::flight::{Datagram, Flight, Waiter};
 use super::forward::{Boarded, Forwarder};
 use super::legs::Legs;
@@ -251,9 +251,10 @@ impl Worker {
                 }
             }
         }
+        // Whoever has his answer finds it counted.
+        answerer.counters.take(&mut scratch.tally);
         send(out, &clients[index]);
         legs.flush();
-        answerer.counters.take(&mut scratch.tally);
     }
 
     /// What an upstream sent.
@@ -275,7 +276,7 @@ impl Worker {
                         };
                         let out = &mut outgoing[index];
                         landed.write(&ask, ask.udp_limit(), cap, out.octets());
-                        out.push(Some(storage(client)));
+                        out.push(Some(client.into()));
                         if out.is_full() {
                             send(out, &clients[index]);
                         }

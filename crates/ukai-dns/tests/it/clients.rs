@@ -14,19 +14,10 @@ use tokio::time::timeout;
 use tracing::field::{Field, Visit};
 use tracing::span;
 
-use crate::peer::{Peer, a, asked, reply};
+use crate::peer::world;
 use crate::running::{PATIENCE, Running, addresses, config, directory, query};
 
 const COOKIE: u16 = 10;
-
-async fn world() -> Peer {
-    Peer::start(|query, _| {
-        let mut message = reply(query, ResponseCode::NoError);
-        message.add_answer(a(&asked(query), 300, "192.0.2.1"));
-        Some(message)
-    })
-    .await
-}
 
 fn with_cookie(text: &str, cookie: &[u8]) -> Message {
     let mut message = query(text, RecordType::A);
@@ -73,7 +64,7 @@ async fn a_client_with_a_cookie_gets_one() {
 async fn above_the_limit_a_client_must_show_who_it_is() {
     let (world, dir) = (world().await, directory());
     let mut config = config(dir.path(), &[world.address]);
-    (config.rate_limit, config.threads) = (Some(5), 1);
+    (config.settings.rate_limit, config.threads) = (Some(5), 1);
     let server = Running::start(config).await;
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(server.address).await.unwrap();
@@ -128,7 +119,7 @@ async fn what_the_server_is_it_tells_only_when_configured() {
     for name in ["version.bind", "version.server", "id.server", "hostname.bind"] {
         assert_eq!(ask(name, RecordType::TXT).await.metadata.response_code, ResponseCode::Refused, "{name}");
     }
-    let mut settings = config.settings();
+    let mut settings = config.settings.clone();
     settings.version = Some("ukai".to_owned());
     server.control.reconfigure(settings).await.unwrap();
     for name in ["VERSION.bind", "version.server"] {

@@ -73,7 +73,11 @@ async fn a_file_is_served_watched_and_when_broken_left_alone() {
     becomes(&server, "api.peer.example", &["198.51.100.4"]).await;
 
     replace(&path, "api.peer.example 10 A 198.51.100.5\nwww.peer.example ten A 198.51.100.3\n");
-    std::fs::remove_file(&path).unwrap();
+    // Half of a file, as it is while somebody writes it.
+    replace(
+        &path,
+        "api.peer.example 10 A 198.51.100.4\nwww.peer.example 10 A 198.51.100.3\napi.peer.example 10 A 198.51.100.1",
+    );
     // Nothing tells that nothing happens, but what comes after it.
     replace(&path, "other.example 10 A\n");
     for _ in 0..20 {
@@ -82,6 +86,8 @@ async fn a_file_is_served_watched_and_when_broken_left_alone() {
     }
     replace(&path, "api.peer.example 10 A 198.51.100.6\n");
     becomes(&server, "api.peer.example", &["198.51.100.6"]).await;
+    std::fs::remove_file(&path).unwrap();
+    becomes(&server, "api.peer.example", &["192.0.2.1"]).await;
     server.stop().await;
 }
 

@@ -219,7 +219,7 @@ async fn new_upstreams_are_asked_and_nothing_of_the_old_ones_is_kept() {
     let config = config(dir.path(), &[old.address]);
     let server = Running::start(config.clone()).await;
     assert_eq!(addresses(&server.ask("www.example.com", RecordType::A).await), ["192.0.2.1"]);
-    let mut settings = config.settings();
+    let mut settings = config.settings.clone();
     settings.upstreams = vec![fresh.address.into()];
     server.control.reconfigure(settings.clone()).await.unwrap();
     assert_eq!(addresses(&server.ask("www.example.com", RecordType::A).await), ["192.0.2.2"]);
@@ -235,7 +235,7 @@ async fn upstreams_speak_tcp_as_well() {
     let peer = Peer::start(|query, via| (via == Via::Tcp).then(|| answer(query))).await;
     let dir = directory();
     let mut config = config(dir.path(), &[]);
-    config.upstreams = vec![ukai_dns::Upstream::Tcp(peer.address)];
+    config.settings.upstreams = vec![ukai_dns::Upstream::Tcp(peer.address)];
     let server = Running::start(config).await;
     assert_eq!(addresses(&server.ask("www.example.com", RecordType::A).await), ["192.0.2.1"]);
 }

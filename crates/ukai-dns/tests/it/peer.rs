@@ -184,3 +184,13 @@ pub fn with_error(mut reply: Message, code: u16, text: &str) -> Message {
     reply.edns.get_or_insert_with(Edns::new).options_mut().insert(EdnsOption::Unknown(15, data));
     reply
 }
+
+/// Gives everything the same address.
+pub async fn world() -> Peer {
+    Peer::start(|query, _| {
+        let mut message = reply(query, ResponseCode::NoError);
+        message.add_answer(a(&asked(query), 300, "192.0.2.1"));
+        Some(message)
+    })
+    .await
+}

@@ -7,17 +7,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use ukai_dns::server::{Server, StartError};
 
-use crate::peer::{Peer, a, asked, framed, reply};
+use crate::peer::{framed, world};
 use crate::running::{PATIENCE, Running, addresses, config, directory, errors, query};
-
-async fn world() -> Peer {
-    Peer::start(|query, _| {
-        let mut message = reply(query, ResponseCode::NoError);
-        message.add_answer(a(&asked(query), 300, "192.0.2.1"));
-        Some(message)
-    })
-    .await
-}
 
 fn rcode(message: &Message) -> ResponseCode {
     message.metadata.response_code
@@ -27,11 +18,11 @@ fn rcode(message: &Message) -> ResponseCode {
 async fn who_is_not_allowed_is_refused() {
     let (world, dir) = (world().await, directory());
     let mut config = config(dir.path(), &[world.address]);
-    config.allow_clients = vec!["10.0.0.0/8".parse().unwrap()];
+    config.settings.allow_clients = vec!["10.0.0.0/8".parse().unwrap()];
     let server = Running::start(config.clone()).await;
     assert_eq!(rcode(&server.ask("www.example.com", RecordType::A).await), ResponseCode::Refused);
     assert_eq!(world.queries(), 0);
-    let mut settings = config.settings();
+    let mut settings = config.settings.clone();
     settings.allow_clients = vec!["127.0.0.0/8".parse().unwrap()];
     server.control.reconfigure(settings).await.unwrap();
     assert_eq!(addresses(&server.ask("www.example.com", RecordType::A).await), ["192.0.2.1"]);
@@ -174,7 +165,7 @@ async fn a_start_that_cannot_succeed_says_why() {
     assert!(text.contains(&taken.to_string()) && text.contains("in use"), "{text}");
     let (text, _) = failure(&|config| config.listen.clear()).await;
     assert!(text.contains("no address"), "{text}");
-    let (text, _) = failure(&|config| config.upstreams.clear()).await;
+    let (text, _) = failure(&|config| config.settings.upstreams.clear()).await;
     assert!(text.contains("no upstream"), "{text}");
     let file = dir.path().join("file");
     std::fs::write(&file, "x").unwrap();
@@ -186,7 +177,7 @@ async fn a_start_that_cannot_succeed_says_why() {
     assert!(text.contains("no certificate"), "{text}");
     let (text, _) = failure(&|config| {
         config.listen = vec!["127.0.0.1:5".parse().unwrap()];
-        config.upstreams = vec!["127.0.0.1:5".parse().unwrap()];
+        config.settings.upstreams = vec!["127.0.0.1:5".parse().unwrap()];
     })
     .await;
     assert!(text.contains("is this server itself"), "{text}");

@@ -92,7 +92,7 @@ pub fn config(dir: &Path, upstreams: &[SocketAddr]) -> ServerConfig {
     let upstreams = upstreams.iter().map(|address| Upstream::Udp(*address)).collect();
     let mut config =
         ServerConfig::new(vec!["127.0.0.1:0".parse().unwrap()], upstreams, dir.join("state"), dir.join("control.sock"));
-    config.watched = vec!["api.peer.test".parse().unwrap()];
+    config.settings.watched = vec!["api.peer.test".parse().unwrap()];
     config
 }
 

@@ -250,7 +250,7 @@ async fn the_server_forwards_over_tls() {
     let ca = dir.path().join("ca.pem");
     std::fs::write(&ca, authority.certificate.pem()).unwrap();
     let mut config = config(dir.path(), &[]);
-    config.upstreams = vec![Upstream::Tls { address, server_name: Some("dns.test".to_owned()) }];
+    config.settings.upstreams = vec![Upstream::Tls { address, server_name: Some("dns.test".to_owned()) }];
     config.ca = Some(ca);
     let server = Running::start(config).await;
     assert_eq!(addresses(&server.ask("www.example.com", hickory_proto::rr::RecordType::A).await), ["192.0.2.1"]);

@@ -36,7 +36,8 @@ async fn a_domain_is_asked_of_its_own_servers_and_the_longest_wins() {
     let mut config = config(dir.path(), &[world.address]);
     let route =
         |domain: &str, peer: &Peer| Route { domain: domain.parse().unwrap(), upstreams: vec![peer.address.into()] };
-    config.forward = vec![route("corp.example", &corp), route("EU.corp.example", &eu), route("office.local", &corp)];
+    config.settings.forward =
+        vec![route("corp.example", &corp), route("EU.corp.example", &eu), route("office.local", &corp)];
     let server = Running::start(config.clone()).await;
     for (name, wanted) in [
         ("example", "192.0.2.1"),
@@ -58,7 +59,7 @@ async fn a_domain_is_asked_of_its_own_servers_and_the_longest_wins() {
     let (before, dead) = (world.queries() + corp.queries(), server.ask("b.eu.corp.example", RecordType::A).await);
     assert_eq!(dead.metadata.response_code, ResponseCode::ServFail);
     assert_eq!(world.queries() + corp.queries(), before);
-    let mut settings = config.settings();
+    let mut settings = config.settings.clone();
     settings.forward.clear();
     server.control.reconfigure(settings).await.unwrap();
     assert_eq!(addresses(&server.ask("corp.example", RecordType::A).await), ["192.0.2.1"]);
@@ -336,5 +337,27 @@ async fn silence_and_refusal_are_told_apart_on_a_stream_too() {
             codes(&message).contains(&code).then_some(())
         })
         .await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_may_not_be_kept_makes_nothing_older_good_again() {
+    let asked_before = AtomicBool::new(false);
+    let peer = Peer::start(move |query, _| match asked_before.swap(true, Ordering::SeqCst) {
+        false => Some(answer(query, 1, "192.0.2.1")),
+        true => Some(answer(query, 0, "192.0.2.2")),
+    })
+    .await;
+    let dir = directory();
+    let server = Running::start(config(dir.path(), &[peer.address])).await;
+    assert_eq!(addresses(&server.ask("www.example.com", RecordType::A).await), ["192.0.2.1"]);
+    eventually("the first answer is over", async || {
+        let message = server.ask("www.example.com", RecordType::A).await;
+        (addresses(&message) == ["192.0.2.2"]).then_some(())
+    })
+    .await;
+    for _ in 0..3 {
+        let message = server.ask("www.example.com", RecordType::A).await;
+        assert_eq!((addresses(&message), codes(&message)), (vec!["192.0.2.2".to_owned()], vec![]));
     }
 }

@@ -23,7 +23,7 @@ const CONFIG_MAX: u64 = 1024 * 1024;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The whole configuration as JSON, as the daemon writes it.
-    #[arg(long, value_name = "FILE", hide = true, conflicts_with_all = ["listen", "upstream", "overrides_dir", "overrides", "forward", "allow_clients", "threads", "cache_mib", "rate_limit", "version_text"])]
+    #[arg(long, value_name = "FILE", hide = true, exclusive = true)]
     config_json: Option<PathBuf>,
     /// Serve on this address, over UDP and TCP. May be given several times.
     /// With sockets from systemd (LISTEN_FDS), not needed.
@@ -109,19 +109,19 @@ fn config(args: Args) -> anyhow::Result<ServerConfig> {
     let control_socket = dir.join("control.sock");
     let mut config = ServerConfig::new(args.listen, args.upstream, dir, control_socket);
     if !args.allow_clients.is_empty() {
-        config.allow_clients = args.allow_clients;
+        config.settings.allow_clients = args.allow_clients;
     }
     config.threads = args.threads.map_or(0, usize::from);
     if let Some(mib) = args.cache_mib {
         config.cache_octets = usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1024 * 1024);
     }
     config.overrides_file = args.overrides;
-    config.rate_limit = args.rate_limit;
-    config.version = args.version_text;
+    config.settings.rate_limit = args.rate_limit;
+    config.settings.version = args.version_text;
     for route in args.forward {
-        match config.forward.iter_mut().find(|known| known.domain == route.domain) {
+        match config.settings.forward.iter_mut().find(|known| known.domain == route.domain) {
             Some(known) => known.upstreams.extend(route.upstreams),
-            None => config.forward.push(route),
+            None => config.settings.forward.push(route),
         }
     }
     Ok(config)

@@ -4,20 +4,18 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use serde_json::json;
+use ukai_dns::server::MAX_LOG_SECONDS;
 
 use super::daemon::Daemon;
 use super::{DONE, Failed, NO_DAEMON};
 use crate::dns_process::StateDir;
-
-/// As the DNS process bounds it.
-const SECONDS_MAX: i64 = 3_600;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     daemon: Daemon,
     /// For so many seconds, at most an hour; it ends by itself.
-    #[arg(long = "for", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
+    #[arg(long = "for", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LOG_SECONDS)))]
     seconds: u32,
     /// Only one of so many queries.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]

@@ -12,6 +12,7 @@ mod client;
 mod elsewhere;
 mod name;
 mod own;
+mod stale;
 
 /// What a rule says of a case.
 #[derive(Debug)]
@@ -199,7 +200,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         code: Code::IdentityDiscontinuity,
         doc: "The name leads to somebody whose identity is valid, but was never the peer's.",
-        judge: name::identity_discontinuity,
+        judge: stale::identity_discontinuity,
     },
     Rule {
         code: Code::LameDelegation,
@@ -209,17 +210,17 @@ pub const RULES: &[Rule] = &[
     Rule {
         code: Code::TtlViolation,
         doc: "Our resolver gives an old answer, with a TTL that the peer never gave.",
-        judge: name::ttl_violation,
+        judge: stale::ttl_violation,
     },
     Rule {
         code: Code::StaleResolverTransient,
         doc: "Our resolver gives another answer than the authoritative servers, within its TTL.",
-        judge: name::stale_resolver_transient,
+        judge: stale::stale_resolver_transient,
     },
     Rule {
         code: Code::StaleResolver,
         doc: "Our resolver gives an old answer past its TTL; what the authoritative servers give proves itself.",
-        judge: name::stale_resolver,
+        judge: stale::stale_resolver,
     },
     Rule {
         code: Code::PeerCert,
