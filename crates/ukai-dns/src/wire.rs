@@ -118,9 +118,8 @@ pub(crate) fn fit_body(body: &mut [u8], count: u32, name: &[u8], ttl: Ttl) {
         let Some(fixed) = skip_name(body, at) else { return };
         if let Some(owner) = body.get_mut(at..fixed)
             && owner.len() > 2
-            && owner.eq_ignore_ascii_case(name)
         {
-            owner.copy_from_slice(name);
+            fit_case(owner, name);
         }
         let Some(len) = u16_at(body, fixed + 8) else { return };
         let Some(octets) = body.get_mut(fixed + 4..fixed + 8) else { return };
@@ -132,6 +131,24 @@ pub(crate) fn fit_body(body: &mut [u8], count: u32, name: &[u8], ttl: Ttl) {
         };
         octets.copy_from_slice(&changed.to_be_bytes());
         at = fixed + 10 + usize::from(len);
+    }
+}
+
+/// An owner that is the name of the question, be it in full or with its end a pointer into the question.
+fn fit_case(owner: &mut [u8], name: &[u8]) {
+    let written = match owner {
+        whole if whole.eq_ignore_ascii_case(name) => whole,
+        [labels @ .., high @ 0xC0..=0xFF, low]
+            if usize::from(u16::from_be_bytes([*high, *low]) & 0x3FFF) == HEADER_LEN + labels.len() =>
+        {
+            labels
+        }
+        _ => return,
+    };
+    if let Some(same) = name.get(..written.len())
+        && same.eq_ignore_ascii_case(written)
+    {
+        written.copy_from_slice(same);
     }
 }
 

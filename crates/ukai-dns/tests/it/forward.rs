@@ -44,6 +44,30 @@ async fn an_answer_is_kept_and_counts_down() {
     assert_eq!(peer.queries(), 2);
 }
 
+/// Servers compress in their own ways: the owner in full, only its first labels before a pointer, or a pointer alone.
+#[tokio::test]
+async fn the_case_of_the_question_is_that_of_the_answer_however_it_is_compressed() {
+    for owner in
+        [b"\x03www\x07example\x03com\x00".as_slice(), b"\x03www\xC0\x10", b"\x03www\x07example\xC0\x18", b"\xC0\x0C"]
+    {
+        let peer = Peer::raw(move |query, _| {
+            let mut bytes = reply(query, ResponseCode::NoError).to_vec().unwrap();
+            bytes.truncate(12 + 17 + 4);
+            bytes[6..12].copy_from_slice(&[0, 1, 0, 0, 0, 0]);
+            bytes.extend_from_slice(owner);
+            bytes.extend_from_slice(&[0, 1, 0, 1, 0, 0, 0, 100, 0, 4, 192, 0, 2, 1]);
+            Some(bytes)
+        })
+        .await;
+        let dir = directory();
+        let server = Running::start(config(dir.path(), &[peer.address])).await;
+        for asked in ["WWW.eXample.COM.", "www.example.com.", "wwW.EXAMPLE.com."] {
+            let message = server.ask(asked, RecordType::A).await;
+            assert_eq!(message.answers[0].name.to_string(), asked, "{owner:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_set_shares_its_lowest_time_to_live() {
     let peer = Peer::start(|query, _| {
