@@ -10,6 +10,7 @@ use super::cookie::Cookies;
 use super::forward::Forwarder;
 use super::key::Key;
 use super::limit::{Limited, Limiter};
+use super::policy::Policy;
 use super::query::{Query, Reject, Response, error_options, write_header_only};
 use super::query_log::QueryLog;
 use super::special::Special;
@@ -35,6 +36,7 @@ pub(crate) struct Answerer {
     pub forwarder: Arc<Forwarder>,
     pub counters: Arc<Counters>,
     pub log: QueryLog,
+    pub policy: Option<Arc<Policy>>,
     cookies: Cookies,
     limiter: Limiter,
 }
@@ -64,6 +66,8 @@ pub(crate) enum Decision<'a> {
     ReplyAndFetch,
     /// What is asked for is in the scratch's key.
     Forward(Query<'a>),
+    /// To be sent on the stream, one after the other.
+    Several(Vec<Vec<u8>>),
 }
 
 /// How long an answer may be.
@@ -88,6 +92,7 @@ impl Answerer {
         zone: Zone,
         forwarder: Arc<Forwarder>,
         counters: Arc<Counters>,
+        policy: Option<Arc<Policy>>,
         cookies: Cookies,
     ) -> Self {
         Self {
@@ -96,6 +101,7 @@ impl Answerer {
             forwarder,
             counters,
             log: QueryLog::default(),
+            policy,
             cookies,
             limiter: Limiter::default(),
         }
@@ -130,6 +136,20 @@ impl Answerer {
                 };
             }
         };
+        if let Some(policy) = self.policy.as_deref().filter(|policy| policy.holds(scratch.key.name())) {
+            let mut messages = policy.answer(bytes, client, limit, &view.zone, view.now);
+            return match (limit, messages.pop()) {
+                (_, None) => Decision::Drop,
+                (Limit::Datagram, Some(message)) => {
+                    out.extend_from_slice(&message);
+                    Decision::Reply
+                }
+                (Limit::Stream, Some(last)) => {
+                    messages.push(last);
+                    Decision::Several(messages)
+                }
+            };
+        }
         if !allowed {
             return refuse(&query, scratch, limit, None, out);
         }
@@ -260,10 +280,18 @@ impl Answerer {
 
     pub fn replace_leases(&self, leases: Layer) {
         self.zone.change(|zone| zone.leases = Arc::new(leases));
+        self.tell_followers();
     }
 
     pub fn replace_file(&self, file: Layer) {
         self.zone.change(|zone| zone.file = Arc::new(file));
+        self.tell_followers();
+    }
+
+    fn tell_followers(&self) {
+        if let Some(policy) = &self.policy {
+            policy.change(Moment::now());
+        }
     }
 
     pub fn replace_settings(&self, settings: Settings) {

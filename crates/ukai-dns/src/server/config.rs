@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::policy::PolicyZone;
 use crate::name::Name;
 use crate::upstream::Upstream;
 
@@ -37,6 +38,9 @@ pub struct ServerConfig {
     /// Overrides that a file gives, beside those of the control socket.
     #[serde(default)]
     pub overrides_file: Option<PathBuf>,
+    /// What is overridden, for other resolvers to follow.
+    #[serde(default)]
+    pub policy_zone: Option<PolicyZone>,
     /// Certificates (PEM) trusted for `tls://` and `https://` upstreams, in addition to the machine's.
     #[serde(default)]
     pub ca: Option<PathBuf>,
@@ -53,6 +57,7 @@ impl ServerConfig {
             cache_octets: DEFAULT_CACHE_OCTETS,
             threads: 0,
             overrides_file: None,
+            policy_zone: None,
             ca: None,
         }
     }

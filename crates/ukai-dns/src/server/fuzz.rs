@@ -116,7 +116,7 @@ fn answerer() -> Answerer {
         aaaa: Vec::new(),
     };
     let zone = Zone { leases: Arc::default(), file: Arc::new(Layer::of_file(&[given], &forwarder.hashing)) };
-    Answerer::new(settings, zone, forwarder, counters, Cookies::new().unwrap())
+    Answerer::new(settings, zone, forwarder, counters, None, Cookies::new().unwrap())
 }
 
 /// The key and the question of a message that has one, as it was asked.

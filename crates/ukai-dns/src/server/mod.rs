@@ -31,6 +31,7 @@ mod legs;
 mod limit;
 mod listen;
 mod lock;
+mod policy;
 mod query;
 mod query_log;
 mod random;
@@ -63,6 +64,7 @@ pub use control_client::{CONTROL_TIMEOUT, ControlClient, ControlError, OfflineEr
 pub use file::FileError;
 pub use lease::{Ended, MAX_LEASE, MAX_OVERRIDES, OverrideRecord, Refusal};
 pub use lock::LockError;
+pub use policy::{MAX_NOTIFIED, PolicyZone, PolicyZoneError};
 pub use query_log::MAX_LOG_SECONDS;
 pub use stats::{OverrideUse, Stats};
 pub use store::StoreError;
@@ -76,6 +78,7 @@ use file::Watch;
 use forward::Forwarder;
 use listen::{Pair, bind_all};
 use lock::Lock;
+use policy::Policy;
 use shared::Shared;
 use stats::Counters;
 use store::Store;
@@ -109,6 +112,8 @@ pub enum StartError {
     Randomness(getrandom::Error),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    PolicyZone(#[from] PolicyZoneError),
     #[error("cannot open the control socket {path}: {cause}")]
     Control { path: String, cause: io::Error },
     #[error("cannot use the state directory {dir}: {cause}")]
@@ -141,6 +146,7 @@ impl Server {
         let threads = config.threads();
         let settings = config.settings;
         shared::check(&settings, &config.listen).map_err(StartError::Config)?;
+        let policy = config.policy_zone.as_ref().map(|zone| Policy::new(zone, Moment::now())).transpose()?.map(Arc::new);
         let client = Client::new(ClientOptions {
             extra_roots: read_roots(config.ca.as_deref())?,
             keep_connections: true,
@@ -170,7 +176,7 @@ impl Server {
             file: Arc::new(Layer::of_file(&given, hashing)),
         };
         let cookies = Cookies::new().map_err(StartError::Randomness)?;
-        let answerer = Arc::new(Answerer::new(settings, zone, forwarder, counters, cookies));
+        let answerer = Arc::new(Answerer::new(settings, zone, forwarder, counters, policy, cookies));
         let shared = Arc::new(Shared::new(answerer, store, lock, listen, config.overrides_file));
         let stop = Arc::new(Stop::new(threads).map_err(StartError::Worker)?);
         Ok(Self { shared, sockets, threads, stop, watch, control, control_path: config.control_socket })
@@ -230,6 +236,11 @@ impl Server {
         drop(ended);
         tasks.spawn(control::serve(self.control, Arc::clone(&self.shared)));
         tasks.spawn(Arc::clone(&self.shared).keep_time());
+        if let Some(policy) = &self.shared.answerer.policy {
+            // Who followed an earlier process learns that this one is here.
+            policy.change(Moment::now());
+            tasks.spawn(Arc::clone(policy).keep_notifying());
+        }
         tokio::select! {
             () = shutdown => {}
             () = self.shared.stop.notified() => {}

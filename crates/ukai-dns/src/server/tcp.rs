@@ -86,6 +86,13 @@ async fn read_queries(
                     return Ok(());
                 }
             }
+            Decision::Several(messages) => {
+                for message in messages {
+                    if answers.send(message).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
             Decision::Forward(query) => {
                 let (answerer, answers) = (Arc::clone(&answerer), answers.clone());
                 let (ask, key, hash) = (query.keep(), scratch.key.clone(), scratch.hash);

@@ -228,7 +228,8 @@ impl Worker {
                 legs.launch(flight, view.now.monotonic, &mut |slot, socket: &UdpSocket| watch(poller, slot, socket));
             };
             match decision {
-                Decision::Drop => {}
+                // Datagrams have one answer.
+                Decision::Drop | Decision::Several(_) => {}
                 Decision::Reply => out.push(Some(from)),
                 Decision::ReplyAndFetch => {
                     out.push(Some(from));

@@ -45,6 +45,16 @@ struct Entry {
     asked: Arc<Asked>,
 }
 
+/// One record that is served.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    /// Wire format, lower case.
+    pub name: &'a [u8],
+    pub rtype: RecordType,
+    pub ttl: u32,
+    pub rdata: &'a [u8],
+}
+
 /// The sections of an answer in wire format.
 struct Prepared {
     answers: u16,
@@ -87,6 +97,15 @@ impl Zone {
 
     pub fn holds(&self, name: &[u8], hash: u64) -> bool {
         self.leases.entry(name, hash).is_some() || self.file.entry(name, hash).is_some()
+    }
+
+    /// Every record that is served, as it stands: what a lease and the file both give is the lease's.
+    pub fn records(&self, now: Moment) -> impl Iterator<Item = Given<'_>> {
+        let leases = self.leases.standing(now);
+        let of_file = self.file.standing(now).filter(move |entry| {
+            self.leases.entry(&entry.name, entry.hash).is_none_or(|lease| !lease.stands(now))
+        });
+        leases.chain(of_file).flat_map(Entry::records)
     }
 
     /// Of the leases.
@@ -133,6 +152,10 @@ impl Layer {
         self.entries.find(hash, |entry| *entry.name == *name)
     }
 
+    fn standing(&self, now: Moment) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| entry.stands(now))
+    }
+
     fn answer(&self, name: &[u8], hash: u64, qtype: RecordType, now: Moment) -> Option<Response<'_>> {
         let entry = self.entry(name, hash)?;
         let prepared = match qtype {
@@ -142,7 +165,7 @@ impl Layer {
             _ => return None,
         };
         // The lease is enforced here as well: nothing is served late because a timer was.
-        if entry.lease.as_ref().is_some_and(|lease| lease.is_over(now)) {
+        if !entry.stands(now) {
             return None;
         }
         entry.asked.record(now);
@@ -160,6 +183,15 @@ impl Layer {
 }
 
 impl Entry {
+    fn stands(&self, now: Moment) -> bool {
+        !self.lease.as_ref().is_some_and(|lease| lease.is_over(now))
+    }
+
+    fn records(&self) -> impl Iterator<Item = Given<'_>> {
+        let (a, aaaa) = (self.a.records(RecordType::A), self.aaaa.records(RecordType::AAAA));
+        a.chain(aaaa).map(|(rtype, ttl, rdata)| Given { name: &self.name, rtype, ttl, rdata })
+    }
+
     fn of_lease(lease: &Lease, asked: Arc<Asked>, hashing: &Hashing) -> Self {
         let record = &lease.record;
         let text = format!("ukai override {} incident {} until {}", record.id, record.incident, record.expires_at);
@@ -215,6 +247,19 @@ impl Prepared {
             push_record(&mut body, QUESTION_POINTER, rtype, ttl, rdata);
         }
         Self { answers: u16::try_from(data.len()).unwrap_or(0), authority: 0, body: body.into() }
+    }
+
+    /// Those of the answer section, all of one type.
+    fn records(&self, rtype: RecordType) -> impl Iterator<Item = (RecordType, u32, &[u8])> {
+        let mut rest: &[u8] = &self.body;
+        (0..self.answers).map_while(move |_| {
+            // Pointer, type, class, time to live, length.
+            let (fixed, after) = rest.split_first_chunk::<12>()?;
+            let len = usize::from(u16::from_be_bytes([fixed[10], fixed[11]]));
+            let (rdata, after) = after.split_at_checked(len)?;
+            rest = after;
+            Some((rtype, u32::from_be_bytes([fixed[6], fixed[7], fixed[8], fixed[9]]), rdata))
+        })
     }
 
     fn absent(generation: u64) -> Self {

@@ -27,6 +27,10 @@ pub enum KeyError {
     Algorithm { algorithm: String },
     #[error("{0}")]
     Name(String),
+    #[error("a key is written ALGORITHM:NAME:SECRET, such as hmac-sha256:ukai: and the secret in Base64")]
+    Parts,
+    #[error("the secret is not Base64; `tsig-keygen -a hmac-sha256` prints one")]
+    Base64,
     #[error(
         "the secret has {octets} octets, and fewer than {SECRET_BYTES_MIN} can be guessed; make one with `tsig-keygen -a hmac-sha256`"
     )]
@@ -53,6 +57,18 @@ impl TsigKey {
         Ok(Self { name, algorithm, key: Arc::new(key) })
     }
 
+    /// `ALGORITHM:NAME:SECRET`, the secret in Base64, as `dig -y` and `nsupdate -y` take it.
+    ///
+    /// # Errors
+    /// It has other parts, or what [`TsigKey::new`] says. No error repeats the secret.
+    pub fn from_text(text: &str) -> Result<Self, KeyError> {
+        let [algorithm, name, secret] = text.split(':').collect::<Vec<_>>()[..] else {
+            return Err(KeyError::Parts);
+        };
+        let secret: Vec<u8> = domain::utils::base64::decode(secret).map_err(|_| KeyError::Base64)?;
+        Self::new(name, algorithm, &secret)
+    }
+
     pub fn name(&self) -> &Name {
         &self.name
     }
@@ -61,7 +77,7 @@ impl TsigKey {
         self.algorithm
     }
 
-    pub(super) fn key(&self) -> Arc<Key> {
+    pub(crate) fn key(&self) -> Arc<Key> {
         Arc::clone(&self.key)
     }
 }
@@ -89,6 +105,14 @@ mod tests {
             assert!(error.to_string().contains("hmac-sha256"), "{error}");
         }
         assert_eq!(TsigKey::new("ukai", "hmac-sha512", &[7; 15]).unwrap_err(), KeyError::TooShort { octets: 15 });
+    }
+
+    #[test]
+    fn a_key_as_text() {
+        let key = TsigKey::from_text("hmac-sha256:ukai:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap();
+        assert_eq!((key.name().to_string().as_str(), key.algorithm()), ("ukai", "hmac-sha256"));
+        assert_eq!(TsigKey::from_text("ukai:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap_err(), KeyError::Parts);
+        assert_eq!(TsigKey::from_text("hmac-sha256:ukai:not base64").unwrap_err(), KeyError::Base64);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod file;
 mod forward;
 mod overrides;
 mod peer;
+mod policy;
 mod protocol;
 mod running;
 mod secure;
