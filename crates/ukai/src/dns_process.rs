@@ -9,6 +9,8 @@
 //! started again, and its overrides come back from its disk before it answers anybody.
 
 use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,10 +19,10 @@ use anyhow::{Context, bail};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use ukai_dns::Name;
-use ukai_dns::server::{ControlClient, ServerConfig, Status};
+use ukai_dns::server::{ControlClient, PolicyZone, ServerConfig, Status};
 
 use crate::cli::REFUSED;
-use crate::config::Config;
+use crate::config::{Config, ServedZone, SigningKey};
 use crate::gather::{pem, resolvers};
 
 /// Binding sockets and reading a page of overrides; a loaded machine gets patience.
@@ -64,6 +66,10 @@ impl StateDir {
         self.0.join("dns.log")
     }
 
+    fn transfer_key(&self) -> PathBuf {
+        self.0.join("transfer.key")
+    }
+
     fn ca_file(&self) -> PathBuf {
         self.0.join("ca.pem")
     }
@@ -95,7 +101,7 @@ impl DnsProcess {
         self.state_dir.control()
     }
 
-    /// Takes over a new configuration. Only another listen address needs a restart.
+    /// Takes over a new configuration. Only another listen address or policy zone needs a restart.
     pub async fn reconfigure(&mut self, config: &Config) -> anyhow::Result<()> {
         let Some(server) = server_config(config, &self.state_dir)? else {
             bail!("taking the [dns] section away needs a restart of ukai");
@@ -179,7 +185,9 @@ impl DnsProcess {
                 .context("the running DNS process did not take the configuration")?;
             return Ok(true);
         }
-        tracing::info!("the DNS process listens on other addresses than configured; it is started again");
+        tracing::info!(
+            "the DNS process has another policy zone, or other addresses, than configured; it is started again"
+        );
         control.stop().await.context("the running DNS process could not be stopped")?;
         wait_until_gone(&control).await?;
         Ok(false)
@@ -279,6 +287,9 @@ fn server_config(config: &Config, state_dir: &StateDir) -> anyhow::Result<Option
     }
     server.settings.rate_limit = dns.rate_limit;
     server.settings.version.clone_from(&dns.version);
+    if let Some(zone) = &dns.policy_zone {
+        server.policy_zone = Some(policy_zone(zone, state_dir)?);
+    }
     server.settings.watched = config
         .peers
         .iter()
@@ -304,8 +315,35 @@ fn server_config(config: &Config, state_dir: &StateDir) -> anyhow::Result<Option
     Ok(Some(server))
 }
 
+/// The key goes by a file of its own, which nobody else reads.
+fn policy_zone(zone: &ServedZone, state_dir: &StateDir) -> anyhow::Result<PolicyZone> {
+    let key_file = match &zone.key {
+        Some(key) => {
+            let path = state_dir.transfer_key();
+            write_key(&path, key).with_context(|| format!("{} cannot be written", path.display()))?;
+            Some(path)
+        }
+        None => None,
+    };
+    Ok(PolicyZone {
+        name: zone.name.clone(),
+        key_file,
+        allow_transfer: zone.allow_transfer.clone(),
+        notify: zone.notify.clone(),
+    })
+}
+
+fn write_key(path: &Path, key: &SigningKey) -> std::io::Result<()> {
+    let temporary = path.with_extension("new");
+    let _ = std::fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
+    writeln!(file, "{}:{}:{}", key.algorithm, key.name, key.secret.expose().trim())?;
+    std::fs::rename(&temporary, path)
+}
+
 fn serves_on(status: &Status, config: &ServerConfig) -> bool {
-    status.listen.len() == config.listen.len()
+    status.policy_zone == config.policy_zone
+        && status.listen.len() == config.listen.len()
         && config.listen.iter().all(|wanted| {
             status.listen.iter().any(|have| have == wanted || wanted.port() == 0 && have.ip() == wanted.ip())
         })
@@ -378,6 +416,7 @@ mod tests {
             listen: served.listen.clone(),
             process: 1,
             settings: served.settings.clone(),
+            policy_zone: None,
         };
         assert!(serves_on(&status, &served));
         assert!(serves_on(&status, &config("127.0.0.1:0")));

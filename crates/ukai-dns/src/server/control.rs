@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::config::Settings;
 use super::lease::{Ended, OverrideRecord, Refusal};
+use super::policy::PolicyZone;
 use super::shared::Shared;
 use super::stats::Stats;
 use crate::name::Name;
@@ -87,6 +88,8 @@ pub struct Status {
     pub listen: Vec<std::net::SocketAddr>,
     pub process: u32,
     pub settings: Settings,
+    #[serde(default)]
+    pub policy_zone: Option<PolicyZone>,
 }
 
 /// Binds beside the final path and renames, so that the socket never stands there with other rights. The caller holds the lock

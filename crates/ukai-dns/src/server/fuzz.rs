@@ -11,18 +11,25 @@ use domain::base::opt::UnknownOptData;
 use domain::base::rdata::UnknownRecordData;
 use hickory_proto::op::Message;
 
+use domain::rdata::tsig::Time48;
+use domain::tsig::ClientSequence;
+
 use super::answer::{Answerer, Decision, Limit, Scratch};
 use super::cache::{Answer, Cache};
+use super::clock::Moment;
 use super::config::{ServerConfig, Settings};
 use super::cookie::Cookies;
 use super::file::FileOverride;
 use super::forward::Forwarder;
 use super::key::{Kept, Key};
+use super::policy::{Policy, PolicyZone};
 use super::query::{Query, Response};
 use super::stats::Counters;
 use super::zone::{Layer, Zone};
 use crate::client::{Client, ClientOptions};
+use crate::name::Name;
 use crate::types::{Rcode, RecordType};
+use crate::update::{self, TsigKey};
 use crate::wire::{HEADER_LEN, UDP_PAYLOAD, u16_at};
 
 const SEEDS: [u64; 3] = [1, 2, 3];
@@ -102,7 +109,7 @@ fn context(seed: u64, bytes: &[u8]) -> String {
     format!("seed {seed}, message {}", hex(bytes))
 }
 
-fn answerer() -> Answerer {
+fn answerer(policy: Option<Policy>) -> Answerer {
     let upstream = "192.0.2.1".parse().unwrap();
     let mut settings: Settings = ServerConfig::new(Vec::new(), vec![upstream], "a".into(), "b".into()).settings;
     settings.version = Some("ukai".to_owned());
@@ -116,7 +123,7 @@ fn answerer() -> Answerer {
         aaaa: Vec::new(),
     };
     let zone = Zone { leases: Arc::default(), file: Arc::new(Layer::of_file(&[given], &forwarder.hashing)) };
-    Answerer::new(settings, zone, forwarder, counters, None, Cookies::new().unwrap())
+    Answerer::new(settings, zone, forwarder, counters, policy.map(Arc::new), Cookies::new().unwrap())
 }
 
 /// The key and the question of a message that has one, as it was asked.
@@ -129,7 +136,7 @@ fn question(bytes: &[u8]) -> Option<(Key, usize)> {
 
 #[tokio::test]
 async fn damaged_queries() {
-    let (queries, answers, answerer) = (corpus(QUERIES), corpus(ANSWERS), answerer());
+    let (queries, answers, answerer) = (corpus(QUERIES), corpus(ANSWERS), answerer(None));
     for answer in &answers {
         let (key, _) = question(answer).unwrap();
         let hash = answerer.forwarder.hashing.of(key.name());
@@ -162,6 +169,7 @@ async fn damaged_queries() {
                     let is_datagram = limit == Limit::Datagram;
                     assert!(!is_datagram || out.len() - start <= usize::from(UDP_PAYLOAD), "{}", context(seed, &bytes));
                 }
+                Decision::Several(_) => panic!("there is no policy zone: {}", context(seed, &bytes)),
                 Decision::Forward(query) => {
                     asked += 1;
                     let ask = query.keep();
@@ -172,6 +180,60 @@ async fn damaged_queries() {
         }
     });
     assert!(replies > ROUNDS && asked > ROUNDS / 10, "{replies} replies, {asked} asked: that tries little");
+}
+
+/// Signed and not, for transfers and serials: whatever comes, what goes out are answers to it.
+#[tokio::test]
+async fn damaged_queries_about_the_policy_zone() {
+    let origin: Name = "rpz.ukai.test".parse().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let key_file = dir.path().join("key");
+    std::fs::write(&key_file, "hmac-sha256:ukai:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap();
+    let zone = PolicyZone {
+        name: origin.clone(),
+        key_file: Some(key_file),
+        allow_transfer: vec!["127.0.0.0/8".parse().unwrap()],
+        notify: Vec::new(),
+    };
+    let answerer = answerer(Some(Policy::new(&zone, Moment::now()).unwrap()));
+    let key = TsigKey::from_text("hmac-sha256:ukai:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap();
+    let mut queries = Vec::new();
+    for rtype in [6, 2, 251, 252] {
+        for is_signed in [false, true] {
+            let mut query = update::query(7, &origin, RecordType(rtype)).unwrap();
+            if is_signed {
+                let now = Time48::from_u64(u64::try_from(Moment::now().wall.as_second()).unwrap());
+                ClientSequence::request(key.key(), &mut query, now).unwrap();
+            }
+            queries.push(query.finish());
+        }
+    }
+    let client = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let (mut scratch, mut sent) = (Scratch::default(), 0);
+    with_seeds(|seed, random| {
+        for round in 0..ROUNDS {
+            let mut bytes = queries[random.below(queries.len())].clone();
+            match queries.get(round) {
+                Some(query) => bytes.clone_from(query),
+                // The name stays, else it is a query like any other.
+                None => damage(&mut bytes, HEADER_LEN + 15, &queries[random.below(queries.len())], random),
+            }
+            let limit = if random.below(2) == 0 { Limit::Datagram } else { Limit::Stream };
+            let mut out = Vec::new();
+            let messages = match answerer.decide(&answerer.view(), &mut scratch, &bytes, client, limit, &mut out) {
+                Decision::Several(messages) => messages,
+                Decision::Reply => vec![out],
+                _ => continue,
+            };
+            for message in messages {
+                sent += 1;
+                assert!(message.len() > HEADER_LEN && message.len() <= 512, "{}", context(seed, &bytes));
+                assert_eq!(message[..2], bytes[..2], "{}", context(seed, &bytes));
+                assert!(message[2] & 0x80 != 0, "{}", context(seed, &bytes));
+            }
+        }
+    });
+    assert!(sent > ROUNDS, "{sent} sent: that tries little");
 }
 
 #[test]

@@ -146,7 +146,8 @@ impl Server {
         let threads = config.threads();
         let settings = config.settings;
         shared::check(&settings, &config.listen).map_err(StartError::Config)?;
-        let policy = config.policy_zone.as_ref().map(|zone| Policy::new(zone, Moment::now())).transpose()?.map(Arc::new);
+        let policy =
+            config.policy_zone.as_ref().map(|zone| Policy::new(zone, Moment::now())).transpose()?.map(Arc::new);
         let client = Client::new(ClientOptions {
             extra_roots: read_roots(config.ca.as_deref())?,
             keep_connections: true,
@@ -177,18 +178,18 @@ impl Server {
         };
         let cookies = Cookies::new().map_err(StartError::Randomness)?;
         let answerer = Arc::new(Answerer::new(settings, zone, forwarder, counters, policy, cookies));
-        let shared = Arc::new(Shared::new(answerer, store, lock, listen, config.overrides_file));
+        let shared = Arc::new(Shared::new(answerer, store, lock, listen, config.overrides_file, config.policy_zone));
         let stop = Arc::new(Stop::new(threads).map_err(StartError::Worker)?);
         Ok(Self { shared, sockets, threads, stop, watch, control, control_path: config.control_socket })
     }
 
-    /// To read the file of overrides again, as after SIGHUP. It does nothing once the server has stopped.
+    /// To read the file of overrides and the key of the policy zone again, as after SIGHUP. It does nothing once the server has stopped.
     pub fn reloader(&self) -> impl Fn() + Send + 'static {
         // Whoever keeps it must not keep the lock on the directory.
         let shared = Arc::downgrade(&self.shared);
         move || {
             if let Some(shared) = shared.upgrade() {
-                shared.reload_file();
+                shared.reload_files();
             }
         }
     }

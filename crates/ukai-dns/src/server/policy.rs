@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 
 use super::answer::Limit;
 use super::clock::Moment;
+use super::swap::Swap;
 use super::zone::Zone;
 use crate::name::Name;
 use crate::update::{KeyError, TsigKey};
@@ -80,7 +81,8 @@ type Keys = HashMap<(KeyName, Algorithm), Arc<Key>>;
 
 pub(crate) struct Policy {
     origin: Name,
-    keys: Keys,
+    key_file: Option<PathBuf>,
+    keys: Swap<Arc<Keys>>,
     allow_transfer: Vec<IpNet>,
     notify: Vec<SocketAddr>,
     serial: AtomicU32,
@@ -98,16 +100,10 @@ impl Policy {
         if zone.notify.len() > MAX_NOTIFIED {
             return Err(PolicyZoneError::TooManyNotified { zone: zone.name.clone(), count: zone.notify.len() });
         }
-        let mut keys = Keys::new();
-        if let Some(path) = &zone.key_file {
-            let key = read_key(path)
-                .map_err(|cause| PolicyZoneError::Key { path: path.display().to_string(), cause })?
-                .key();
-            keys.insert((key.name().clone(), key.algorithm()), key);
-        }
         Ok(Self {
             origin: zone.name.clone(),
-            keys,
+            keys: Swap::new(Arc::new(read_keys(zone.key_file.as_deref())?)),
+            key_file: zone.key_file.clone(),
             allow_transfer: zone.allow_transfer.clone(),
             notify: zone.notify.clone(),
             serial: AtomicU32::new(seconds(now)),
@@ -118,6 +114,14 @@ impl Policy {
     /// Whether a name (wire format, lower case) is in the zone, and so nobody else's.
     pub fn holds(&self, name: &[u8]) -> bool {
         name.ends_with(self.origin.as_wire())
+    }
+
+    /// Takes the key that is in the file now; one that cannot be read changes nothing.
+    pub fn read_key_again(&self) {
+        match read_keys(self.key_file.as_deref()) {
+            Ok(keys) => self.keys.change(|before| *before = Arc::new(keys)),
+            Err(error) => tracing::error!(%error, zone = %self.origin, "the key from before goes on"),
+        }
     }
 
     /// What is served is not what it was. Called after the change, so that no follower has the new serial with the old content.
@@ -146,7 +150,7 @@ impl Policy {
     ) -> Result<Vec<Vec<u8>>, PushError> {
         let Ok(mut query) = Message::from_octets(bytes.to_vec()) else { return Ok(Vec::new()) };
         let at = Time48::from_u64(u64::from(seconds(now)));
-        let signed = match ServerSequence::request(&self.keys, &mut query, at) {
+        let signed = match ServerSequence::request(&*self.keys.get(), &mut query, at) {
             Ok(signed) => signed,
             Err(error) => {
                 tracing::warn!(client.address = %client, zone = %self.origin, error = %error.error(), "a signed query is refused");
@@ -281,7 +285,9 @@ impl Answering<'_> {
                 let full = std::mem::replace(&mut message, self.start()?);
                 self.push(full.additional())?;
             }
-            let Ok(data) = UnknownRecordData::from_octets(Rtype::from_int(given.rtype.0), given.rdata) else { continue };
+            let Ok(data) = UnknownRecordData::from_octets(Rtype::from_int(given.rtype.0), given.rdata) else {
+                continue;
+            };
             message.push(Record::new(owner.to_wire_name(), Class::IN, Ttl::from_secs(given.ttl), data))?;
         }
         message.push(soa(origin, serial))?;
@@ -362,6 +368,16 @@ fn known_serial(query: &Message<Vec<u8>>) -> Option<u32> {
 /// Of the wall clock, in 32 bits, which wrap as serials may (RFC 1982).
 fn seconds(now: Moment) -> u32 {
     (now.wall.as_second() & 0xffff_ffff) as u32
+}
+
+fn read_keys(path: Option<&Path>) -> Result<Keys, PolicyZoneError> {
+    let mut keys = Keys::new();
+    if let Some(path) = path {
+        let fail = |cause| PolicyZoneError::Key { path: path.display().to_string(), cause };
+        let key = read_key(path).map_err(fail)?.key();
+        keys.insert((key.name().clone(), key.algorithm()), key);
+    }
+    Ok(keys)
 }
 
 fn read_key(path: &Path) -> Result<TsigKey, String> {

@@ -15,6 +15,7 @@ use super::control::{Request, Response, Status};
 use super::file::{self, FileError, FileOverride};
 use super::lease::{OverrideRecord, Refusal};
 use super::lock::Lock;
+use super::policy::PolicyZone;
 use super::store::{Store, StoreError};
 use super::zone::Layer;
 use crate::name::Name;
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub stop: Notify,
     pub listen: Vec<SocketAddr>,
     overrides_file: Option<PathBuf>,
+    policy_zone: Option<PolicyZone>,
     /// Held over disk and swap, so that the two happen in the same order for every change. Never taken by the answer path.
     store: Mutex<Store>,
     /// Here, so that it is held until the last change that is under way has ended.
@@ -42,8 +44,10 @@ impl Shared {
         lock: Lock,
         listen: Vec<SocketAddr>,
         overrides_file: Option<PathBuf>,
+        policy_zone: Option<PolicyZone>,
     ) -> Self {
-        Self { answerer, stop: Notify::new(), listen, overrides_file, store: Mutex::new(store), _lock: lock }
+        let (stop, store) = (Notify::new(), Mutex::new(store));
+        Self { answerer, stop, listen, overrides_file, policy_zone, store, _lock: lock }
     }
 
     pub async fn handle(self: &Arc<Self>, request: Request) -> Response {
@@ -199,7 +203,11 @@ impl Shared {
         }
     }
 
-    pub fn reload_file(&self) {
+    /// The files that are not watched, or whose watch may have missed a change.
+    pub fn reload_files(&self) {
+        if let Some(policy) = &self.answerer.policy {
+            policy.read_key_again();
+        }
         if let Some(path) = &self.overrides_file {
             self.serve_file(file::read(path));
         }
@@ -210,6 +218,9 @@ impl Shared {
             return Response::Refused(refusal);
         }
         self.answerer.replace_settings(settings);
+        if let Some(policy) = &self.answerer.policy {
+            policy.read_key_again();
+        }
         Response::Done
     }
 
@@ -222,6 +233,7 @@ impl Shared {
             listen: self.listen.clone(),
             process: std::process::id(),
             settings: Settings::clone(&self.answerer.settings()),
+            policy_zone: self.policy_zone.clone(),
         }
     }
 }

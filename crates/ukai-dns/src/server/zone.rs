@@ -102,9 +102,10 @@ impl Zone {
     /// Every record that is served, as it stands: what a lease and the file both give is the lease's.
     pub fn records(&self, now: Moment) -> impl Iterator<Item = Given<'_>> {
         let leases = self.leases.standing(now);
-        let of_file = self.file.standing(now).filter(move |entry| {
-            self.leases.entry(&entry.name, entry.hash).is_none_or(|lease| !lease.stands(now))
-        });
+        let of_file = self
+            .file
+            .standing(now)
+            .filter(move |entry| self.leases.entry(&entry.name, entry.hash).is_none_or(|lease| !lease.stands(now)));
         leases.chain(of_file).flat_map(Entry::records)
     }
 

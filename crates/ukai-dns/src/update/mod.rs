@@ -15,6 +15,8 @@ use std::time::Duration;
 
 pub use error::{TsigFault, UpdateError};
 pub use key::{KeyError, TsigKey};
+#[cfg(test)]
+pub(crate) use message::query;
 pub use record::ZoneRecord;
 
 use crate::name::Name;

@@ -64,7 +64,11 @@ async fn the_zone_is_what_is_served_and_its_serial_grows() {
     let peer = Peer::silent().await;
     let dir = directory();
     let file = dir.path().join("overrides");
-    std::fs::write(&file, "b.test 20 A 192.0.2.1\na.test 20 A 192.0.2.2\n*.c.test 20 A 192.0.2.3\n32.1.2.0.192.rpz-ip 20 A 192.0.2.4\n").unwrap();
+    std::fs::write(
+        &file,
+        "b.test 20 A 192.0.2.1\na.test 20 A 192.0.2.2\n*.c.test 20 A 192.0.2.3\n32.1.2.0.192.rpz-ip 20 A 192.0.2.4\n",
+    )
+    .unwrap();
     let mut config = signed(dir.path(), peer.address);
     config.overrides_file = Some(file.clone());
     let server = Running::start(config).await;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
-use ukai_dns::Upstream;
-use ukai_dns::server::{LockError, MAX_THREADS, Route, Server, ServerConfig, StartError};
+use ukai_dns::server::{LockError, MAX_THREADS, PolicyZone, Route, Server, ServerConfig, StartError};
+use ukai_dns::{Name, Upstream};
 
 use super::ask::{network, read_bounded};
 use super::{DONE, Failed, REFUSED, USAGE};
@@ -53,6 +53,18 @@ pub struct Args {
     /// Give one client network (/24, /56) at most so many answers a second by UDP. Default: no limit.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate_limit: Option<u32>,
+    /// Serve what is overridden as this response-policy zone too, for other resolvers to transfer and follow.
+    #[arg(long, value_name = "ZONE")]
+    policy_zone: Option<Name>,
+    /// The key that transfers are signed with, in a file: ALGORITHM:NAME:SECRET. It is read again on SIGHUP.
+    #[arg(long, value_name = "FILE", requires = "policy_zone")]
+    policy_key: Option<PathBuf>,
+    /// Let this network transfer the policy zone without a key. May be given several times.
+    #[arg(long, value_name = "NET", value_parser = network, requires = "policy_zone")]
+    policy_allow: Vec<IpNet>,
+    /// Tell this resolver of changes of the policy zone. May be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "policy_zone")]
+    policy_notify: Vec<SocketAddr>,
     /// Answer version.bind and version.server (class CH) with this text. Default: they are refused.
     #[arg(long, value_name = "TEXT")]
     version_text: Option<String>,
@@ -116,6 +128,12 @@ fn config(args: Args) -> anyhow::Result<ServerConfig> {
         config.cache_octets = usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1024 * 1024);
     }
     config.overrides_file = args.overrides;
+    config.policy_zone = args.policy_zone.map(|name| PolicyZone {
+        name,
+        key_file: args.policy_key,
+        allow_transfer: args.policy_allow,
+        notify: args.policy_notify,
+    });
     config.settings.rate_limit = args.rate_limit;
     config.settings.version = args.version_text;
     for route in args.forward {

@@ -41,7 +41,7 @@ pub use defaults::{SOCKET_NAME, default_data_dir};
 pub use problem::{ConfigError, Problem, nearest, suggestion};
 pub use reference::reference;
 pub use template::template;
-pub use zone::ZoneSettings;
+pub use zone::{ServedZone, SigningKey, ZoneSettings};
 
 use crate::metrics::inputs::Settings;
 use crate::secret::Secret;
@@ -109,6 +109,7 @@ pub struct Dns {
     pub cache_mib: Option<u32>,
     pub rate_limit: Option<u32>,
     pub version: Option<String>,
+    pub policy_zone: Option<ServedZone>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -137,7 +137,7 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
     let subscribers = subscriber::subscribers(file.notify.unwrap_or_default(), &peers, reader);
     let allow_addresses: Vec<IpNet> = reader.list(&at.key("allow_addresses"), file.allow_addresses.as_deref());
     warn_of_addresses(&peers, &allow_addresses, reader);
-    let dns = file.dns.map(|dns| self::dns(&dns, &resolver, &peers, reader));
+    let dns = file.dns.map(|dns| self::dns(dns, &resolver, &peers, reader));
     let application = file.application.and_then(|application| self::application(application, reader));
     let zone = zone::zone(
         zone::Written { rfc2136: file.rfc2136, unbound: file.unbound },
@@ -237,7 +237,7 @@ fn alarms(written: v1::Alarms, reader: &mut Reader<'_>) -> (String, String) {
     (region, account_id)
 }
 
-fn dns(dns: &v1::Dns, resolver: &[Upstream], peers: &[Peer], reader: &mut Reader<'_>) -> Dns {
+fn dns(mut dns: v1::Dns, resolver: &[Upstream], peers: &[Peer], reader: &mut Reader<'_>) -> Dns {
     let at = At::default().key("dns");
     let listen: Vec<SocketAddr> = match &dns.listen {
         Some(listen) => {
@@ -253,15 +253,18 @@ fn dns(dns: &v1::Dns, resolver: &[Upstream], peers: &[Peer], reader: &mut Reader
         None => defaults::DNS_LISTEN.parse().into_iter().collect(),
     };
     let allow_clients = reader.list(&at.key("allow_clients"), dns.allow_clients.as_deref());
+    let policy_zone =
+        dns.policy_zone.take().and_then(|written| zone::served_zone(&at.key("policy_zone"), written, reader));
     let dns = Dns {
         listen,
         allow_clients,
         upstream: reader.list(&at.key("upstream"), dns.upstream.as_deref()),
-        forward: routes(dns, reader),
+        forward: routes(&dns, reader),
         threads: within(&at.key("threads"), dns.threads, 1..=MAX_THREADS as u8, reader),
         cache_mib: within(&at.key("cache_mib"), dns.cache_mib, 1..=defaults::DNS_CACHE_MIB_MAX, reader),
         rate_limit: within(&at.key("rate_limit"), dns.rate_limit, 1..=u32::MAX, reader),
         version: dns.version.clone(),
+        policy_zone,
     };
     if dns.version.as_ref().is_some_and(|text| text.len() > u8::MAX.into()) {
         reader.problem(&at.key("version"), "one text of DNS has at most 255 octets");

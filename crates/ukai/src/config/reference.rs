@@ -3,8 +3,9 @@
 use serde_json::{Map, Value};
 
 /// Tables in the order in which a reader meets them: where each stands in the file, and its definition's name.
-const TABLES: [(&str, &str); 24] = [
+const TABLES: [(&str, &str); 25] = [
     ("[dns]", "Dns"),
+    ("[dns.policy_zone]", "ServedZone"),
     ("[rfc2136]", "Rfc2136"),
     ("tsig = { … }", "Tsig"),
     ("[unbound]", "Unbound"),

@@ -212,7 +212,7 @@ fn a_policy_zone_is_read() {
     let config = with_zone(&dir, WAYS, "secondaries = [\"192.0.2.54:5353\", \"2001:db8::54\"]", "").unwrap();
     let Some(ZoneSettings::Rfc2136(zone)) = &config.zone else { panic!("{:?}", config.zone) };
     assert_eq!((zone.server.to_string().as_str(), zone.zone.to_string().as_str()), ("192.0.2.53:53", "rpz.example"));
-    assert_eq!((zone.algorithm.as_str(), zone.secondaries.len()), ("hmac-sha256", 2));
+    assert_eq!((zone.key.algorithm.as_str(), zone.secondaries.len()), ("hmac-sha256", 2));
     assert!(config.settings().serves_dns);
     assert!(!format!("{config:?}").contains(KEY));
     assert_eq!(

@@ -109,6 +109,21 @@ pub struct Dns {
     pub rate_limit: Option<u32>,
     /// What `version.bind` and `version.server` (class CH) answer. Default: they are refused.
     pub version: Option<String>,
+    /// What is overridden, as a response-policy zone that other resolvers transfer and follow. Default: none.
+    pub policy_zone: Option<ServedZone>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServedZone {
+    /// Its name, such as `rpz.ukai.example`. It exists nowhere else.
+    pub name: String,
+    /// Who signs with this key may transfer it (AXFR, RFC 5936).
+    pub tsig: Option<Tsig>,
+    /// Networks that may transfer it without a key, for resolvers that cannot sign. Default: none.
+    pub allow_transfer: Option<Vec<String>>,
+    /// Resolvers that are told of each change (NOTIFY, RFC 1996), `ADDRESS[:PORT]`, at most 16. Default: none; they ask every 10 s.
+    pub notify: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -4,9 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context;
 use base64::Engine;
+use ipnet::IpNet;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ukai_core::peer::Level;
+use ukai_dns::server::MAX_NOTIFIED;
 use ukai_dns::update::{TsigKey, ZoneServer};
 use ukai_dns::{Name, Upstream};
 
@@ -34,11 +36,26 @@ pub enum ZoneSettings {
 pub struct Rfc2136 {
     pub server: SocketAddr,
     pub zone: Name,
-    pub key_name: String,
+    pub key: SigningKey,
+    pub secondaries: Vec<SocketAddr>,
+}
+
+/// A TSIG key as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigningKey {
+    pub name: String,
     pub algorithm: String,
     /// In Base64, and found to be a key when it was read.
     pub secret: Secret,
-    pub secondaries: Vec<SocketAddr>,
+}
+
+/// A zone that the embedded server gives to those who follow it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServedZone {
+    pub name: Name,
+    pub key: Option<SigningKey>,
+    pub allow_transfer: Vec<IpNet>,
+    pub notify: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +72,7 @@ impl ZoneSettings {
     pub fn place(&self) -> anyhow::Result<Place> {
         match self {
             ZoneSettings::Rfc2136(settings) => {
-                let key = key(&settings.key_name, &settings.algorithm, &settings.secret)
-                    .map_err(anyhow::Error::msg)
-                    .context("the TSIG key cannot be used")?;
+                let key = key(&settings.key).map_err(anyhow::Error::msg).context("the TSIG key cannot be used")?;
                 let primary = ZoneServer::new(settings.server, settings.zone.clone(), Some(key));
                 Ok(Place::Rfc2136(PolicyZone::new(primary, settings.secondaries.clone())))
             }
@@ -166,12 +181,7 @@ fn rfc2136(at: &At, written: v1::Rfc2136, reader: &mut Reader<'_>) -> Option<Rfc
     if zone.as_ref().is_some_and(Name::is_root) {
         reader.problem(&at.key("zone"), "the root is no response-policy zone");
     }
-    let at_key = at.key("tsig");
-    let algorithm = written.tsig.algorithm.unwrap_or_else(|| DEFAULT_ALGORITHM.to_owned());
-    let secret = reader.secret_place(&at_key.key("secret"), &written.tsig.secret);
-    if let Some(secret) = &secret {
-        reader.problems.check(&at_key, key(&written.tsig.name, &algorithm, secret));
-    }
+    let key = signing_key(&at.key("tsig"), written.tsig, reader);
     let mut secondaries = Vec::new();
     for (index, text) in written.secondaries.unwrap_or_default().iter().enumerate() {
         let at = at.key("secondaries").index(index);
@@ -181,7 +191,36 @@ fn rfc2136(at: &At, written: v1::Rfc2136, reader: &mut Reader<'_>) -> Option<Rfc
         }
         secondaries.push(secondary);
     }
-    Some(Rfc2136 { server: server?, zone: zone?, key_name: written.tsig.name, algorithm, secret: secret?, secondaries })
+    Some(Rfc2136 { server: server?, zone: zone?, key: key?, secondaries })
+}
+
+pub fn served_zone(at: &At, written: v1::ServedZone, reader: &mut Reader<'_>) -> Option<ServedZone> {
+    let name = reader.one::<Name>(&at.key("name"), &written.name);
+    if name.as_ref().is_some_and(Name::is_root) {
+        reader.problem(&at.key("name"), "the root is no response-policy zone");
+    }
+    let is_signed = written.tsig.is_some();
+    let key = written.tsig.and_then(|tsig| signing_key(&at.key("tsig"), tsig, reader));
+    let allow_transfer: Vec<IpNet> = reader.list(&at.key("allow_transfer"), written.allow_transfer.as_deref());
+    if !is_signed && allow_transfer.is_empty() {
+        reader.problem(at, "nobody could follow this zone; set tsig, or allow_transfer for resolvers that cannot sign");
+    }
+    let notify = written.notify.unwrap_or_default();
+    reader.at_most(&at.key("notify"), notify.len(), MAX_NOTIFIED, "servers to notify");
+    let notify = notify
+        .iter()
+        .enumerate()
+        .filter_map(|(index, text)| server(&at.key("notify").index(index), text, DNS_PORT, reader))
+        .collect();
+    Some(ServedZone { name: name?, key, allow_transfer, notify })
+}
+
+fn signing_key(at: &At, written: v1::Tsig, reader: &mut Reader<'_>) -> Option<SigningKey> {
+    let secret = reader.secret_place(&at.key("secret"), &written.secret)?;
+    let algorithm = written.algorithm.unwrap_or_else(|| DEFAULT_ALGORITHM.to_owned());
+    let signing = SigningKey { name: written.name, algorithm, secret };
+    reader.problems.check(at, key(&signing))?;
+    Some(signing)
 }
 
 /// By address: a name would have to be resolved by what may be broken.
@@ -199,9 +238,9 @@ fn server(at: &At, text: &str, port: u16, reader: &mut Reader<'_>) -> Option<Soc
 }
 
 /// No message repeats the secret.
-fn key(name: &str, algorithm: &str, secret: &Secret) -> Result<TsigKey, String> {
-    let octets = base64::engine::general_purpose::STANDARD.decode(secret.expose().trim()).map_err(|_| {
+fn key(written: &SigningKey) -> Result<TsigKey, String> {
+    let octets = base64::engine::general_purpose::STANDARD.decode(written.secret.expose().trim()).map_err(|_| {
         "the secret is not Base64; copy it from `tsig-keygen` or from the server's key statement".to_owned()
     })?;
-    TsigKey::new(name, algorithm, &octets).map_err(|error| error.to_string())
+    TsigKey::new(&written.name, &written.algorithm, &octets).map_err(|error| error.to_string())
 }
