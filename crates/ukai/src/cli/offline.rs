@@ -20,7 +20,7 @@ use crate::driver::offline::{ALL, Deed, begun, record};
 use crate::log::LOG_FILE;
 use crate::provider::claim::Claim;
 use crate::provider::keeper::{KeeperDir, bound_elsewhere};
-use crate::provider::{self, Fault, Zone};
+use crate::provider::{self, Fault, Withdrawn, Zone};
 use crate::socket::credentials::user_name;
 
 use super::overrides::WhyArgs;
@@ -134,7 +134,7 @@ impl Taken {
         self.reverted = claims.iter().map(|claim| (claim.id.clone(), claim.host.clone())).collect();
         self.write_down(dir, why)?;
         for claim in &claims {
-            zone.withdraw(&claim.id, claim.generation, Some(&claim.host))
+            zone.withdraw(&Withdrawn::of(claim))
                 .await
                 .map_err(|error| anyhow::anyhow!("{} could not be taken back: {error}", claim.id))?;
         }

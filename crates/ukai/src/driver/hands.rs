@@ -16,7 +16,7 @@ use ukai_core::state::State;
 
 use crate::config::Config;
 use crate::gather::{Anchor, Configured, Order, controls, gather};
-use crate::provider::Provider;
+use crate::provider::{Provider, Withdrawn};
 use crate::report;
 
 use super::delivery::Subscribers;
@@ -102,10 +102,16 @@ impl Hands {
                 })
             }
             Effect::Withdraw { id, generation, why } => {
-                let host = state.overrides.get(&id).map(|over| over.plan.host.clone());
+                let over = state.overrides.get(&id);
+                let withdrawn = Withdrawn {
+                    id,
+                    generation,
+                    host: over.map(|over| over.plan.host.clone()),
+                    addresses: over.map(|over| over.addresses.clone()).unwrap_or_default(),
+                };
                 self.change(move |provider| async move {
-                    let result = provider.withdraw(&id, generation, host.as_deref(), &why).await;
-                    Input::Withdrawn { id, generation, result }
+                    let result = provider.withdraw(&withdrawn, &why).await;
+                    Input::Withdrawn { id: withdrawn.id, generation, result }
                 });
             }
             Effect::Verify { id, generation, peer, .. } => self.verify(id, generation, &peer, now),

@@ -41,7 +41,7 @@ impl Claim {
             owner: owner.to_owned(),
             id: served.id.clone(),
             incident: served.incident.clone(),
-            host: served.host.trim_end_matches('.').to_ascii_lowercase(),
+            host: super::canonical(&served.host),
             generation: served.generation,
             addresses: served.addresses.clone(),
             ttl_s: served.ttl_s,

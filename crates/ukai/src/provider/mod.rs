@@ -31,7 +31,7 @@ use ukai_core::effect::ServedOverride;
 use ukai_core::input::ServedNow;
 use ukai_dns::server::ControlClient;
 
-pub use place::{Fault, Found, Place, Taken};
+pub use place::{Fault, Found, Mine, Place, Taken};
 pub use watch::{watch, watched};
 
 use claim::Claim;
@@ -83,16 +83,42 @@ impl Zone {
         self.place.put(claim, replaces).await.map_err(|fault| fault.to_string())
     }
 
-    pub async fn withdraw(&self, id: &str, generation: u64, host: Option<&str>) -> Result<(), String> {
-        let taken = self.place.take(&self.owner, id, generation, host).await.map_err(|fault| fault.to_string())?;
-        if let Taken::Newer(newer) = taken {
-            return Err(format!("generation {generation} is not the last one: {newer}"));
+    pub async fn withdraw(&self, withdrawn: &Withdrawn) -> Result<(), String> {
+        let mine = Mine {
+            owner: self.owner.clone(),
+            id: withdrawn.id.clone(),
+            generation: withdrawn.generation,
+            host: withdrawn.host.as_deref().map(canonical),
+            addresses: withdrawn.addresses.clone(),
+        };
+        if let Taken::Newer(newer) = self.place.take(&mine).await.map_err(|fault| fault.to_string())? {
+            return Err(format!("generation {} is not the last one: {newer}", mine.generation));
         }
         // What is left of the lease finds nothing when it ends; a keeper that is down needs no telling.
-        if let Err(error) = self.keeper.release(id, generation).await {
+        if let Err(error) = self.keeper.release(&mine).await {
             tracing::debug!(%error, "the keeper was not told that an override was withdrawn");
         }
         Ok(())
+    }
+}
+
+/// An override that is to be served no longer, with what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withdrawn {
+    pub id: String,
+    pub generation: u64,
+    pub host: Option<String>,
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+impl Withdrawn {
+    pub fn of(claim: &Claim) -> Withdrawn {
+        Withdrawn {
+            id: claim.id.clone(),
+            generation: claim.generation,
+            host: Some(claim.host.clone()),
+            addresses: claim.addresses.clone(),
+        }
     }
 }
 
@@ -110,12 +136,12 @@ impl Provider {
         }
     }
 
-    /// Makes it stop serving that. `host` where it is known: what is left there without our mark is told.
-    pub async fn withdraw(&self, id: &str, generation: u64, host: Option<&str>, why: &str) -> Result<(), String> {
+    /// Makes it stop serving that.
+    pub async fn withdraw(&self, withdrawn: &Withdrawn, why: &str) -> Result<(), String> {
         match self {
             Provider::Nowhere => Err(NOWHERE.to_owned()),
-            Provider::Embedded(control) => embedded::withdraw(control, id, generation, why).await,
-            Provider::Zone(zone) => zone.withdraw(id, generation, host).await,
+            Provider::Embedded(control) => embedded::withdraw(control, &withdrawn.id, withdrawn.generation, why).await,
+            Provider::Zone(zone) => zone.withdraw(withdrawn).await,
         }
     }
 
@@ -142,6 +168,10 @@ impl Provider {
 }
 
 const NOWHERE: &str = "no zone provider is configured: there is nowhere to serve an override";
+
+fn canonical(host: &str) -> String {
+    host.trim_end_matches('.').to_ascii_lowercase()
+}
 
 /// Reads the data directory's name, or makes one.
 pub fn owner(data_dir: &Path) -> anyhow::Result<String> {

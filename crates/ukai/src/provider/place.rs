@@ -40,6 +40,23 @@ impl fmt::Display for Fault {
     }
 }
 
+/// One override of ours up to a generation, as far as it is known: that is all that may be taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mine {
+    pub owner: String,
+    pub id: String,
+    pub generation: u64,
+    pub host: Option<String>,
+    /// What was to be served. Records without a mark of ours that have none of them are no business of ours.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+impl Mine {
+    pub fn is(&self, claim: &Claim) -> bool {
+        claim.is_of(&self.owner, &self.id) && self.host.as_ref().is_none_or(|host| *host == claim.host)
+    }
+}
+
 /// What became of an override that was to be taken away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
@@ -75,10 +92,10 @@ impl Place {
     }
 
     /// Takes away what we wrote, up to this generation. Nothing of ours there is success.
-    pub async fn take(&self, owner: &str, id: &str, generation: u64, host: Option<&str>) -> Result<Taken, Fault> {
+    pub async fn take(&self, mine: &Mine) -> Result<Taken, Fault> {
         match self {
-            Place::Rfc2136(zone) => zone.take(owner, id, generation, host).await,
-            Place::Unbound(unbound) => unbound.take(owner, id, generation, host).await,
+            Place::Rfc2136(zone) => zone.take(mine).await,
+            Place::Unbound(unbound) => unbound.take(mine).await,
         }
     }
 

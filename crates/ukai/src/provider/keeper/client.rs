@@ -8,6 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::{LINE_MAX, Lease, Request, Response, Status};
+use crate::provider::place::Mine;
 
 /// It waits for a disk to sync.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,8 +41,9 @@ impl KeeperClient {
         self.done(&Request::Hold { lease: lease.clone() }).await
     }
 
-    pub async fn release(&self, id: &str, generation: u64) -> Result<(), KeeperError> {
-        self.done(&Request::Release { id: id.to_owned(), generation }).await
+    pub async fn release(&self, mine: &Mine) -> Result<(), KeeperError> {
+        let (owner, id, host) = (mine.owner.clone(), mine.id.clone(), mine.host.clone());
+        self.done(&Request::Release { owner, id, host, generation: mine.generation }).await
     }
 
     pub async fn stop(&self) -> Result<(), KeeperError> {

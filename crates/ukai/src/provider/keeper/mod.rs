@@ -15,6 +15,9 @@ mod process;
 mod serve;
 mod store;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +26,10 @@ pub use process::{KeeperDir, KeeperProcess, bound_elsewhere};
 pub use serve::run;
 
 use super::claim::Claim;
+use super::place::Mine;
+
+/// Owner, id, host and generation.
+type Key = (String, String, String, u64);
 
 /// How long one generation may stand, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +41,7 @@ pub struct Lease {
     /// By the machine's clock.
     pub expires_at: Timestamp,
     pub owner: String,
+    pub addresses: BTreeSet<IpAddr>,
     /// As [`super::Place`] prints itself.
     pub place: String,
 }
@@ -47,12 +55,28 @@ impl Lease {
             generation: claim.generation,
             expires_at: claim.expires_at,
             owner: claim.owner.clone(),
+            addresses: claim.addresses.clone(),
             place,
         }
     }
 
-    pub(self) fn is(&self, id: &str, generation: u64) -> bool {
-        self.id == id && self.generation == generation
+    /// Of the same override and generation.
+    pub(self) fn is(&self, other: &Lease) -> bool {
+        self.key() == other.key()
+    }
+
+    pub(self) fn key(&self) -> Key {
+        (self.owner.clone(), self.id.clone(), self.host.clone(), self.generation)
+    }
+
+    pub(self) fn mine(&self) -> Mine {
+        Mine {
+            owner: self.owner.clone(),
+            id: self.id.clone(),
+            generation: self.generation,
+            host: Some(self.host.clone()),
+            addresses: self.addresses.clone(),
+        }
     }
 }
 
@@ -65,7 +89,10 @@ pub(crate) enum Request {
     },
     /// The override was withdrawn: nothing up to that generation is left to end.
     Release {
+        owner: String,
         id: String,
+        /// None: whatever host it was for.
+        host: Option<String>,
         generation: u64,
     },
     List,

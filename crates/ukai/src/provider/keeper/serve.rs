@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::process::KeeperDir;
 use super::store::Store;
-use super::{LINE_MAX, Lease, Request, Response, Status};
+use super::{Key, LINE_MAX, Lease, Request, Response, Status};
 use crate::provider::place::Place;
 
 /// A lease ends within this of its time.
@@ -88,8 +88,7 @@ struct Keeper {
 
 struct Held {
     store: Store,
-    /// By id and generation.
-    running: BTreeMap<(String, u64), Running>,
+    running: BTreeMap<Key, Running>,
     trouble: Option<String>,
     asked_at: Instant,
 }
@@ -114,14 +113,14 @@ impl Held {
         let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
         let now = Instant::now();
         let running = Running { ends: now + left, gone: None, again: now, pause: Duration::ZERO };
-        self.running.insert(key(lease), running);
+        self.running.insert(lease.key(), running);
     }
 
     /// Leases that are over and want something done.
     fn due(&mut self) -> Vec<Lease> {
         let (now, wall) = (Instant::now(), self.store.time(Timestamp::now()));
         let is_due = |lease: &&Lease| {
-            self.running.get(&key(lease)).is_some_and(|running| {
+            self.running.get(&lease.key()).is_some_and(|running| {
                 let over = now >= running.ends || wall >= lease.expires_at;
                 over && now >= running.gone.map_or(running.again, |gone| gone + GRACE)
             })
@@ -131,17 +130,13 @@ impl Held {
 
     fn drop_all(&mut self, is_over: impl Fn(&Lease) -> bool) {
         self.store.drop_all(is_over);
-        let left: BTreeSet<_> = self.store.leases.iter().map(key).collect();
+        let left: BTreeSet<_> = self.store.leases.iter().map(Lease::key).collect();
         self.running.retain(|key, _| left.contains(key));
     }
 
     fn is_idle(&self) -> bool {
         self.store.leases.is_empty() && self.asked_at.elapsed() >= IDLE
     }
-}
-
-fn key(lease: &Lease) -> (String, u64) {
-    (lease.id.clone(), lease.generation)
 }
 
 impl Keeper {
@@ -172,12 +167,12 @@ impl Keeper {
     }
 
     async fn end(&self, lease: &Lease) {
-        let taken = self.place.take(&lease.owner, &lease.id, lease.generation, Some(&lease.host)).await;
+        let taken = self.place.take(&lease.mine()).await;
         let mut held = self.held.lock().await;
-        let Some(running) = held.running.get_mut(&key(lease)) else { return };
+        let Some(running) = held.running.get_mut(&lease.key()) else { return };
         match taken {
             Ok(_) if running.gone.is_some() => {
-                held.drop_all(|other| other.is(&lease.id, lease.generation));
+                held.drop_all(|other| other.is(lease));
                 held.trouble = None;
             }
             Ok(_) => {
@@ -222,8 +217,13 @@ impl Keeper {
                     Err(cause) => Response::Failed { cause },
                 }
             }
-            Request::Release { id, generation } => {
-                held.drop_all(|lease| lease.id == id && lease.generation <= generation);
+            Request::Release { owner, id, host, generation } => {
+                held.drop_all(|lease| {
+                    lease.owner == owner
+                        && lease.id == id
+                        && host.as_ref().is_none_or(|host| *host == lease.host)
+                        && lease.generation <= generation
+                });
                 Response::Done
             }
             Request::List => Response::List(Status {

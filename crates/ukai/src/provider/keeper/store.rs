@@ -59,7 +59,7 @@ impl Store {
 
     pub fn hold(&mut self, lease: Lease) -> Result<(), String> {
         let before = self.leases.clone();
-        self.leases.retain(|held| !held.is(&lease.id, lease.generation));
+        self.leases.retain(|held| !held.is(&lease));
         if self.leases.len() >= LEASES_MAX {
             self.leases = before;
             return Err(format!("{LEASES_MAX} leases are held already"));

@@ -24,7 +24,7 @@ use ukai_dns::update::{Update, UpdateError, ZoneRecord, ZoneServer};
 use ukai_dns::{Name, RecordType};
 
 use super::claim::{Claim, SUFFIX};
-use super::place::{Fault, Found, Taken};
+use super::place::{Fault, Found, Mine, Taken};
 
 /// A lease with less left than this is not written any more: what is under way must have ended before the keeper looks for
 /// the last time.
@@ -126,17 +126,17 @@ impl PolicyZone {
         self.everywhere(&names, Some(claim)).await
     }
 
-    pub async fn take(&self, owner: &str, id: &str, generation: u64, host: Option<&str>) -> Result<Taken, Fault> {
+    pub async fn take(&self, mine: &Mine) -> Result<Taken, Fault> {
         let zone = self.read().await?;
         let claims = self.claims(&zone);
-        let ours = claims.values().find(|claim| claim.is_of(owner, id));
-        let Some(host) = ours.map(|claim| claim.host.clone()).or_else(|| host.map(str::to_owned)) else {
+        let ours = claims.values().find(|claim| mine.is(claim));
+        let Some(host) = ours.map(|claim| claim.host.clone()).or_else(|| mine.host.clone()) else {
             return Ok(Taken::Gone);
         };
         let names = self.names(&host)?;
         let standing = Self::standing(&zone, &names);
         match ours {
-            Some(claim) if claim.generation <= generation => {
+            Some(claim) if claim.generation <= mine.generation => {
                 let update = change::take(&standing, &names, claim);
                 self.send(&update, &names, |standing| is_gone(standing, claim)).await?;
                 self.everywhere(&names, None).await?;

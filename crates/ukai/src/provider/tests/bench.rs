@@ -20,7 +20,7 @@ use ukai_lab::servers::{ALGORITHM, Authority, Controlled, Key, Kind, Role, ZONE,
 use crate::provider::keeper::{self, KeeperDir};
 use crate::provider::rfc2136::PolicyZone;
 use crate::provider::unbound::{Control, Unbound};
-use crate::provider::{Place, Provider, Zone};
+use crate::provider::{Mine, Place, Provider, Withdrawn, Zone};
 
 pub const HOST: &str = "api.peer.test";
 pub const OWNER: &str = "0123456789abcdef";
@@ -177,7 +177,10 @@ impl Bench {
     }
 
     pub async fn withdraw(&self, id: &str, generation: u64) -> Result<(), String> {
-        self.provider.withdraw(id, generation, Some(HOST), "a test").await
+        let mine = mine(id, generation);
+        let withdrawn =
+            Withdrawn { id: mine.id, generation: mine.generation, host: mine.host, addresses: mine.addresses };
+        self.provider.withdraw(&withdrawn, "a test").await
     }
 
     /// What stands, with addresses as text.
@@ -264,6 +267,18 @@ fn text(addresses: &BTreeSet<IpAddr>) -> String {
 }
 
 /// Generation 1 of an override, for five minutes.
+/// Whatever a test serves.
+pub fn mine(id: &str, generation: u64) -> Mine {
+    let addresses = ["192.0.2.1", "192.0.2.2", "192.0.2.7", "192.0.2.8", "192.0.2.9", "2001:db8::7", "2001:db8::8"];
+    Mine {
+        owner: OWNER.to_owned(),
+        id: id.to_owned(),
+        generation,
+        host: Some(HOST.to_owned()),
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+    }
+}
+
 pub fn served(id: &str, addresses: &[&str]) -> ServedOverride {
     ServedOverride {
         id: id.into(),

@@ -7,7 +7,7 @@ use ukai_dns::update::ZoneServer;
 use ukai_dns::{AskOptions, Client, ClientOptions, Question, Rcode, RecordType, Upstream};
 use ukai_lab::servers::{Authority, Follower, Key, Kind, Resolver, Role, ZONE};
 
-use super::bench::{HOST, OWNER, key_of, served, until};
+use super::bench::{HOST, OWNER, key_of, mine, served, until};
 use crate::gather::name_server::{Mind, Servers, address, zone};
 use crate::provider::claim::Claim;
 use crate::provider::rfc2136::PolicyZone;
@@ -58,7 +58,7 @@ async fn the_name_is_led_elsewhere_and_nothing_else_is() {
         for name in [format!("below.{HOST}"), "peer.test".to_owned(), "beside.peer.test".to_owned()] {
             assert_eq!(ask(at, &name, RecordType::A).await, past, "{resolver:?} {name}");
         }
-        zone.take(OWNER, "ovr-1", 1, None).await.unwrap();
+        zone.take(&mine("ovr-1", 1)).await.unwrap();
         until(&format!("{resolver:?} is back in the world"), || async { ask(at, HOST, RecordType::A).await == past })
             .await;
         assert_eq!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ukai_dns::update::ZoneServer;
 use ukai_lab::servers::{Authority, Key, Kind, Role, ZONE, free_address};
 
-use super::bench::{OWNER, key_of, served, until};
+use super::bench::{OWNER, key_of, mine, served, until};
 use crate::provider::Taken;
 use crate::provider::claim::Claim;
 use crate::provider::rfc2136::PolicyZone;
@@ -34,17 +34,17 @@ async fn a_change_is_applied_when_every_secondary_has_it() {
         zone().put(&claim, None).await.unwrap();
         assert_eq!(secondary.zone(&key).unwrap(), primary.zone(&key).unwrap(), "{kind:?} {following:?}");
         assert_eq!(zone().answers(&served.host).await.unwrap(), served.addresses);
-        assert_eq!(zone().take(OWNER, "ovr-1", 1, None).await.unwrap(), Taken::Gone);
+        assert_eq!(zone().take(&mine("ovr-1", 1)).await.unwrap(), Taken::Gone);
         assert_eq!(secondary.zone(&key).unwrap(), before, "{kind:?} {following:?}");
 
         secondary.server().freeze().unwrap();
         let told = zone().with_patience(SHORT).put(&claim, None).await.unwrap_err();
         assert!(told.text.contains(&format!("secondary {address}")) && told.passing, "{told}");
         zone().answers(&served.host).await.unwrap_err();
-        let told = zone().with_patience(SHORT).take(OWNER, "ovr-1", 1, Some(&served.host)).await.unwrap_err();
+        let told = zone().with_patience(SHORT).take(&mine("ovr-1", 1)).await.unwrap_err();
         assert!(told.text.contains(&format!("secondary {address}")), "{told}");
         secondary.server().thaw().unwrap();
-        zone().take(OWNER, "ovr-1", 1, Some(&served.host)).await.unwrap();
+        zone().take(&mine("ovr-1", 1)).await.unwrap();
         assert_eq!(secondary.zone(&key).unwrap(), before);
     }
 }

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ukai_dns::{AskOptions, Client, ClientOptions, Question, Rcode, RecordType, Upstream};
 use ukai_lab::servers::{Controlled, free_address};
 
-use super::bench::{HOST, OWNER, next, served, unbound_at};
+use super::bench::{HOST, OWNER, mine, next, served, unbound_at};
 use crate::gather::name_server::{Mind, Servers, address, zone};
 use crate::provider::claim::Claim;
 use crate::provider::unbound::{Control, Unbound};
@@ -91,7 +91,7 @@ async fn nobody_sees_anything_but_the_old_answer_or_the_new_one() {
         assert!(reply.rcode == Rcode::NOERROR && reply.answers.is_empty(), "{qtype}: {reply:?}");
     }
     let watching = Watching::start(server.address());
-    place.take(OWNER, "ovr-1", standing.generation, None).await.unwrap();
+    place.take(&mine("ovr-1", standing.generation)).await.unwrap();
     let seen = watching.seen().await;
     assert!(seen.iter().all(|said| said == WORLD || said.starts_with("192.0.2.")), "{seen:?}");
 }

@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 pub use control::Control;
 
 use super::claim::{Claim, SUFFIX};
-use super::place::{Fault, Found, Taken};
+use super::place::{Fault, Found, Mine, Taken};
 
 /// Octets of a mark's token: no two marks share one by chance.
 const TOKEN_BYTES: usize = 8;
@@ -158,16 +158,17 @@ impl Unbound {
         self.zone_is(host, "transparent").await
     }
 
-    pub async fn take(&self, owner: &str, id: &str, generation: u64, host: Option<&str>) -> Result<Taken, Fault> {
+    pub async fn take(&self, mine: &Mine) -> Result<Taken, Fault> {
         let local = self.read().await?;
         let all = local.all_marks();
-        let ours: Vec<&Mark> = all.iter().filter(|mark| mark.is_of(owner, id)).collect();
+        let ours: Vec<&Mark> =
+            all.iter().filter(|mark| mark.claim.as_ref().is_some_and(|claim| mine.is(claim))).collect();
         let claims: Vec<&Claim> = ours.iter().filter_map(|mark| mark.claim.as_ref()).collect();
-        if let Some(newer) = claims.iter().find(|claim| claim.generation > generation) {
+        if let Some(newer) = claims.iter().find(|claim| claim.generation > mine.generation) {
             return Ok(Taken::Newer(format!("{} stands in {self}", newer.told())));
         }
         let Some(first) = claims.first() else {
-            let left = host.filter(|host| local.marks(host).is_empty() && !local.at(host).is_empty());
+            let left = mine.host.as_deref().filter(|host| local.marks(host).is_empty() && !local.at(host).is_empty());
             return match left {
                 None => Ok(Taken::Gone),
                 Some(host) => Err(Fault::lasting(format!(
