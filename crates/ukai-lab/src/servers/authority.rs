@@ -24,6 +24,10 @@ pub enum Kind {
 pub enum Role {
     /// Takes updates signed with its key.
     Primary,
+    /// The same, and signs the zone (DNSSEC). Knot only.
+    Signing,
+    /// Takes updates, and lets nobody transfer. Knot only.
+    Closed,
     /// Lets our key transfer, and takes no update.
     ReadOnly,
     /// Transfers from there.
@@ -183,7 +187,9 @@ impl Setup<'_> {
         let dir = self.dir.display();
         let also: String = self.notify.iter().map(|to| format!("{} port {}; ", to.ip(), to.port())).collect();
         let zone = match self.role {
-            Role::Primary => format!("type primary; file \"zone.db\"; update-policy {{ grant {name} zonesub ANY; }};"),
+            Role::Primary | Role::Signing | Role::Closed => {
+                format!("type primary; file \"zone.db\"; update-policy {{ grant {name} zonesub ANY; }};")
+            }
             Role::ReadOnly => "type primary; file \"zone.db\";".to_owned(),
             Role::Secondary(primary) => {
                 let (ip, port) = (primary.ip(), primary.port());
@@ -228,12 +234,17 @@ impl Setup<'_> {
             true => String::new(),
             false => format!("    notify: [{}]\n", told.join(", ")),
         };
-        let action = if *self.role == Role::Primary { "[transfer, update]" } else { "transfer" };
+        let (action, local) = match self.role {
+            Role::Primary | Role::Signing => ("[transfer, update]", "[transfer, notify]"),
+            Role::Closed => ("update", "notify"),
+            Role::ReadOnly | Role::Secondary(_) | Role::Empty => ("transfer", "[transfer, notify]"),
+        };
+        let signing = if *self.role == Role::Signing { "    dnssec-signing: on\n" } else { "" };
         let master = if matches!(self.role, Role::Secondary(_)) { "    master: primary\n" } else { "" };
         let zone = match self.role {
             Role::Empty => String::new(),
             _ => format!(
-                "zone:\n  - domain: {ZONE}\n    storage: {dir}\n    file: zone.db\n    acl: [by-key, local]\n{master}{notify}    zonefile-sync: 0\n",
+                "zone:\n  - domain: {ZONE}\n    storage: {dir}\n    file: zone.db\n    acl: [by-key, local]\n{master}{notify}{signing}    zonefile-sync: 0\n",
             ),
         };
         if !matches!(self.role, Role::Secondary(_)) {
@@ -245,7 +256,7 @@ impl Setup<'_> {
                 "server:\n    rundir: {dir}\n    listen: 127.0.0.1@{port}\n    udp-workers: 1\n    tcp-workers: 1\n    background-workers: 1\n\
                  database:\n    storage: {dir}\nlog:\n  - target: stderr\n    any: info\n\
                  key:\n  - id: {name}\n    algorithm: {ALGORITHM}\n    secret: {secret}\n\
-                 acl:\n  - id: by-key\n    key: {name}\n    action: {action}\n  - id: local\n    address: 127.0.0.0/8\n    action: [transfer, notify]\n\
+                 acl:\n  - id: by-key\n    key: {name}\n    action: {action}\n  - id: local\n    address: 127.0.0.0/8\n    action: {local}\n\
                  {remotes}{zone}",
                 port = self.address.port(),
             ),
@@ -286,7 +297,7 @@ impl Setup<'_> {
                 pdnsutil(&["set-meta", ZONE, "AXFR-MASTER-TSIG", name])?;
                 pdnsutil(&["set-meta", ZONE, "TSIG-ALLOW-AXFR", name])?;
             }
-            Role::Primary | Role::ReadOnly => {
+            Role::Primary | Role::Signing | Role::Closed | Role::ReadOnly => {
                 pdnsutil(&["create-zone", ZONE, "localhost"])?;
                 pdnsutil(&["set-kind", ZONE, "primary"])?;
                 pdnsutil(&["set-meta", ZONE, "TSIG-ALLOW-AXFR", name])?;

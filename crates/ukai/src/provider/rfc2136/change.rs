@@ -57,16 +57,21 @@ pub fn put(standing: &Standing, names: &Names, claim: &Claim, replaces: Option<u
     Ok(Update { prerequisites: as_read(standing, names), changes: gone.chain(new).collect() })
 }
 
-/// Only what we wrote, and only while the ownership record is the one that was read.
+/// Only what we wrote, and only while the ownership record is the one that was read. What else is at its name stays there.
 pub fn take(standing: &Standing, names: &Names, claim: &Claim) -> Update {
     let ours = standing
         .records
         .iter()
         .filter(|record| record.as_address().is_some_and(|address| claim.addresses.contains(&address)));
-    let marks = standing.marks.iter().map(|record| record.data.clone()).collect();
+    let texts = standing.marks.iter().filter(|record| record.rtype == RecordType::TXT);
+    let own = texts.clone().filter(|record| {
+        let there = record.texts().and_then(|texts| Claim::read(&claim.host, &texts));
+        there.is_some_and(|there| there.is_of(&claim.owner, &claim.id))
+    });
+    let data = texts.map(|record| record.data.clone()).collect();
     Update {
-        prerequisites: vec![Prerequisite::Exactly { name: names.mark.clone(), rtype: RecordType::TXT, data: marks }],
-        changes: ours.chain(&standing.marks).map(delete).collect(),
+        prerequisites: vec![Prerequisite::Exactly { name: names.mark.clone(), rtype: RecordType::TXT, data }],
+        changes: ours.chain(own).map(delete).collect(),
     }
 }
 
@@ -169,5 +174,20 @@ mod tests {
         let update = take(&with_stranger, &names(), &claim());
         assert_eq!(update.changes.len(), 3);
         assert!(!update.changes.contains(&delete(&stranger)));
+    }
+
+    #[test]
+    fn what_somebody_put_beside_the_mark_neither_goes_nor_keeps_it() {
+        let mut beside = standing(&claim());
+        let text = ZoneRecord::txt(names().mark, 10, ["v=spf1 -all"]);
+        let address = ZoneRecord::address(names().mark, 10, "198.51.100.1".parse().unwrap());
+        beside.marks.extend([text.clone(), address.clone()]);
+        let update = take(&beside, &names(), &claim());
+        assert_eq!(update.changes.len(), 3);
+        for foreign in [text, address] {
+            assert!(!update.changes.contains(&delete(&foreign)));
+        }
+        let [Prerequisite::Exactly { data, .. }] = update.prerequisites.as_slice() else { panic!("{update:?}") };
+        assert_eq!(data.len(), 2, "both texts, and nothing that is no TXT");
     }
 }

@@ -77,9 +77,14 @@ impl PolicyZone {
 }
 
 async fn has(server: &ZoneServer, names: &Names, claim: Option<&Claim>) -> Result<bool, UpdateError> {
-    let marks = server.query(&names.mark, RecordType::TXT).await?.records;
+    let answer = server.query(&names.mark, RecordType::TXT).await?;
+    // Who does not hold the zone knows nothing of it, and says so in many ways.
+    if !answer.authoritative {
+        return Err(UpdateError::NoZone { server: server.address, zone: server.zone.clone(), rcode: answer.rcode });
+    }
+    let marks = answer.records;
     let Some(claim) = claim else {
-        return Ok(marks.is_empty());
+        return Ok(marks.iter().filter_map(ZoneRecord::texts).all(|texts| Claim::read("", &texts).is_none()));
     };
     let there = marks.first().and_then(ZoneRecord::texts).and_then(|texts| Claim::read(&claim.host, &texts));
     if !there.is_some_and(|there| there.is_same(claim)) {

@@ -30,6 +30,9 @@ use super::place::{Fault, Found, Mine, Taken};
 /// the last time.
 const LEASE_MIN: Duration = Duration::from_secs(1);
 
+/// RRSIG, NSEC and NSEC3: a server that signs the zone puts them beside what others write.
+const OF_SIGNING: [RecordType; 3] = [RecordType(46), RecordType(47), RecordType(50)];
+
 /// The policy zone at its primary, and who follows it.
 pub struct PolicyZone {
     primary: ZoneServer,
@@ -58,6 +61,11 @@ impl Standing {
             [mark] => Claim::read(host, &mark.texts()?),
             _ => None,
         }
+    }
+
+    /// Every ownership record, whatever stands beside it.
+    fn claims(&self, host: &str) -> Vec<Claim> {
+        self.marks.iter().filter_map(|mark| Claim::read(host, &mark.texts()?)).collect()
     }
 
     fn addresses(&self) -> BTreeSet<IpAddr> {
@@ -103,9 +111,25 @@ impl PolicyZone {
         self.primary.transfer().await.map_err(|error| fault(&error))
     }
 
+    /// What there is of ours at the names of one host, even where the zone cannot be transferred any more.
+    async fn standing_now(&self, names: &Names) -> Result<Standing, Fault> {
+        let unread = match self.read().await {
+            Ok(zone) => return Ok(Self::standing(&zone, names)),
+            Err(unread) => unread,
+        };
+        let of = async |name: &Name, rtype| self.primary.query(name, rtype).await.map(|answer| answer.records);
+        let asked = async {
+            let mut records = of(&names.policy, RecordType::A).await?;
+            records.extend(of(&names.policy, RecordType::AAAA).await?);
+            Ok::<_, UpdateError>(Standing { records, marks: of(&names.mark, RecordType::TXT).await? })
+        };
+        asked.await.map_err(|_| unread)
+    }
+
     fn standing(zone: &[ZoneRecord], names: &Names) -> Standing {
         let at = |name: &Name| {
-            let mut records: Vec<ZoneRecord> = zone.iter().filter(|record| record.name == *name).cloned().collect();
+            let is_there = |record: &&ZoneRecord| record.name == *name && !OF_SIGNING.contains(&record.rtype);
+            let mut records: Vec<ZoneRecord> = zone.iter().filter(is_there).cloned().collect();
             records.sort();
             records
         };
@@ -127,15 +151,17 @@ impl PolicyZone {
     }
 
     pub async fn take(&self, mine: &Mine) -> Result<Taken, Fault> {
-        let zone = self.read().await?;
-        let claims = self.claims(&zone);
-        let ours = claims.values().find(|claim| mine.is(claim));
-        let Some(host) = ours.map(|claim| claim.host.clone()).or_else(|| mine.host.clone()) else {
-            return Ok(Taken::Gone);
+        let host = match &mine.host {
+            Some(host) => host.clone(),
+            None => match self.claims(&self.read().await?).into_values().find(|claim| mine.is(claim)) {
+                Some(claim) => claim.host,
+                None => return Ok(Taken::Gone),
+            },
         };
         let names = self.names(&host)?;
-        let standing = Self::standing(&zone, &names);
-        match ours {
+        let standing = self.standing_now(&names).await?;
+        let ours = standing.claims(&host).into_iter().find(|claim| mine.is(claim));
+        match &ours {
             Some(claim) if claim.generation <= mine.generation => {
                 let update = change::take(&standing, &names, claim);
                 self.send(&update, &names, |standing| is_gone(standing, claim)).await?;
@@ -144,7 +170,8 @@ impl PolicyZone {
             }
             Some(claim) => Ok(Taken::Newer(format!("{} stands in {self}", claim.told()))),
             None if standing.is_empty() => self.everywhere(&names, None).await.map(|()| Taken::Gone),
-            None if standing.claim(&host).is_some() => Ok(Taken::Gone),
+            // Somebody else's, who was there first: ours was refused.
+            None if standing.addresses().is_disjoint(&mine.addresses) => Ok(Taken::Gone),
             None => Err(Fault::lasting(format!(
                 "the ownership record {} is gone or was changed, but {} stands in {self}: it is not touched. Whoever changed it \
                  takes it away, for example with nsupdate",
@@ -209,12 +236,17 @@ impl PolicyZone {
     /// One message; then the zone is looked at, whatever was said of it.
     async fn send(&self, update: &Update, names: &Names, is_made: impl Fn(&Standing) -> bool) -> Result<(), Fault> {
         let sent = self.primary.update(update).await;
-        let found = self.read().await.map(|zone| Self::standing(&zone, names));
+        let found = self.standing_now(names).await;
         match (sent, found) {
             (Ok(()), Ok(standing)) if is_made(&standing) => Ok(()),
-            (Ok(()), Ok(_)) => Err(Fault::lasting(format!(
+            (Ok(()), Ok(standing)) => Err(Fault::lasting(format!(
                 "{self} answered the update with NOERROR and does not have it: the update was lost. Is the server a secondary that \
-                 passes updates on, or does something overwrite the zone? Nothing of it stands now"
+                 passes updates on, or does something overwrite the zone? {} stands there now",
+                if standing.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    list(standing.records.iter().chain(&standing.marks))
+                }
             ))),
             // It was made all the same, or an earlier try of ours was.
             (Err(error), Ok(standing)) if is_made(&standing) => {
@@ -264,7 +296,7 @@ fn stands(standing: &Standing, claim: &Claim) -> bool {
 
 /// Nothing that the claim says is left; what somebody else put there may be.
 fn is_gone(standing: &Standing, claim: &Claim) -> bool {
-    let gone = standing.claim(&claim.host).is_none_or(|there| !there.is_of(&claim.owner, &claim.id));
+    let gone = standing.claims(&claim.host).iter().all(|there| !there.is_of(&claim.owner, &claim.id));
     gone && standing.addresses().is_disjoint(&claim.addresses)
 }
 

@@ -1,6 +1,7 @@
 //! Every provider against the servers that it is for: one table of what must hold, and what each alone can do wrong.
 
 mod bench;
+mod beside;
 mod followers;
 mod refused;
 mod secondaries;
