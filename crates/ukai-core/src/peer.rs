@@ -99,8 +99,11 @@ pub struct Settings {
     pub controls: Vec<String>,
     /// Non-global networks that may be contacted and served.
     pub allow_addresses: Vec<IpNet>,
-    /// The embedded server runs, so that an override has somewhere to take effect.
+    /// There is a zone provider, so that an override has somewhere to take effect.
     pub serves_dns: bool,
+    /// A zone of somebody else's, as people are told of it: it does not end overrides by itself, as the embedded server does.
+    #[serde(default)]
+    pub zone: Option<String>,
     pub subscribers: Vec<Subscriber>,
     /// The application reports its own calls, so that *confirmed* can be reached.
     pub application_reports: bool,

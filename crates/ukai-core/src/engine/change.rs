@@ -29,7 +29,7 @@ const VERIFY_AGAIN_S: i64 = 1;
 const WITHDRAW_AGAIN_S: i64 = 5;
 const WITHDRAW_AGAIN_MAX_S: i64 = 60;
 /// A change whose outcome has not come back by then is asked for again; it is idempotent.
-const CHANGE_LOST_S: i64 = 60;
+pub(super) const CHANGE_LOST_S: i64 = 60;
 /// Before a change of what is served already is tried again.
 const APPLY_AGAIN_S: i64 = 5;
 /// A restart grants a verification that was under way at least this.
@@ -446,11 +446,13 @@ impl Engine {
         }
     }
 
-    /// Tried again, ever more slowly; recorded and paged once. The server itself ends what is past its lease.
+    /// Tried again, ever more slowly; recorded and paged once. The embedded server itself ends what is past its lease; a zone of
+    /// somebody else's does not, so what stands there past its lease is paged once more, and tried until it is gone.
     fn withdraw_failed(&mut self, turn: &mut Turn, id: &str, detail: String) {
         let Some(over) = self.state.overrides.get(id).cloned() else { return };
         let gone_at = over.expires_at.map(|at| later(at, SignedDuration::from_secs(i64::from(over.plan.ttl_s))));
-        if gone_at.is_some_and(|at| turn.now >= at) {
+        let is_past = gone_at.is_some_and(|at| turn.now >= at);
+        if is_past && self.settings.zone.is_none() {
             return self.end(turn, id, EndReason::Expired);
         }
         let tries = self.live.withdrawals.entry(id.to_owned()).or_insert(0);
@@ -461,6 +463,10 @@ impl Engine {
         if tries == 1 {
             self.record(turn, Event::WithdrawFailed { id: id.to_owned(), detail });
             self.trouble(turn, &over, "it cannot be withdrawn yet; it is tried again until it is gone".to_owned());
+        }
+        if let (true, Some(zone)) = (is_past, self.settings.zone.clone()) {
+            let text = format!("its lease is over, and it cannot be taken out of {zone}; it may still be served there");
+            self.trouble(turn, &over, text);
         }
     }
 

@@ -33,6 +33,8 @@ pub struct Live {
     pub withdrawals: BTreeMap<String, u32>,
     /// Overrides that the provider lacked at the last listing.
     pub absent: BTreeSet<String>,
+    /// What ended and was served all the same: the generation, and when its withdrawal is asked for again.
+    pub leftovers: BTreeMap<String, (u64, Timestamp)>,
     /// Overrides of the provider that nobody here knows, told once.
     pub unknown: BTreeSet<String>,
     pub last_now: Timestamp,
@@ -62,6 +64,7 @@ impl Default for Live {
             retries: BTreeMap::new(),
             withdrawals: BTreeMap::new(),
             absent: BTreeSet::new(),
+            leftovers: BTreeMap::new(),
             unknown: BTreeSet::new(),
             last_now: Timestamp::MIN,
             controls: Controls::default(),

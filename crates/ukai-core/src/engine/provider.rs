@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::change::policy;
+use super::change::{CHANGE_LOST_S, policy};
 use super::{Engine, Turn};
 use crate::diagnose::reading::list;
 use crate::effect::Effect;
@@ -16,27 +16,31 @@ impl Engine {
         for served in serving {
             match self.state.overrides.get(&served.id).map(|over| over.phase) {
                 Some(phase) if phase.may_stand() => self.note_drift(turn, served),
-                Some(_) => turn.effect(Effect::Withdraw {
-                    id: served.id.clone(),
-                    generation: served.generation,
-                    why: "its life ended, but the provider still served it".to_owned(),
-                }),
+                Some(_) => self.withdraw_leftover(turn, served),
                 None if self.live.unknown.insert(served.id.clone()) => {
                     let what = format!(
-                        "the DNS server serves {} for {}, which this log does not know; it is left alone until its lease ends",
-                        served.id, served.host
+                        "{} serves {} for {}, which this log does not know; it is left alone until its lease ends",
+                        self.provider(),
+                        served.id,
+                        served.host
                     );
                     self.record(turn, Event::Troubled { what });
                 }
                 None => {}
             }
         }
+        self.live.leftovers.retain(|id, _| serving.iter().any(|served| served.id == *id));
         let listed: BTreeSet<&str> = serving.iter().map(|served| served.id.as_str()).collect();
         let absent: BTreeSet<String> = self
             .state
             .overrides
             .values()
-            .filter(|over| matches!(over.phase, Phase::Applied | Phase::Served | Phase::Confirmed))
+            .filter(|over| match over.phase {
+                Phase::Applied | Phase::Served | Phase::Confirmed => true,
+                // The set from before stands until the next one does.
+                Phase::Applying => over.served_at.is_some(),
+                _ => false,
+            })
             .filter(|over| !listed.contains(over.id.as_str()))
             .map(|over| over.id.clone())
             .collect();
@@ -44,13 +48,31 @@ impl Engine {
         let gone: Vec<String> = absent.intersection(&self.live.absent).cloned().collect();
         self.live.absent = absent;
         for id in gone {
-            let why = "the DNS server no longer has it; somebody or something removed it".to_owned();
+            let why = format!("{} no longer has it; somebody or something removed it", self.provider());
             self.record(
                 turn,
                 Event::WithdrawStarted { id: id.clone(), reason: EndReason::Withdrawn, by: policy(), why },
             );
             self.end(turn, &id, EndReason::Withdrawn);
         }
+    }
+
+    /// What ended and is served all the same. A listing comes every few seconds, a withdrawal may take a minute.
+    fn withdraw_leftover(&mut self, turn: &mut Turn, served: &ServedNow) {
+        let asked = self.live.leftovers.get(&served.id);
+        if asked.is_some_and(|(generation, again)| *generation == served.generation && turn.now < *again) {
+            return;
+        }
+        self.live.leftovers.insert(served.id.clone(), (served.generation, turn.after(CHANGE_LOST_S)));
+        turn.effect(Effect::Withdraw {
+            id: served.id.clone(),
+            generation: served.generation,
+            why: "its life ended, but the provider still served it".to_owned(),
+        });
+    }
+
+    fn provider(&self) -> &str {
+        self.settings.zone.as_deref().unwrap_or("the DNS server")
     }
 
     /// The same override, but not what was asked for: told once, not fought.
@@ -60,7 +82,8 @@ impl Engine {
         let same = over.generation == served.generation && over.addresses == served.addresses;
         if settled && !same && self.live.unknown.insert(format!("{} drifted", served.id)) {
             let what = format!(
-                "the DNS server serves {} for {} (generation {}), and the log says {} (generation {})",
+                "{} serves {} for {} (generation {}), and the log says {} (generation {})",
+                self.provider(),
                 list(&served.addresses),
                 served.host,
                 served.generation,

@@ -14,6 +14,7 @@ mod crash;
 mod desk;
 mod diagnosis;
 mod diagnosis_elsewhere;
+mod elsewhere;
 mod flapping;
 mod guards;
 mod guards_alone;

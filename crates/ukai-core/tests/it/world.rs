@@ -186,6 +186,7 @@ impl World {
             controls: controls(),
             allow_addresses: Vec::new(),
             serves_dns: true,
+            zone: None,
             subscribers: vec![Subscriber { name: "team".into(), peers: BTreeSet::new(), topics: BTreeSet::new() }],
             application_reports: true,
             vantage: "here".into(),

@@ -382,6 +382,7 @@ fn settings(worlds: &[World]) -> Settings {
         controls: worlds.first().map(World::controls).unwrap_or_default(),
         allow_addresses: Vec::new(),
         serves_dns: true,
+        zone: None,
         subscribers: vec![Subscriber {
             name: "drill".to_owned(),
             peers: Default::default(),

@@ -218,6 +218,7 @@ impl Config {
             controls: self.controls.iter().map(|control| control.endpoint.to_string()).collect(),
             allow_addresses: self.allow_addresses.clone(),
             serves_dns: self.dns.is_some() || self.zone.is_some(),
+            zone: self.zone.as_ref().map(ToString::to_string),
             subscribers: self
                 .subscribers
                 .iter()

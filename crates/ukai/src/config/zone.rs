@@ -1,5 +1,6 @@
 //! `[rfc2136]` and `[unbound]`: a zone of somebody else's, where overrides are written.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context;
@@ -77,6 +78,16 @@ impl ZoneSettings {
                 Ok(Place::Rfc2136(PolicyZone::new(primary, settings.secondaries.clone())))
             }
             ZoneSettings::Unbound(settings) => Ok(Place::Unbound(unbound::Unbound::new(control(settings)?))),
+        }
+    }
+}
+
+/// For people, in sentences.
+impl fmt::Display for ZoneSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ZoneSettings::Rfc2136(settings) => write!(f, "the zone {} at {}", settings.zone, settings.server),
+            ZoneSettings::Unbound(settings) => write!(f, "the Unbound at {}", settings.control),
         }
     }
 }
