@@ -185,6 +185,16 @@ pub fn validated_elsewhere(evidence: &Evidence) -> Option<&str> {
         .map(|(asked, _)| asked.server.as_str())
 }
 
+/// Any resolver that vouches for the signatures of an address: the name is signed.
+pub fn validated_anywhere(evidence: &Evidence) -> Option<&str> {
+    let mut validated = evidence.asked.iter().filter_map(|asked| Some((asked, asked.answer()?)));
+    validated
+        .find(|(asked, answer)| {
+            asked.source != Source::Authority && answer.authentic_data && !answer.addresses.is_empty()
+        })
+        .map(|(asked, _)| asked.server.as_str())
+}
+
 /// Extended error of an overridden answer.
 const FORGED_ANSWER: u16 = 4;
 /// A and AAAA.

@@ -382,7 +382,8 @@ impl Engine {
             return;
         }
         let automatic = is_automatic(&proposal, &findings);
-        let plan = draw_up(reading, verdict, incident, &selection, findings.for_a_person);
+        let plan =
+            draw_up(reading, verdict, incident, &selection, findings.for_a_person, self.settings.zone.as_deref());
         self.propose(turn, incident, plan, automatic);
     }
 
@@ -490,7 +491,8 @@ fn proposal_text(id: &str, hash: &str, plan: &Plan, level: Level, automatic: boo
     };
     let shown: Vec<String> =
         plan.shown.iter().map(|shown| format!(" Look at {}: {}.", shown.guard, shown.reason)).collect();
-    format!("{what}{} {next}", shown.concat())
+    let mind: Vec<String> = plan.mind.iter().map(|mind| format!(" Mind: {mind}.")).collect();
+    format!("{what}{}{} {next}", shown.concat(), mind.concat())
 }
 
 /// The fresh findings hold nothing that the approved plan did not show.

@@ -56,6 +56,9 @@ pub struct Plan {
     pub inverse: String,
     /// What a person must look at before saying yes: guards that only a person may pass.
     pub shown: Vec<Refusal>,
+    /// What the override changes for whom beyond what is meant; nothing of it speaks against it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mind: Vec<String>,
     /// The verdict it rests on, as `code (sure)`.
     pub verdict: String,
 }
@@ -162,6 +165,7 @@ pub fn draw_up(
     incident: &str,
     selection: &Selection,
     shown: Vec<Refusal>,
+    zone: Option<&str>,
 ) -> Plan {
     let peer = reading.case.peer;
     Plan {
@@ -182,13 +186,20 @@ pub fn draw_up(
         anchors: anchors(reading, peer, &selection.addresses),
         revert_after: REVERT_PROOFS,
         approvals: peer.approvals,
-        existing: "no override of ours; the name is forwarded to our resolver".to_owned(),
-        types: types(&selection.addresses),
-        inverse: format!(
-            "remove the override for {}; the embedded server forwards the name again and drops what it cached of it",
-            peer.host
-        ),
+        existing: match zone {
+            None => "no override of ours; the name is forwarded to our resolver".to_owned(),
+            Some(zone) => format!("nothing of ours in {zone}; it is read again right before it is written"),
+        },
+        types: types(&selection.addresses, zone),
+        inverse: match zone {
+            None => format!(
+                "remove the override for {}; the embedded server forwards the name again and drops what it cached of it",
+                peer.host
+            ),
+            Some(zone) => format!("take what was written for {} out of {zone}, and nothing else", peer.host),
+        },
         shown,
+        mind: mind(reading, peer, zone),
         verdict: format!("{} ({})", verdict.code.name(), verdict.sure.name()),
     }
 }
@@ -205,18 +216,34 @@ fn lease_s(reading: &Reading, verdict: &Verdict) -> u64 {
     }
 }
 
-fn types(addresses: &BTreeSet<IpAddr>) -> String {
+/// RFC 4035 section 3.2.3: AD says that somebody validated the name. An override cannot be signed.
+fn mind(reading: &Reading, peer: &Peer, zone: Option<&str>) -> Vec<String> {
+    let mut mind = Vec::new();
+    if let Some(server) = answers::validated_anywhere(reading.evidence()) {
+        mind.push(format!(
+            "{} is signed (DNSSEC; {server} validated it), and an override is not: a client that validates by itself gets no answer \
+             while it stands. One that leaves validation to its resolver sees no difference",
+            peer.host
+        ));
+    }
+    if zone.is_some() {
+        mind.push(format!("MX, TXT, CAA and every other type at exactly {} have no data while it stands", peer.host));
+    }
+    mind
+}
+
+fn types(addresses: &BTreeSet<IpAddr>, zone: Option<&str>) -> String {
     let v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
     let v6 = addresses.len() - v4;
     let family = |name: &str, count: usize| match count {
         0 => format!("{name}: no data"),
         count => format!("{name}: {count} from the plan"),
     };
-    format!(
-        "{}; {}; HTTPS and SVCB: no data; every other type and every name below is forwarded as before",
-        family("A", v4),
-        family("AAAA", v6)
-    )
+    let others = match zone {
+        None => "HTTPS and SVCB: no data; every other type and every name below is forwarded as before",
+        Some(_) => "every other type: no data; every name below is resolved as before",
+    };
+    format!("{}; {}; {others}", family("A", v4), family("AAAA", v6))
 }
 
 /// The keys that the addresses of the plan showed, together with what was proven before.

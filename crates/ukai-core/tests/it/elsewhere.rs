@@ -1,6 +1,12 @@
 //! Overrides in a zone of somebody else's, which ends nothing by itself.
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
+use ukai_core::diagnose::diagnose;
+use ukai_core::diagnose::evidence::{Evidence, Outcome, Purpose, Source};
+use ukai_core::diagnose::reading::Reading;
+use ukai_core::plan::{draw_up, select};
 
 use ukai_core::effect::{Effect, ServedOverride};
 use ukai_core::event::Event;
@@ -9,7 +15,7 @@ use ukai_core::overrides::{EndReason, Phase};
 use ukai_core::peer::Level;
 
 use crate::play::Play;
-use crate::world::{Host, NEW, World, ip, servers, set};
+use crate::world::{Host, NEW, World, case, history, ip, servers, set};
 
 const ZONE: &str = "the zone rpz.ukai.test at 192.0.2.53:53";
 
@@ -129,4 +135,26 @@ fn what_ended_and_stands_is_asked_for_once_a_minute() {
         play.run_for(5);
     }
     assert_eq!(asked, 2);
+}
+
+#[test]
+fn a_plan_says_what_else_it_changes() {
+    let world = World::stale();
+    let (history, peer) = (history(), world.peer());
+    let mut evidence = world.evidence(Purpose::Diagnose, &BTreeSet::new());
+    let mind = |evidence: &Evidence, zone: Option<&str>| {
+        let case = case(&history, &peer, evidence);
+        let (reading, verdict) = (Reading::of(&case), diagnose(&case));
+        draw_up(&reading, &verdict, "inc-1", &select(&reading), Vec::new(), zone).mind
+    };
+    assert!(mind(&evidence, None).is_empty());
+    assert!(mind(&evidence, Some(ZONE))[0].contains("MX"), "a policy zone answers for every type of a name");
+    let vouched = evidence.asked.iter_mut().find(|asked| {
+        asked.source == Source::Independent && asked.answer().is_some_and(|answer| !answer.addresses.is_empty())
+    });
+    if let Some(Outcome::Answered(answer)) = vouched.map(|asked| &mut asked.outcome) {
+        answer.authentic_data = true;
+    }
+    let minded = mind(&evidence, None);
+    assert!(minded.len() == 1 && minded[0].contains("DNSSEC"), "{minded:?}");
 }

@@ -389,6 +389,9 @@ pub fn print_plan(over: &Override) {
     for shown in &plan.shown {
         anstream::println!("  {} {}: {}", Painted(Tone::Warning, "look at"), shown.guard, shown.reason);
     }
+    for mind in &plan.mind {
+        anstream::println!("  {} {mind}", Painted(Tone::Warning, "mind"));
+    }
     row("hash", over.hash.clone());
 }
 

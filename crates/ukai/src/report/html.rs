@@ -244,6 +244,7 @@ fn override_life(story: &OverrideStory) -> String {
         ("stood before", plan.existing.clone()),
         ("types", plan.types.clone()),
         ("inverse", plan.inverse.clone()),
+        ("to mind", if plan.mind.is_empty() { "nothing".to_owned() } else { plan.mind.join("; ") }),
         ("rests on", plan.verdict.clone()),
         ("level", story.level.name().to_owned()),
         ("approvals needed", plan.approvals.to_string()),

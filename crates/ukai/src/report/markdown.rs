@@ -213,6 +213,7 @@ fn override_life(page: &mut Page, story: &OverrideStory) {
         ("stood before", text(&plan.existing)),
         ("types", text(&plan.types)),
         ("inverse", text(&plan.inverse)),
+        ("to mind", text(&if plan.mind.is_empty() { "nothing".to_owned() } else { plan.mind.join("; ") })),
         ("rests on", text(&plan.verdict)),
         ("level", story.level.name().to_owned()),
         ("approvals needed", plan.approvals.to_string()),

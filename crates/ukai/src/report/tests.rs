@@ -395,6 +395,7 @@ fn plan() -> Plan {
         types: "A and AAAA are answered, HTTPS and SVCB are empty, others are forwarded".into(),
         inverse: "remove override O-1".into(),
         shown: vec![],
+        mind: vec![],
         verdict: "stale_resolver (proven)".into(),
     }
 }
