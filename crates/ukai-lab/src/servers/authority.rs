@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -40,7 +40,7 @@ pub enum Role {
 #[derive(Debug)]
 pub struct Authority {
     server: Server,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// Whether all programs of the lab's servers are there; else what is missing.
@@ -54,6 +54,7 @@ pub fn is_installed() -> Result<(), String> {
         "unbound-control-setup",
         "openssl",
         "pdns_recursor",
+        "kresd",
         "dig",
         "sqlite3",
     ] {
@@ -90,7 +91,7 @@ impl Authority {
             Kind::PowerDns => setup.powerdns()?,
         };
         let server = Server::start(program, arguments, dir, address)?;
-        Ok(Authority { server, _dir: temp })
+        Ok(Authority { server, dir: temp })
     }
 
     pub fn server(&mut self) -> &mut Server {
@@ -99,6 +100,11 @@ impl Authority {
 
     pub fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// Where Knot keeps the zone as a file.
+    pub fn zone_file(&self) -> PathBuf {
+        self.dir.path().join("zone.db")
     }
 
     /// The zone as it is transferred to somebody else's client, one record a line, sorted, without the SOA's serial.

@@ -3,9 +3,11 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::authority::{Authority, Kind, Role};
 use super::server::{Server, free_address};
 use super::{ALGORITHM, Key, ZONE};
 
@@ -14,6 +16,8 @@ pub enum Resolver {
     Bind,
     Unbound,
     PowerDns,
+    /// Reads policy zones from files only: a Knot DNS follows for it.
+    KnotResolver,
 }
 
 /// A running resolver that follows the zone.
@@ -21,10 +25,11 @@ pub enum Resolver {
 pub struct Follower {
     server: Server,
     _dir: TempDir,
+    _secondary: Option<Authority>,
 }
 
 impl Follower {
-    /// On `address`, which the primary knows; following `primary`, forwarding to `upstream`.
+    /// Following `primary`, which notifies `address`, and forwarding to `upstream`.
     pub fn start(
         kind: Resolver,
         address: SocketAddr,
@@ -32,6 +37,11 @@ impl Follower {
         upstream: SocketAddr,
         key: &Key,
     ) -> io::Result<Follower> {
+        let secondary = match kind {
+            Resolver::KnotResolver => Some(with_zone_file(address, primary, key)?),
+            Resolver::Bind | Resolver::Unbound | Resolver::PowerDns => None,
+        };
+        let address = if secondary.is_some() { free_address()? } else { address };
         let temp = TempDir::new()?;
         let dir = temp.path().display().to_string();
         let write = |name: &str, text: String| fs::write(temp.path().join(name), text);
@@ -95,17 +105,48 @@ impl Follower {
                 )?;
                 ("pdns_recursor", vec![format!("--config-dir={dir}")])
             }
+            Resolver::KnotResolver => {
+                let file = secondary.as_ref().map(Authority::zone_file).unwrap_or_default();
+                write(
+                    "kresd.conf",
+                    format!(
+                        "net.listen('{ip}', {port}, {{ kind = 'dns' }})\nnet.ipv6 = false\ntrust_anchors.remove('.')\n\
+                         modules.unload('ta_update')\nmodules.unload('ta_signal_query')\nmodules.unload('priming')\n\
+                         modules = {{ 'policy' }}\ncache.open(50 * MB, 'lmdb://{dir}/cache')\ncache.max_ttl(5)\n\
+                         policy.add(policy.rpz(policy.DENY, '{}', true))\n\
+                         policy.add(policy.all(policy.FORWARD('{}@{}')))\n",
+                        file.display(),
+                        u.ip(),
+                        u.port()
+                    ),
+                )?;
+                ("kresd", vec!["--noninteractive".into(), "-c".into(), format!("{dir}/kresd.conf"), dir.clone()])
+            }
         };
         let server = Server::start(program, arguments, temp.path(), address)?;
-        Ok(Follower { server, _dir: temp })
+        Ok(Follower { server, _dir: temp, _secondary: secondary })
     }
 
     pub fn server(&mut self) -> &mut Server {
         &mut self.server
     }
 
-    /// An address for a resolver that is started later.
-    pub fn address() -> io::Result<SocketAddr> {
-        free_address()
+    /// Where it resolves.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
     }
+}
+
+/// Knot DNS, once it has the zone as a file.
+fn with_zone_file(address: SocketAddr, primary: SocketAddr, key: &Key) -> io::Result<Authority> {
+    const POLL: Duration = Duration::from_millis(50);
+    const POLLS: usize = 600;
+    let secondary = Authority::start_at(address, Kind::Knot, &Role::Secondary(primary), key, &[])?;
+    for _ in 0..POLLS {
+        if secondary.zone_file().exists() {
+            return Ok(secondary);
+        }
+        std::thread::sleep(POLL);
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, "Knot DNS has not got the zone"))
 }

@@ -169,6 +169,13 @@ fn each_mistake_says_how_to_mend_it() {
             "forward to itself",
         ),
         ("[dns]\nforward = { \"a.test\" = [] }".to_owned(), "no resolver is given for this domain"),
+        ("[dns.policy_zone]\nname = \"rpz.test\"".to_owned(), "nobody could follow this zone"),
+        ("[dns.policy_zone]\nname = \".\"\nallow_transfer = [\"192.0.2.1/32\"]".to_owned(), "the root is no"),
+        (
+            "[dns.policy_zone]\nname = \"rpz.test\"\nallow_transfer = [\"192.0.2.1/32\"]\nnotify = [\"ns.test\"]"
+                .to_owned(),
+            "names are not resolved",
+        ),
         ("[dns]\nforward = { \"a..test\" = [\"192.0.2.1\"] }".to_owned(), "not a domain name"),
         ("[dns]\nthreads = 9".to_owned(), "a number from 1 to 8"),
         ("[dns]\ncache_mib = 0".to_owned(), "a number from 1 to 65536"),
