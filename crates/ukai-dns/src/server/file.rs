@@ -1,9 +1,11 @@
 //! Overrides that a file gives: one record a line, `NAME TTL TYPE ADDRESS`, as in a zone file.
 //!
-//! The file is watched; whoever changes it writes a new one beside it and renames it, so that no half of a file is ever read.
+//! The file is watched. Whoever changes it best writes a new one beside it and renames it, which a crash cannot leave half done;
+//! one that is written in place is read when its writer has closed it, and nobody else has begun to write meanwhile.
 //! A file that cannot be understood, or does not end with its last line, changes nothing: what was served goes on. A file that
 //! is gone gives no overrides.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::mem::MaybeUninit;
@@ -23,6 +25,12 @@ use crate::name::Name;
 const MAX_FILE: u64 = 32 * 1024 * 1024;
 /// How long the watching thread sleeps before it looks whether it is to end.
 const LOOK_AT_STOP: Duration = Duration::from_millis(200);
+
+/// A file that somebody goes on writing to is believed after so many looks, half a second or more.
+const READ_AGAIN: usize = 250;
+const READ_AGAIN_PAUSE: Duration = Duration::from_millis(2);
+/// How long what is less than before stands before it is believed, where a file is written in place.
+const SETTLE: Duration = Duration::from_millis(250);
 
 /// A name whose addresses a file gives. A family without addresses is answered with NODATA.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +108,28 @@ fn parse_line(line: &str, overrides: &mut BTreeMap<Name, FileOverride>) -> Resul
 pub(crate) struct Watch {
     path: PathBuf,
     inotify: OwnedFd,
+    /// How many addresses there were when it was last read.
+    before: Cell<usize>,
+}
+
+/// What happened to the file.
+#[derive(Clone, Copy, Default)]
+struct Happened {
+    changed: bool,
+    /// Somebody has written to it and not closed it.
+    being_written: bool,
+    /// The last change was a writer's close, not a rename.
+    in_place: bool,
+}
+
+impl Happened {
+    fn any(self) -> bool {
+        self.changed || self.being_written
+    }
+}
+
+fn addresses(given: &[FileOverride]) -> usize {
+    given.iter().map(|given| given.a.len() + given.aaaa.len()).sum()
 }
 
 impl Watch {
@@ -110,39 +140,75 @@ impl Watch {
         let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(fail)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let events = inotify::WatchFlags::CLOSE_WRITE
+            | inotify::WatchFlags::MODIFY
             | inotify::WatchFlags::MOVED_TO
             | inotify::WatchFlags::MOVED_FROM
             | inotify::WatchFlags::DELETE;
         inotify::add_watch(&inotify, parent, events).map_err(fail)?;
-        Ok(Self { path: path.to_owned(), inotify })
+        Ok(Self { path: path.to_owned(), inotify, before: Cell::new(usize::MAX) })
     }
 
     /// Calls `changed` after each change until `stop` says so. Blocks its thread.
     pub fn run(&self, stop: impl Fn() -> bool, changed: impl Fn(Result<Vec<FileOverride>, FileError>)) {
         let nap = Timespec::try_from(LOOK_AT_STOP).unwrap_or_default();
+        let mut happened = Happened::default();
         while !stop() {
             let mut waits = [PollFd::new(&self.inotify, PollFlags::IN)];
             match poll(&mut waits, Some(&nap)) {
                 Ok(0) => {}
-                Ok(_) if self.is_about_the_file() => changed(read(&self.path)),
-                Ok(_) => {}
+                Ok(_) => {
+                    self.drain(&mut happened);
+                    // While somebody writes there may be half of it; his close is told.
+                    if happened.changed && !happened.being_written {
+                        changed(self.read_closed(&mut happened));
+                    }
+                }
                 Err(_) => std::thread::sleep(LOOK_AT_STOP),
             }
         }
     }
 
-    fn is_about_the_file(&self) -> bool {
+    /// What was read while nobody wrote. A write is told only after its octets can be read, and on a busy disk long after: what is less
+    /// than before may be the half of something, and is looked at once more, unless it was put in place whole.
+    fn read_closed(&self, happened: &mut Happened) -> Result<Vec<FileOverride>, FileError> {
+        for _ in 0..READ_AGAIN {
+            if happened.being_written {
+                std::thread::sleep(READ_AGAIN_PAUSE);
+                self.drain(happened);
+                continue;
+            }
+            happened.changed = false;
+            let read = read(&self.path);
+            self.drain(happened);
+            let is_less = read.as_ref().is_ok_and(|given| addresses(given) < self.before.get());
+            if !happened.any() && is_less && happened.in_place {
+                std::thread::sleep(SETTLE);
+                self.drain(happened);
+            }
+            if !happened.any() {
+                self.before.set(read.as_ref().map_or(self.before.get(), |given| addresses(given)));
+                return read;
+            }
+        }
+        *happened = Happened::default();
+        read(&self.path)
+    }
+
+    fn drain(&self, happened: &mut Happened) {
         let mut buffer = [MaybeUninit::uninit(); 4_096];
         let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
-        let mut is_about = false;
         while let Ok(event) = events.next() {
             // Without a name, or when the queue ran over, anything may have happened.
-            is_about |= event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW)
+            let is_about = event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW)
                 || event.file_name().is_none_or(|name| {
                     self.path.file_name().is_some_and(|own| own.as_encoded_bytes() == name.to_bytes())
                 });
+            if is_about {
+                happened.being_written = event.events().contains(inotify::ReadFlags::MODIFY);
+                happened.changed |= !happened.being_written;
+                happened.in_place = event.events().contains(inotify::ReadFlags::CLOSE_WRITE);
+            }
         }
-        is_about
     }
 }
 

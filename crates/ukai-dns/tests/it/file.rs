@@ -1,5 +1,6 @@
 //! Overrides that a file gives.
 
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -197,6 +198,32 @@ async fn no_answer_is_lost_or_mixed_while_the_file_changes() {
     under_queries(Arc::clone(&server), async |number| {
         replace(&path, &text(number));
         tokio::time::sleep(Duration::from_millis(2)).await;
+    })
+    .await;
+    assert_eq!(world.queries(), 0, "not for a moment was it the world's");
+}
+
+/// Whoever writes the same file again cuts it off first, and may take his time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_answer_is_lost_or_mixed_while_the_file_is_written_in_place() {
+    // In memory: a busy disk may show a file that was cut off for seconds before it tells.
+    let (world, dir) = (world().await, tempfile::tempdir_in("/dev/shm").unwrap());
+    let lines = |n| pair(n).map(|address| format!("api.peer.example 10 A {address}\n"));
+    let (mut config, path) = with_file(dir.path(), &world, &lines(0).concat());
+    config.threads = 2;
+    let server = Arc::new(Running::start(config).await);
+    under_queries(Arc::clone(&server), async |number| {
+        let mut file = std::fs::File::create(&path).unwrap();
+        for line in lines(number) {
+            if number % 8 == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            file.write_all(line.as_bytes()).unwrap();
+        }
+        drop(file);
+        if number % 2 == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     })
     .await;
     assert_eq!(world.queries(), 0, "not for a moment was it the world's");
