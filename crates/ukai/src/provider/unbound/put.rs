@@ -88,7 +88,8 @@ impl Unbound {
         let (begun, zone) = (ours.iter().any(|there| there.is_same(claim)), local.zone(&claim.host));
         let below = local.below(&claim.host);
         // Where this very one stands already, what is below came later and is in its zone.
-        if !below.is_empty() && !(begun && zone.is_some()) {
+        let is_standing = begun && zone.is_some();
+        if !below.is_empty() && !is_standing {
             return Err(Fault::lasting(format!(
                 "{} stands in {self} below {}: an override would hide it, or take it away at its end; nothing was changed",
                 below.join(", "),
