@@ -32,6 +32,7 @@ const END_OF_LINES: &str = "\u{4}\n";
 pub struct Control {
     address: SocketAddr,
     tls: Arc<ClientConfig>,
+    answer_bytes: u64,
 }
 
 impl Control {
@@ -52,7 +53,12 @@ impl Control {
             .with_client_auth_cert(chain, key)?;
         // Unbound sets no session context, so OpenSSL there fails on every session that is resumed.
         tls.resumption = Resumption::disabled();
-        Ok(Control { address, tls: Arc::new(tls) })
+        Ok(Control { address, tls: Arc::new(tls), answer_bytes: ANSWER_BYTES })
+    }
+
+    #[cfg(test)]
+    pub fn with_answer_bytes(self, answer_bytes: u64) -> Control {
+        Control { answer_bytes, ..self }
     }
 
     /// What it answers. An answer that begins with `error` is one.
@@ -64,13 +70,21 @@ impl Control {
                 return Err(Fault::passing(format!("{self} did not answer `{}` within {seconds} s", verb(command))));
             }
         };
+        let Some(answer) = answer else {
+            return Err(Fault::lasting(format!(
+                "{self} answers `{}` with more than {} octets: all local data are read at once, and that is too much",
+                verb(command),
+                self.answer_bytes
+            )));
+        };
         match answer.strip_prefix("error") {
             Some(why) => Err(Fault::lasting(format!("{self} refused `{}`: {}", verb(command), why.trim()))),
             None => Ok(answer),
         }
     }
 
-    async fn exchange(&self, command: &str, lines: &[String]) -> io::Result<String> {
+    /// None: the answer is longer than any that is read.
+    async fn exchange(&self, command: &str, lines: &[String]) -> io::Result<Option<String>> {
         let tcp = TcpStream::connect(self.address).await?;
         tcp.set_nodelay(true)?;
         let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
@@ -86,16 +100,15 @@ impl Control {
         stream.write_all(text.as_bytes()).await?;
         stream.flush().await?;
         let mut answer = Vec::new();
-        match stream.take(ANSWER_BYTES).read_to_end(&mut answer).await {
-            Ok(_) => {}
-            // Unbound ends the connection without saying so in TLS; a command's answer ends with a line.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && answer.ends_with(b"\n") => {}
-            Err(error) => return Err(error),
+        // Unbound closes TLS after each answer (close_notify): an end without that is an error, and nothing is taken for whole.
+        let length = stream.take(self.answer_bytes + 1).read_to_end(&mut answer).await?;
+        if length as u64 > self.answer_bytes {
+            return Ok(None);
         }
         if answer.is_empty() {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection without an answer"));
         }
-        Ok(String::from_utf8_lossy(&answer).into_owned())
+        Ok(Some(String::from_utf8_lossy(&answer).into_owned()))
     }
 
     fn unreachable(&self, error: &io::Error) -> Fault {
@@ -106,7 +119,7 @@ impl Control {
             ));
         }
         Fault::passing(format!(
-            "{self} cannot be reached ({error}); it must run with `control-enable: yes` and `control-interface` where we reach it"
+            "{self} cannot be reached, or broke off its answer ({error}); it must run with `control-enable: yes` and `control-interface` where we reach it"
         ))
     }
 }
