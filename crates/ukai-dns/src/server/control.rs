@@ -66,7 +66,7 @@ pub enum Request {
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum Response {
     Done,
-    List(Status),
+    List(Box<Status>),
     Stats(Stats),
     /// Nothing was changed, for a reason that the asker can act on.
     Refused(Refusal),

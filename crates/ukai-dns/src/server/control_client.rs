@@ -63,7 +63,7 @@ impl ControlClient {
 
     pub async fn list(&self) -> Result<Status, ControlError> {
         match self.ask(Request::List).await? {
-            Response::List(status) => Ok(status),
+            Response::List(status) => Ok(*status),
             other => Err(unexpected(&other)),
         }
     }

@@ -58,7 +58,7 @@ impl Shared {
             Request::Clear { id, generation, why } => {
                 self.change(move |shared, store| shared.clear(store, &id, generation, &why)).await
             }
-            Request::List => self.change(|shared, store| Ok(Response::List(shared.status(store)))).await,
+            Request::List => self.change(|shared, store| Ok(Response::List(Box::new(shared.status(store))))).await,
             Request::Reconfigure { config } => self.reconfigure(config),
             Request::Flush { name } => {
                 self.answerer.forwarder.forget(&name);
