@@ -185,6 +185,24 @@ pub fn validated_elsewhere(evidence: &Evidence) -> Option<&str> {
         .map(|(asked, _)| asked.server.as_str())
 }
 
+/// What else is at the name, of the types that are asked for where an override would hide them. None: nobody said.
+pub fn other_types(evidence: &Evidence) -> Option<BTreeSet<&str>> {
+    const OTHERS: [&str; 3] = ["MX", "TXT", "CAA"];
+    let mut said = BTreeMap::from(OTHERS.map(|name| (name, None)));
+    for asked in &evidence.asked {
+        let Some(there) = said.get_mut(asked.record_type.as_str()) else { continue };
+        let Some(answer) = asked.answer().filter(|answer| matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain))
+        else {
+            continue;
+        };
+        *there = Some(there.unwrap_or(false) || answer.records > 0);
+    }
+    if said.values().any(Option::is_none) {
+        return None;
+    }
+    Some(said.into_iter().filter(|(_, there)| *there == Some(true)).map(|(name, _)| name).collect())
+}
+
 /// Any resolver that vouches for the signatures of an address: the name is signed.
 pub fn validated_anywhere(evidence: &Evidence) -> Option<&str> {
     let mut validated = evidence.asked.iter().filter_map(|asked| Some((asked, asked.answer()?)));

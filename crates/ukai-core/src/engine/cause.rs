@@ -185,6 +185,7 @@ impl Engine {
             changes_in_the_last_hour: self.state.changes.iter().filter(|at| **at > hour_ago).count(),
             frozen: self.state.frozen.is_some(),
             serves_dns: self.settings.serves_dns,
+            in_zone: self.settings.zone.is_some(),
         };
         let over = self.state.live_override(peer);
         let known = Known {

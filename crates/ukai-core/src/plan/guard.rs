@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::{ADDRESSES_MAX, LEASE_MAX_S, Origin, Refusal, Selection, is_overridable};
 use crate::address::{is_global, is_within};
-use crate::diagnose::answers::Authority;
+use crate::diagnose::answers::{self, Authority};
 use crate::diagnose::evidence::Canary;
 use crate::diagnose::reading::{CONTROLS_NEEDED, Continuity, Reading, list};
 use crate::diagnose::verdict::{Action, Code, Sure, Verdict};
@@ -26,6 +26,8 @@ pub struct Standing {
     pub changes_in_the_last_hour: usize,
     pub frozen: bool,
     pub serves_dns: bool,
+    /// … and it is a policy zone or local data of somebody else's server, which hides every other type of the name.
+    pub in_zone: bool,
 }
 
 /// A guard's word.
@@ -79,6 +81,11 @@ pub const GUARDS: &[Guard] = &[
         name: "local_fault",
         doc: "The fault is the name's alone: controls pass, by name and by address.",
         judge: local_fault,
+    },
+    Guard {
+        name: "other_types",
+        doc: "In somebody else's zone an override hides no other records of the name, unless a person was shown which.",
+        judge: other_types,
     },
     Guard { name: "port_53", doc: "A canary has shown that port 53 is not intercepted.", judge: port_53 },
     Guard {
@@ -167,6 +174,23 @@ fn provider(proposal: &Proposal) -> Ruling {
          [unbound] for servers of yours"
             .to_owned(),
     )
+}
+
+fn other_types(proposal: &Proposal) -> Ruling {
+    if !proposal.standing.in_zone {
+        return Ruling::Pass;
+    }
+    let host = &proposal.reading.case.peer.host;
+    match answers::other_types(proposal.reading.evidence()) {
+        None => Ruling::Person(format!(
+            "whether {host} has MX, TXT or CAA records is not known; if it has, they vanish while an override stands"
+        )),
+        Some(types) if types.is_empty() => Ruling::Pass,
+        Some(types) => {
+            let types: Vec<&str> = types.into_iter().collect();
+            Ruling::Person(format!("the {} records of {host} vanish while an override stands", types.join(", ")))
+        }
+    }
 }
 
 fn limits(proposal: &Proposal) -> Ruling {

@@ -47,7 +47,8 @@ impl Proposed {
             sources: ["ns-1.peer.example".to_owned()].into(),
             origin: Origin::Authority,
         };
-        let standing = Standing { others: 0, changes_in_the_last_hour: 0, frozen: false, serves_dns: true };
+        let standing =
+            Standing { others: 0, changes_in_the_last_hour: 0, frozen: false, serves_dns: true, in_zone: false };
         Proposed { world, evidence, peer, history, verdict, selection, standing }
     }
 
@@ -117,6 +118,19 @@ fn led_to(address: &str, host: Host) -> Proposed {
     Proposed::of(world, address)
 }
 
+/// In a zone, with so many records of other types; `None`: nobody says.
+fn others(proposed: &mut Proposed, records: Option<usize>) {
+    proposed.standing.in_zone = true;
+    let Some(records) = records else { return };
+    let first = proposed.evidence.asked.iter().find(|asked| asked.source == Source::Authority).unwrap().clone();
+    for (record_type, records) in [("MX", records), ("TXT", 0), ("CAA", 0)] {
+        let mut asked = Asked { record_type: record_type.to_owned(), ..first.clone() };
+        let Outcome::Answered(answer) = &mut asked.outcome else { panic!("{asked:?}") };
+        (answer.addresses, answer.records) = (Vec::new(), records);
+        proposed.evidence.asked.push(asked);
+    }
+}
+
 fn fail_controls(proposed: &mut Proposed, count: usize) {
     for control in proposed.evidence.controls.iter_mut().take(count) {
         control.address_failure = Some("timed out".into());
@@ -128,6 +142,8 @@ fn cases() -> Vec<(&'static str, Proposed, Proposed)> {
     vec![
         ("frozen", change(|it| it.standing.frozen = true), Proposed::good()),
         ("provider", change(|it| it.standing.serves_dns = false), Proposed::good()),
+        ("other_types", change(|it| others(it, Some(1))), change(|it| others(it, Some(0)))),
+        ("other_types", change(|it| others(it, None)), Proposed::good()),
         ("limits", change(|it| it.standing.others = 3), change(|it| it.standing.others = 2)),
         (
             "limits",

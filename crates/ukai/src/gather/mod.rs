@@ -60,7 +60,7 @@ use question::{Asker, Whom};
 /// More than a second, so that a TTL in whole seconds that counts down is lower by one at least, and one that is frozen, or
 /// served again at 30 (RFC 8767, 4), is not. The last answer comes at the end, however long that takes.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(1200);
-/// While an override stands: records of the name that it must not hide.
+/// Records of the name that an override must not hide, or hides: asked for while one stands, and before one is written into a zone.
 const BESIDE: [RecordType; 3] = [RecordType::TXT, RecordType::MX, RecordType::CAA];
 const FAMILIES: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
 
@@ -123,7 +123,8 @@ async fn look(vantage: &Vantage, subject: &Subject, asker: &Asker, purpose: Purp
     let resolvers: &[Upstream] = if named { &vantage.resolvers } else { &[] };
     let independent: &[Upstream] = if named { &vantage.independent } else { &[] };
     let embedded = vantage.embedded.filter(|_| named).map(Upstream::Udp);
-    let beside: &[RecordType] = if purpose == Purpose::Standing { &BESIDE } else { &[] };
+    let is_wanted = purpose == Purpose::Standing || vantage.in_zone && purpose != Purpose::Baseline;
+    let beside: &[RecordType] = if is_wanted { &BESIDE } else { &[] };
     let (ours, authorities, independents, embedded, controls, walked) = tokio::join!(
         Box::pin(ask_our_resolvers(asker, resolvers, &found)),
         Box::pin(authorities::ask(vantage, subject, asker, &found, beside)),

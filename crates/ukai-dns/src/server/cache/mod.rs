@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use super::flight::Flight;
 use super::key::{ALL_TYPES, Kept, Key};
@@ -37,6 +38,9 @@ const PREFETCH_LIFETIME_MIN: u32 = 10;
 /// A power of two; so many that a few threads seldom want the same.
 const SHARDS: usize = 64;
 
+/// Most answers have one record or two and fit; longer ones are on the heap.
+type Octets = SmallVec<[u8; 96]>;
+
 /// One answer, as it came or as it was made up for a failure.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -46,7 +50,7 @@ pub(crate) struct Answer {
     authority: u16,
     /// The key it is found under, the sections, and EDNS options for clients that have EDNS: in one piece, because each
     /// piece is one more wait for the memory.
-    octets: Box<[u8]>,
+    octets: Octets,
     body: u16,
     options: u16,
     stored: Instant,
@@ -67,7 +71,7 @@ impl Answer {
             authority: 0,
             body: piece(key.0.len()),
             options: piece(key.0.len()),
-            octets: [key.0, &options].concat().into(),
+            octets: join(&[key.0, &options]),
             stored: now,
             lifetime: u32::try_from(lifetime.as_secs()).unwrap_or(0),
             failed: AtomicU32::new(0),
@@ -180,6 +184,12 @@ pub(crate) struct Shard {
 struct Entry {
     hash: u64,
     answer: Arc<Answer>,
+}
+
+fn join(pieces: &[&[u8]]) -> Octets {
+    let mut octets = Octets::with_capacity(pieces.iter().map(|piece| piece.len()).sum());
+    pieces.iter().for_each(|piece| octets.extend_from_slice(piece));
+    octets
 }
 
 /// Where a piece of an answer begins; the longest message and key together are a little longer than this can say.
@@ -316,9 +326,10 @@ impl Entry {
     }
 
     fn octets(&self) -> usize {
-        // Two slots of a table that is half full, an Arc, and what the allocator adds to two pieces.
-        const OVERHEAD: usize = 2 * (size_of::<Entry>() + 1) + size_of::<Answer>() + 16 + 2 * 16;
-        self.answer.octets.len() + OVERHEAD
+        // Two slots of a table that is half full, an Arc, and what the allocator adds to each piece.
+        const OVERHEAD: usize = 2 * (size_of::<Entry>() + 1) + size_of::<Answer>() + 16 + 16;
+        let octets = &self.answer.octets;
+        OVERHEAD + if octets.spilled() { octets.capacity() + 16 } else { 0 }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
-use super::{Answer, MAX_NEGATIVE_TTL, MAX_TTL, piece};
+use super::{Answer, MAX_NEGATIVE_TTL, MAX_TTL, join, piece};
 use crate::server::key::{ALL_TYPES, Kept};
 use crate::server::query::error_options;
 use crate::types::{ExtendedError, Rcode, RecordType};
@@ -80,7 +80,7 @@ impl Answer {
         };
         let sections = message.get(start..end).ok_or(Unusable::Malformed)?;
         let options = error_options(&edns.errors);
-        let mut octets: Box<[u8]> = [key.0, sections, &options].concat().into();
+        let mut octets = join(&[key.0, sections, &options]);
         if octets.len() > usize::from(u16::MAX) {
             return Err(Unusable::Malformed);
         }
