@@ -36,7 +36,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let until = async move {
         terminate.recv().await;
     };
-    match keeper::run(&KeeperDir::of(&config.data_dir), place, until).await? {
+    match keeper::run(&KeeperDir::of(&config.data_dir), place, keeper::GRACE, until).await? {
         true => Ok(ExitCode::from(DONE)),
         false => Err(Failed::with(REFUSED, "another lease keeper holds the directory")),
     }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod followers;
+mod keeper;
 mod refused;
 mod secondaries;
 mod table;
