@@ -10,7 +10,7 @@ use ukai_core::input::Input;
 
 use super::Zone;
 use super::embedded::Order;
-use super::keeper::{KeeperClient, KeeperError, KeeperProcess, Kept, Lease};
+use super::keeper::{KeeperClient, KeeperError, KeeperProcess, Kept, Lease, doubt};
 use super::place::Found;
 
 /// A serial is one small question.
@@ -71,6 +71,9 @@ struct Seen {
     polls: u32,
     unreadable: bool,
     keeper_down: bool,
+    keeper_process: Option<u32>,
+    /// Why it would not outlive us.
+    doubt: Option<String>,
     keeper_trouble: Option<String>,
     foreign: BTreeSet<String>,
     lease_trouble: Option<String>,
@@ -92,6 +95,14 @@ impl Seen {
             }
         };
         let mut told = Vec::new();
+        if self.keeper_process.replace(status.process) != Some(status.process)
+            && let Some(doubt) = doubt(status.process).await
+            && self.doubt.as_ref() != Some(&doubt)
+        {
+            tracing::warn!("{doubt}");
+            told.push(troubled(doubt.clone()));
+            self.doubt = Some(doubt);
+        }
         if std::mem::take(&mut self.keeper_down) {
             told.push(troubled(format!("the lease keeper answers again (process {})", status.process)));
         }
@@ -149,9 +160,10 @@ impl Seen {
 
     /// What stands without a lease gets one again, and ends in time: its keeper may have lost its disk.
     async fn leases(&mut self, keeper: &KeeperClient, place: &str, found: &Found) -> Option<Input> {
-        let trouble = hold_again(keeper, place, found).await.err().map(|error| {
-            format!("what stands in {place} may have no lease, and end only while ukai runs: {error}")
-        });
+        let trouble = hold_again(keeper, place, found)
+            .await
+            .err()
+            .map(|error| format!("what stands in {place} may have no lease, and end only while ukai runs: {error}"));
         let new = trouble.clone().filter(|trouble| self.lease_trouble.as_ref() != Some(trouble));
         self.lease_trouble = trouble;
         new.map(troubled)
@@ -198,7 +210,8 @@ mod tests {
     #[test]
     fn what_stands_without_a_lease_is_found() {
         let later = super::super::claim::Claim { generation: 2, ..claim() };
-        let found = Found { ours: vec![(claim(), BTreeSet::new()), (later.clone(), BTreeSet::new())], ..Found::default() };
+        let found =
+            Found { ours: vec![(claim(), BTreeSet::new()), (later.clone(), BTreeSet::new())], ..Found::default() };
         let lease = Lease::of(&claim(), "here".to_owned());
         let kept = Kept { ends_at: lease.expires_at, lease, last_look: None };
         assert_eq!(without_lease(&found, &[kept], "here"), [Lease::of(&later, "here".to_owned())]);

@@ -20,6 +20,7 @@ mod offline;
 mod process;
 mod serve;
 mod store;
+mod survival;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -33,7 +34,9 @@ pub use offline::hold_on_disk;
 pub use offline::{bound_elsewhere, kept_on_disk, known, taken_offline};
 pub use process::{KeeperDir, KeeperProcess};
 pub use serve::{GRACE, run};
+pub use survival::doubt;
 
+use super::Withdrawn;
 use super::claim::Claim;
 use super::place::Mine;
 
@@ -72,6 +75,15 @@ impl Lease {
     /// Of the same override and generation.
     pub fn is(&self, other: &Lease) -> bool {
         self.key() == other.key()
+    }
+
+    pub fn withdrawn(&self) -> Withdrawn {
+        Withdrawn {
+            id: self.id.clone(),
+            generation: self.generation,
+            host: Some(self.host.clone()),
+            addresses: self.addresses.clone(),
+        }
     }
 
     pub(self) fn key(&self) -> Key {

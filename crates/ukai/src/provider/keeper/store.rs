@@ -173,7 +173,6 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// Both clocks count from where `wall` is named.
     fn moment(wall: i64) -> Moment {
         Moment { wall: at(wall), monotonic: Instant::now() }
     }
@@ -207,9 +206,8 @@ mod tests {
     #[test]
     fn a_crash_loop_with_the_clock_set_back_comes_to_an_end() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), moment(3000)).unwrap().unwrap();
-        store.page(moment(3000)).write().unwrap();
-        drop(store);
+        let first = moment(3000);
+        Store::open(dir.path(), first).unwrap().unwrap().page(first).write().unwrap();
         let begun = moment(1000);
         let store = Store::open(dir.path(), begun).unwrap().unwrap();
         let later = Moment { monotonic: begun.monotonic + Duration::from_secs(40), ..begun };
@@ -220,7 +218,8 @@ mod tests {
     #[test]
     fn a_lease_is_as_long_as_it_says_although_the_clock_was_set_back() {
         let dir = tempfile::tempdir().unwrap();
-        Store::open(dir.path(), moment(3000)).unwrap().unwrap().page(moment(3000)).write().unwrap();
+        let first = moment(3000);
+        Store::open(dir.path(), first).unwrap().unwrap().page(first).write().unwrap();
         let now = moment(1000);
         let mut store = Store::open(dir.path(), now).unwrap().unwrap();
         store.hold(Lease { expires_at: at(1060), ..lease() }, now).unwrap();
