@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 
 use ukai_lab::servers::{Stack, Team, ZONE};
 
@@ -140,7 +141,9 @@ async fn killed_together_they_are_taken_up_together() {
     staged.outage.place.kill();
     staged.kill_keeper();
     assert_eq!(staged.outage.answer().await, Some(staged.outage.detour()), "what stands needs nobody");
+    let on_its_way_out = hold_until_refused(&staged.outage.place.data().join("keeper"));
     staged.outage.place.start();
+    on_its_way_out.join().unwrap();
     let again = staged.keeper().unwrap();
     assert_ne!(again, keeper);
     let listed = json(&staged.outage.place.ask(&["overrides", "--json"]));
@@ -166,6 +169,21 @@ async fn with_the_daemon_dead_a_person_takes_everything_back() {
     staged.outage.place.start();
     assert_eq!(staged.outage.place.wait_for("override_ended")["reason"], "reverted_by_person");
     assert!(!staged.zone().contains(&format!("_ukai.invalid.{ZONE}")));
+}
+
+/// As a keeper does that answers nobody any more: until the next one was refused.
+fn hold_until_refused(dir: &Path) -> std::thread::JoinHandle<()> {
+    let (log, lock) = (dir.join("keeper.log"), std::fs::File::open(dir.join("lock")).unwrap());
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    std::thread::spawn(move || {
+        for _ in 0..TRIES {
+            if std::fs::read_to_string(&log).unwrap().contains("another lease keeper holds the directory") {
+                return drop(lock);
+            }
+            std::thread::sleep(PAUSE);
+        }
+        panic!("nobody was refused");
+    })
 }
 
 /// The disk of the keeper is lost with it: what stands gets its lease again.
