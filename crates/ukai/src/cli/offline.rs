@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -156,17 +157,7 @@ impl Taken {
         let kept = known(&keeper).await.unwrap_or_default();
         withdrawn
             .extend(kept.iter().map(|kept| &kept.lease).filter(|lease| lease.place == place).map(Lease::withdrawn));
-        let mut left = BTreeSet::new();
-        for withdrawn in withdrawn {
-            if left.contains(&withdrawn.id) {
-                continue;
-            }
-            if let Err(error) = zone.withdraw(&withdrawn).await {
-                self.problems.push(format!("{} could not be taken back: {error}", withdrawn.id));
-                left.insert(withdrawn.id);
-            }
-        }
-        self.reverted.retain(|(id, _)| !left.contains(id));
+        let left = self.each(withdrawn, async |withdrawn| zone.withdraw(withdrawn).await).await;
         match taken_offline(&keeper, &place, |lease| left.contains(&lease.id)) {
             Ok(again) => self.warnings.extend(again.map(|again| {
                 format!(
@@ -187,15 +178,33 @@ impl Taken {
     ) -> anyhow::Result<()> {
         self.found(served);
         self.write_down(dir, why)?;
+        let generation = u64::MAX;
+        let none = BTreeSet::new;
+        let found =
+            self.reverted.iter().map(|(id, _)| Withdrawn { id: id.clone(), generation, host: None, addresses: none() });
+        let control = state_dir.control();
+        self.each(found.collect(), async |withdrawn| control.clear(&withdrawn.id, None, why).await).await;
+        Ok(())
+    }
+
+    /// One that cannot be taken back does not stop the others; its id is returned, and it does not count as reverted.
+    async fn each<E: Display>(
+        &mut self,
+        withdrawn: Vec<Withdrawn>,
+        take: impl AsyncFn(&Withdrawn) -> Result<(), E>,
+    ) -> BTreeSet<String> {
         let mut left = BTreeSet::new();
-        for (id, _) in &self.reverted {
-            if let Err(error) = state_dir.control().clear(id, None, why).await {
-                self.problems.push(format!("{id} could not be taken back: {error}"));
-                left.insert(id.clone());
+        for withdrawn in withdrawn {
+            if left.contains(&withdrawn.id) {
+                continue;
+            }
+            if let Err(error) = take(&withdrawn).await {
+                self.problems.push(format!("{} could not be taken back: {error}", withdrawn.id));
+                left.insert(withdrawn.id);
             }
         }
         self.reverted.retain(|(id, _)| !left.contains(id));
-        Ok(())
+        left
     }
 
     /// The DNS process is down too: what it would serve when it comes back is on its disk.
@@ -269,5 +278,28 @@ impl Taken {
         for problem in &self.problems {
             anstream::eprintln!("{} {problem}", Painted(Tone::Bad, "ukai:"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_that_stays_does_not_keep_the_others() {
+        let ids = ["ovr-1", "ovr-2", "ovr-3"];
+        let named = |id: &str| (id.to_owned(), format!("{id}.peer.test"));
+        let mut taken = Taken { reverted: ids.map(named).to_vec(), ..Taken::default() };
+        let withdrawn =
+            ids.map(|id| Withdrawn { id: id.to_owned(), generation: 1, host: None, addresses: BTreeSet::new() });
+        let left = taken
+            .each(
+                withdrawn.to_vec(),
+                async |withdrawn| if withdrawn.id == "ovr-1" { Err("it is down") } else { Ok(()) },
+            )
+            .await;
+        assert_eq!(left, BTreeSet::from(["ovr-1".to_owned()]));
+        assert_eq!(taken.reverted, [named("ovr-2"), named("ovr-3")]);
+        assert_eq!(taken.problems, ["ovr-1 could not be taken back: it is down"]);
     }
 }
