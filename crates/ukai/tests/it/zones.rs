@@ -174,7 +174,8 @@ async fn with_the_daemon_dead_a_person_takes_everything_back() {
 /// As a keeper does that answers nobody any more: until the next one was refused.
 fn hold_until_refused(dir: &Path) -> std::thread::JoinHandle<()> {
     let (log, lock) = (dir.join("keeper.log"), std::fs::File::open(dir.join("lock")).unwrap());
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    // One that was killed has it until it is gone.
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     std::thread::spawn(move || {
         for _ in 0..TRIES {
             if std::fs::read_to_string(&log).unwrap().contains("another lease keeper holds the directory") {
