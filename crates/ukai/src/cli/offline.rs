@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -13,13 +14,13 @@ use serde_json::json;
 use ukai_core::event::Actor;
 use ukai_dns::server::{ControlClient, OverrideRecord};
 
-use crate::config::Config;
+use crate::config::{Config, ZoneSettings};
 use crate::data_dir::{self, LOCK_FILE};
 use crate::dns_process::StateDir;
 use crate::driver::offline::{ALL, Deed, begun, record};
 use crate::log::LOG_FILE;
 use crate::provider::claim::Claim;
-use crate::provider::keeper::{KeeperDir, bound_elsewhere};
+use crate::provider::keeper::{KeeperDir, Lease, bound_elsewhere, known, taken_offline};
 use crate::provider::{self, Fault, Withdrawn, Zone};
 use crate::socket::credentials::user_name;
 
@@ -46,8 +47,19 @@ pub async fn revert_all(args: &WhyArgs) -> anyhow::Result<ExitCode> {
             "the log was not read, so what it had begun is not known here; the daemon drops it when it starts: {error:#}"
         )),
     }
-    if let Some(zone) = in_a_zone(args, &dir).await? {
-        taken.in_zone(&dir, &zone, &why).await?;
+    if let Some(settings) = taken.zone_settings(args).await? {
+        match provider::known_owner(&dir)
+            .map_err(|error| Failed::with(BROKEN, format!("nothing was taken back: {error:#}")))?
+        {
+            Some(owner) => {
+                let zone = Zone::new(settings.place()?, KeeperDir::of(&dir).client(), owner);
+                taken.in_zone(&zone, &why).await?;
+            }
+            None => {
+                taken.warnings.push("this data directory has no owner file: it has never written to a zone, so nothing of it can stand there".to_owned());
+                taken.write_down(&dir, &why)?;
+            }
+        }
         taken.tell(args.json);
         return Ok(ExitCode::from(if taken.problems.is_empty() { DONE } else { BROKEN }));
     }
@@ -62,25 +74,6 @@ pub async fn revert_all(args: &WhyArgs) -> anyhow::Result<ExitCode> {
     }
     taken.tell(args.json);
     Ok(ExitCode::from(if taken.problems.is_empty() { DONE } else { BROKEN }))
-}
-
-/// Where the configuration puts overrides into a zone of somebody else's, or the keeper holds leases of one.
-async fn in_a_zone(args: &WhyArgs, dir: &Path) -> anyhow::Result<Option<Zone>> {
-    let keeper = KeeperDir::of(dir);
-    let Some(file) = &args.daemon.config else {
-        return match bound_elsewhere(&keeper, None).await? {
-            None => Ok(None),
-            Some(elsewhere) => Err(Failed::with(
-                BROKEN,
-                format!(
-                    "nothing was taken back: name the daemon's configuration with --config, which says how to reach the zone: {elsewhere}"
-                ),
-            )),
-        };
-    };
-    let config = Config::load(file).map_err(|error| Failed::with(USAGE, error.to_string()))?;
-    let Some(settings) = config.zone else { return Ok(None) };
-    Ok(Some(Zone::new(settings.place()?, keeper.client(), provider::owner(dir)?)))
 }
 
 /// "No override stood" may only be said of a directory that was looked into, and that is a daemon's.
@@ -125,18 +118,53 @@ struct Taken {
 }
 
 impl Taken {
-    /// Everything that bears this data directory's mark, wherever the log stands.
-    async fn in_zone(&mut self, dir: &Path, zone: &Zone, why: &str) -> anyhow::Result<()> {
+    /// Where the configuration puts overrides into a zone of somebody else's. What stands in any other stays there, and is told.
+    async fn zone_settings(&mut self, args: &WhyArgs) -> anyhow::Result<Option<ZoneSettings>> {
+        let keeper = KeeperDir::of(&self.dir);
+        let Some(file) = &args.daemon.config else {
+            return match bound_elsewhere(&keeper, None).await? {
+                None => Ok(None),
+                Some(elsewhere) => Err(Failed::with(
+                    BROKEN,
+                    format!(
+                        "nothing was taken back: name the daemon's configuration with --config, which says how to reach the zone: {elsewhere}"
+                    ),
+                )),
+            };
+        };
+        let config = Config::load(file).map_err(|error| Failed::with(USAGE, error.to_string()))?;
+        let place = config.zone.as_ref().map(ZoneSettings::place).transpose()?.map(|place| place.to_string());
+        match bound_elsewhere(&keeper, place.as_deref()).await {
+            Ok(elsewhere) => self.problems.extend(elsewhere),
+            // What stands goes all the same: nobody should have to mend a file first.
+            Err(error) => self.problems.push(format!("which leases are held is not known: {error:#}")),
+        }
+        Ok(config.zone)
+    }
+
+    /// Everything that bears this data directory's mark, wherever the log stands, and whatever has a lease there.
+    async fn in_zone(&mut self, zone: &Zone, why: &str) -> anyhow::Result<()> {
         let look = |error: Fault| anyhow::anyhow!("nothing was taken back: {error}");
         let found = zone.look(&BTreeSet::new()).await.map_err(look)?;
         let claims: Vec<Claim> = found.ours.into_iter().map(|(claim, _)| claim).collect();
         self.dropped.retain(|id| claims.iter().all(|claim| claim.id != *id));
         self.reverted = claims.iter().map(|claim| (claim.id.clone(), claim.host.clone())).collect();
-        self.write_down(dir, why)?;
-        for claim in &claims {
-            zone.withdraw(&Withdrawn::of(claim))
-                .await
-                .map_err(|error| anyhow::anyhow!("{} could not be taken back: {error}", claim.id))?;
+        self.write_down(&self.dir, why)?;
+        let keeper = KeeperDir::of(&self.dir);
+        let place = zone.place().to_string();
+        let mut withdrawn: Vec<Withdrawn> = claims.iter().map(Withdrawn::of).collect();
+        // An update may be on its way that has not come yet. A file that is damaged was told of already.
+        let kept = known(&keeper).await.unwrap_or_default();
+        withdrawn
+            .extend(kept.iter().map(|kept| &kept.lease).filter(|lease| lease.place == place).map(Lease::withdrawn));
+        let left = self.each(withdrawn, async |withdrawn| zone.withdraw(withdrawn).await).await;
+        match taken_offline(&keeper, &place, |lease| left.contains(&lease.id)) {
+            Ok(again) => self.warnings.extend(again.map(|again| {
+                format!(
+                    "no lease keeper runs that would look for what was late on its way: run this again after {again:.0}, or start ukai"
+                )
+            })),
+            Err(error) => self.problems.push(format!("that leases are over was not written down: {error:#}")),
         }
         Ok(())
     }
@@ -150,11 +178,33 @@ impl Taken {
     ) -> anyhow::Result<()> {
         self.found(served);
         self.write_down(dir, why)?;
-        for (id, _) in &self.reverted {
-            let cleared = state_dir.control().clear(id, None, why).await;
-            cleared.with_context(|| format!("{id} could not be taken back"))?;
-        }
+        let generation = u64::MAX;
+        let none = BTreeSet::new;
+        let found =
+            self.reverted.iter().map(|(id, _)| Withdrawn { id: id.clone(), generation, host: None, addresses: none() });
+        let control = state_dir.control();
+        self.each(found.collect(), async |withdrawn| control.clear(&withdrawn.id, None, why).await).await;
         Ok(())
+    }
+
+    /// One that cannot be taken back does not stop the others; its id is returned, and it does not count as reverted.
+    async fn each<E: Display>(
+        &mut self,
+        withdrawn: Vec<Withdrawn>,
+        take: impl AsyncFn(&Withdrawn) -> Result<(), E>,
+    ) -> BTreeSet<String> {
+        let mut left = BTreeSet::new();
+        for withdrawn in withdrawn {
+            if left.contains(&withdrawn.id) {
+                continue;
+            }
+            if let Err(error) = take(&withdrawn).await {
+                self.problems.push(format!("{} could not be taken back: {error}", withdrawn.id));
+                left.insert(withdrawn.id);
+            }
+        }
+        self.reverted.retain(|(id, _)| !left.contains(id));
+        left
     }
 
     /// The DNS process is down too: what it would serve when it comes back is on its disk.
@@ -228,5 +278,28 @@ impl Taken {
         for problem in &self.problems {
             anstream::eprintln!("{} {problem}", Painted(Tone::Bad, "ukai:"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_that_stays_does_not_keep_the_others() {
+        let ids = ["ovr-1", "ovr-2", "ovr-3"];
+        let named = |id: &str| (id.to_owned(), format!("{id}.peer.test"));
+        let mut taken = Taken { reverted: ids.map(named).to_vec(), ..Taken::default() };
+        let withdrawn =
+            ids.map(|id| Withdrawn { id: id.to_owned(), generation: 1, host: None, addresses: BTreeSet::new() });
+        let left = taken
+            .each(
+                withdrawn.to_vec(),
+                async |withdrawn| if withdrawn.id == "ovr-1" { Err("it is down") } else { Ok(()) },
+            )
+            .await;
+        assert_eq!(left, BTreeSet::from(["ovr-1".to_owned()]));
+        assert_eq!(taken.reverted, [named("ovr-2"), named("ovr-3")]);
+        assert_eq!(taken.problems, ["ovr-1 could not be taken back: it is down"]);
     }
 }

@@ -12,6 +12,7 @@
 pub mod claim;
 pub mod embedded;
 pub mod keeper;
+mod owner;
 mod place;
 pub mod rfc2136;
 pub mod unbound;
@@ -22,24 +23,19 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
 use jiff::Timestamp;
 use ukai_core::effect::ServedOverride;
 use ukai_core::input::ServedNow;
 use ukai_dns::server::ControlClient;
 
+pub use owner::{known_owner, owner};
 pub use place::{Fault, Found, Mine, Place, Taken};
 pub use watch::{watch, watched};
 
 use claim::Claim;
 use keeper::{KeeperClient, Lease};
-
-/// A random name of this data directory, so that two ukais in one zone are told apart.
-const OWNER_FILE: &str = "owner";
-const OWNER_BYTES: usize = 8;
 
 /// Where an override goes. Cheap to clone.
 #[derive(Clone)]
@@ -94,7 +90,7 @@ impl Zone {
         if let Taken::Newer(newer) = self.place.take(&mine).await.map_err(|fault| fault.to_string())? {
             return Err(format!("generation {} is not the last one: {newer}", mine.generation));
         }
-        // What is left of the lease finds nothing when it ends; a keeper that is down needs no telling.
+        // An update of ours that was given up may come late: the keeper looks for it. One that is down does so when the lease ends.
         if let Err(error) = self.keeper.release(&mine).await {
             tracing::debug!(%error, "the keeper was not told that an override was withdrawn");
         }
@@ -171,24 +167,4 @@ const NOWHERE: &str = "no zone provider is configured: there is nowhere to serve
 
 fn canonical(host: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
-}
-
-/// Reads the data directory's name, or makes one.
-pub fn owner(data_dir: &Path) -> anyhow::Result<String> {
-    let file = data_dir.join(OWNER_FILE);
-    if let Ok(text) = std::fs::read_to_string(&file)
-        && is_owner(text.trim())
-    {
-        return Ok(text.trim().to_owned());
-    }
-    let mut octets = [0; OWNER_BYTES];
-    getrandom::fill(&mut octets).map_err(|error| anyhow::anyhow!("no random octets: {error}"))?;
-    let owner: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-    std::fs::write(&file, format!("{owner}\n")).with_context(|| format!("{} cannot be written", file.display()))?;
-    std::fs::File::open(data_dir)?.sync_all()?;
-    Ok(owner)
-}
-
-fn is_owner(text: &str) -> bool {
-    text.len() == OWNER_BYTES * 2 && text.chars().all(|c| c.is_ascii_hexdigit())
 }

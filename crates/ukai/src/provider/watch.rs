@@ -10,7 +10,7 @@ use ukai_core::input::Input;
 
 use super::Zone;
 use super::embedded::Order;
-use super::keeper::KeeperProcess;
+use super::keeper::{KeeperClient, KeeperError, KeeperProcess, Kept, Lease, doubt};
 use super::place::Found;
 
 /// A serial is one small question.
@@ -65,13 +65,18 @@ pub fn watched(config: &crate::config::Config) -> BTreeSet<String> {
 /// What was seen and told, so that it is told once.
 #[derive(Default)]
 struct Seen {
+    /// Of the zone as it was read last.
     version: Option<u64>,
-    found: Found,
+    /// Since then.
     polls: u32,
     unreadable: bool,
     keeper_down: bool,
+    keeper_process: Option<u32>,
+    /// Why it would not outlive us.
+    doubt: Option<String>,
     keeper_trouble: Option<String>,
     foreign: BTreeSet<String>,
+    lease_trouble: Option<String>,
 }
 
 impl Seen {
@@ -90,6 +95,14 @@ impl Seen {
             }
         };
         let mut told = Vec::new();
+        if self.keeper_process.replace(status.process) != Some(status.process)
+            && let Some(doubt) = doubt(status.process).await
+            && self.doubt.as_ref() != Some(&doubt)
+        {
+            tracing::warn!("{doubt}");
+            told.push(troubled(doubt.clone()));
+            self.doubt = Some(doubt);
+        }
         if std::mem::take(&mut self.keeper_down) {
             told.push(troubled(format!("the lease keeper answers again (process {})", status.process)));
         }
@@ -105,14 +118,17 @@ impl Seen {
     async fn zone(&mut self, zone: &Zone, hosts: &BTreeSet<String>) -> Vec<Input> {
         let mut told = Vec::new();
         match self.look(zone, hosts).await {
-            Ok(()) => {
+            Ok(found) => {
                 if std::mem::take(&mut self.unreadable) {
                     told.push(troubled(format!("{} can be read again", zone.place())));
                 }
-                let new = self.found.foreign.iter().filter(|text| !self.foreign.contains(*text));
+                // Only what was read now: an older listing would deny an override that was applied since.
+                let Some(found) = found else { return told };
+                told.extend(self.leases(&zone.keeper, &zone.place().to_string(), &found).await);
+                let new = found.foreign.iter().filter(|text| !self.foreign.contains(*text));
                 told.extend(new.cloned().map(troubled));
-                self.foreign = self.found.foreign.iter().cloned().collect();
-                told.push(Input::ProviderListed { serving: self.found.serving() });
+                self.foreign = found.foreign.iter().cloned().collect();
+                told.push(Input::ProviderListed { serving: found.serving() });
             }
             Err(text) => {
                 self.version = None;
@@ -124,18 +140,80 @@ impl Seen {
         told
     }
 
-    async fn look(&mut self, zone: &Zone, hosts: &BTreeSet<String>) -> Result<(), String> {
+    /// None: nothing has changed, and it was not read.
+    async fn look(&mut self, zone: &Zone, hosts: &BTreeSet<String>) -> Result<Option<Found>, String> {
         let version = zone.place().version().await.map_err(|fault| fault.to_string())?;
         self.polls += 1;
-        if version.is_some() && version == self.version && self.polls < LOOK_ANYWAY {
-            return Ok(());
+        if !self.is_to_be_read(version) {
+            return Ok(None);
         }
-        self.found = zone.look(hosts).await.map_err(|fault| fault.to_string())?;
-        (self.version, self.polls) = (version, 0);
-        Ok(())
+        let found = zone.look(hosts).await.map_err(|fault| fault.to_string())?;
+        // After a change it is read once more: what is missing is believed when it is missing twice in a row.
+        let polls = if version == self.version { 0 } else { LOOK_ANYWAY };
+        (self.version, self.polls) = (version, polls);
+        Ok(Some(found))
     }
+
+    fn is_to_be_read(&self, version: Option<u64>) -> bool {
+        version.is_none() || version != self.version || self.polls >= LOOK_ANYWAY
+    }
+
+    /// What stands without a lease gets one again, and ends in time: its keeper may have lost its disk.
+    async fn leases(&mut self, keeper: &KeeperClient, place: &str, found: &Found) -> Option<Input> {
+        let trouble = hold_again(keeper, place, found)
+            .await
+            .err()
+            .map(|error| format!("what stands in {place} may have no lease, and end only while ukai runs: {error}"));
+        let new = trouble.clone().filter(|trouble| self.lease_trouble.as_ref() != Some(trouble));
+        self.lease_trouble = trouble;
+        new.map(troubled)
+    }
+}
+
+async fn hold_again(keeper: &KeeperClient, place: &str, found: &Found) -> Result<(), KeeperError> {
+    if found.ours.is_empty() {
+        return Ok(());
+    }
+    // Asked after the zone was read: an override gets its lease before it is written.
+    let kept = keeper.list().await?.leases;
+    for lease in without_lease(found, &kept, place) {
+        tracing::warn!(id = lease.id, host = lease.host, "an override stands without a lease; it gets one again");
+        keeper.hold(&lease).await?;
+    }
+    Ok(())
+}
+
+fn without_lease(found: &Found, kept: &[Kept], place: &str) -> Vec<Lease> {
+    let of_claims = found.ours.iter().map(|(claim, _)| Lease::of(claim, place.to_owned()));
+    of_claims.filter(|lease| kept.iter().all(|kept| !kept.lease.is(lease))).collect()
 }
 
 fn troubled(what: String) -> Input {
     Input::Troubled { what }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::claim::tests::claim;
+
+    #[test]
+    fn the_zone_is_read_when_it_changed_once_more_after_that_and_now_and_then() {
+        let mut seen = Seen { version: Some(7), polls: 1, ..Seen::default() };
+        assert!(!seen.is_to_be_read(Some(7)));
+        assert!(seen.is_to_be_read(Some(8)));
+        assert!(seen.is_to_be_read(None), "nothing is known of when it changes");
+        seen.polls = LOOK_ANYWAY;
+        assert!(seen.is_to_be_read(Some(7)));
+    }
+
+    #[test]
+    fn what_stands_without_a_lease_is_found() {
+        let later = super::super::claim::Claim { generation: 2, ..claim() };
+        let found =
+            Found { ours: vec![(claim(), BTreeSet::new()), (later.clone(), BTreeSet::new())], ..Found::default() };
+        let lease = Lease::of(&claim(), "here".to_owned());
+        let kept = Kept { ends_at: lease.expires_at, lease, last_look: None };
+        assert_eq!(without_lease(&found, &[kept], "here"), [Lease::of(&later, "here".to_owned())]);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 
 use ukai_lab::servers::{Stack, Team, ZONE};
 
@@ -49,11 +50,37 @@ impl Staged {
         panic!("the answers stay as they are; the resolver says:\n{}", self.outage.place.said().join("\n"));
     }
 
+    fn kill_keeper(&self) {
+        let pid = i32::try_from(self.keeper().unwrap()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
+    /// Standing and over.
+    fn leases(&self) -> Vec<serde_json::Value> {
+        self.kept().unwrap()["leases"].as_array().unwrap().clone()
+    }
+
+    fn revert_offline(&self) -> (Option<i32>, String) {
+        let reverted = ukai()
+            .args(["revert", "--all", "--offline", "--why", "night", "--config", &self.outage.place.config_text()])
+            .envs(self.outage.place.environment.iter().cloned())
+            .output()
+            .unwrap();
+        let told = [reverted.stdout, reverted.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        (reverted.status.code(), told.concat())
+    }
+
     fn zone(&self) -> String {
         self.team.contents().unwrap()
     }
 
     fn keeper(&self) -> Option<u32> {
+        u32::try_from(self.kept()?["process"].as_u64()?).ok()
+    }
+
+    /// What the keeper says of itself.
+    fn kept(&self) -> Option<serde_json::Value> {
         use std::io::{BufRead, BufReader, Write};
         let mut stream =
             std::os::unix::net::UnixStream::connect(self.outage.place.data().join("keeper").join("keeper.sock"))
@@ -61,8 +88,7 @@ impl Staged {
         stream.write_all(b"{\"op\":\"list\"}\n").ok()?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).ok()?;
-        let status: serde_json::Value = serde_json::from_str(&line).ok()?;
-        u32::try_from(status["process"].as_u64()?).ok()
+        serde_json::from_str(&line).ok()
     }
 }
 
@@ -113,10 +139,11 @@ async fn killed_together_they_are_taken_up_together() {
     let mut staged = Staged::with(Stack::Bind, false).await;
     let keeper = staged.keeper().unwrap();
     staged.outage.place.kill();
-    let pid = rustix::process::Pid::from_raw(i32::try_from(keeper).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    staged.kill_keeper();
     assert_eq!(staged.outage.answer().await, Some(staged.outage.detour()), "what stands needs nobody");
+    let on_its_way_out = hold_until_refused(&staged.outage.place.data().join("keeper"));
     staged.outage.place.start();
+    on_its_way_out.join().unwrap();
     let again = staged.keeper().unwrap();
     assert_ne!(again, keeper);
     let listed = json(&staged.outage.place.ask(&["overrides", "--json"]));
@@ -135,19 +162,86 @@ async fn killed_together_they_are_taken_up_together() {
 async fn with_the_daemon_dead_a_person_takes_everything_back() {
     let mut staged = Staged::with(Stack::Bind, false).await;
     staged.outage.place.kill();
-    let config = staged.outage.place.config_text();
-    let reverted = ukai()
-        .args(["revert", "--all", "--offline", "--why", "night", "--config", &config])
-        .envs(staged.outage.place.environment.iter().cloned())
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&reverted.stdout).into_owned();
-    assert!(reverted.status.success(), "{told} {}", String::from_utf8_lossy(&reverted.stderr));
+    let (code, told) = staged.revert_offline();
+    assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("no longer"), "{told}");
     assert_eq!(staged.zone(), staged.before);
     staged.outage.place.start();
     assert_eq!(staged.outage.place.wait_for("override_ended")["reason"], "reverted_by_person");
     assert!(!staged.zone().contains(&format!("_ukai.invalid.{ZONE}")));
+}
+
+/// As a keeper does that answers nobody any more: until the next one was refused.
+fn hold_until_refused(dir: &Path) -> std::thread::JoinHandle<()> {
+    let (log, lock) = (dir.join("keeper.log"), std::fs::File::open(dir.join("lock")).unwrap());
+    // One that was killed has it until it is gone.
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    std::thread::spawn(move || {
+        for _ in 0..TRIES {
+            if std::fs::read_to_string(&log).unwrap().contains("another lease keeper holds the directory") {
+                return drop(lock);
+            }
+            std::thread::sleep(PAUSE);
+        }
+        panic!("nobody was refused");
+    })
+}
+
+/// The disk of the keeper is lost with it: what stands gets its lease again.
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_that_were_lost_are_made_again_from_the_zone() {
+    let mut staged = Staged::with(Stack::Bind, false).await;
+    let before = staged.leases();
+    assert_eq!(before.len(), 1);
+    staged.outage.place.kill();
+    staged.kill_keeper();
+    std::fs::remove_file(staged.outage.place.data().join("keeper").join("leases.json")).unwrap();
+    staged.outage.place.start();
+    for _ in 0..TRIES {
+        if !staged.leases().is_empty() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    assert_eq!(staged.leases(), before);
+}
+
+/// Nobody is left to look for what comes late, and the configuration is another one's: all of it is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn taken_back_with_everything_dead_it_says_what_is_left_to_do() {
+    let mut staged = Staged::with(Stack::Bind, false).await;
+    staged.outage.place.kill();
+    staged.kill_keeper();
+    let data = staged.outage.place.data();
+    let owner = std::fs::read_to_string(data.join("owner")).unwrap();
+
+    std::fs::write(data.join("owner"), "").unwrap();
+    let (code, told) = staged.revert_offline();
+    assert!(code == Some(1) && told.contains("owner is damaged"), "{told}");
+    std::fs::remove_file(data.join("owner")).unwrap();
+    let (code, told) = staged.revert_offline();
+    assert!(code == Some(1) && told.contains(owner.trim()), "{told}");
+    assert!(!data.join("owner").exists());
+    std::fs::write(data.join("owner"), &owner).unwrap();
+
+    let written = std::fs::read_to_string(staged.outage.place.config()).unwrap();
+    std::fs::write(staged.outage.place.config(), without_zone(&written)).unwrap();
+    let (code, told) = staged.revert_offline();
+    assert!(code == Some(1) && told.contains("stands in the zone"), "{told}");
+    assert_ne!(staged.zone(), staged.before);
+
+    std::fs::write(staged.outage.place.config(), &written).unwrap();
+    let (code, told) = staged.revert_offline();
+    assert!(code == Some(0) && told.contains("no lease keeper runs"), "{told}");
+    assert_eq!(staged.zone(), staged.before);
+    let kept = std::fs::read_to_string(data.join("keeper").join("leases.json")).unwrap();
+    assert!(kept.contains("ends_at"), "over, and not forgotten: {kept}");
+}
+
+fn without_zone(config: &str) -> String {
+    let mut table: toml::Table = config.parse().unwrap();
+    table.remove("rfc2136").unwrap();
+    table.to_string()
 }
 
 /// The scenario and its judge are those of every other drill.

@@ -5,15 +5,22 @@
 //! keeper:                             the lease ends ─► taken out of the zone, tried again until it is gone
 //! ```
 //! It is started by `ukai run` before anything is applied, leads a session of its own, and goes on when the controller is killed.
+//! A lease that is over is not forgotten at once: an update that was on its way may come late, so the keeper looks for it again and
+//! again until [`GRACE`] has passed, and takes it out. That also holds for an override that was withdrawn.
+//!
 //! A lease belongs to one generation: when it ends, that generation and older ones are taken away, and a later one, which has a
 //! lease of its own, is left alone. Whether it was ever written does not matter: what is not there is gone.
 //!
 //! What it cannot do is run on a machine that is dead; see `docs/operate/providers.md` for the second line there.
 
 mod client;
+mod clock;
+mod held;
+mod offline;
 mod process;
 mod serve;
 mod store;
+mod survival;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,10 +28,15 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use client::KeeperClient;
-pub use process::{KeeperDir, KeeperProcess, bound_elsewhere};
-pub use serve::run;
+pub use client::{KeeperClient, KeeperError};
+#[cfg(test)]
+pub use offline::hold_on_disk;
+pub use offline::{bound_elsewhere, kept_on_disk, known, taken_offline};
+pub use process::{KeeperDir, KeeperProcess};
+pub use serve::{GRACE, run};
+pub use survival::doubt;
 
+use super::Withdrawn;
 use super::claim::Claim;
 use super::place::Mine;
 
@@ -61,8 +73,17 @@ impl Lease {
     }
 
     /// Of the same override and generation.
-    pub(self) fn is(&self, other: &Lease) -> bool {
+    pub fn is(&self, other: &Lease) -> bool {
         self.key() == other.key()
+    }
+
+    pub fn withdrawn(&self) -> Withdrawn {
+        Withdrawn {
+            id: self.id.clone(),
+            generation: self.generation,
+            host: Some(self.host.clone()),
+            addresses: self.addresses.clone(),
+        }
     }
 
     pub(self) fn key(&self) -> Key {
@@ -80,6 +101,18 @@ impl Lease {
     }
 }
 
+/// A lease as the keeper has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    #[serde(flatten)]
+    pub lease: Lease,
+    /// By the keeper's clock, which is ahead of the machine's where that was set back.
+    pub ends_at: Timestamp,
+    /// It is over and nothing of it stands; what was late on its way is looked for until then, by the machine's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_look: Option<Timestamp>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Request {
@@ -87,7 +120,7 @@ pub(crate) enum Request {
     Hold {
         lease: Lease,
     },
-    /// The override was withdrawn: nothing up to that generation is left to end.
+    /// The override was withdrawn: up to that generation the lease is over now.
     Release {
         owner: String,
         id: String,
@@ -112,7 +145,7 @@ pub(crate) enum Response {
 pub struct Status {
     pub process: u32,
     pub place: String,
-    pub leases: Vec<Lease>,
+    pub leases: Vec<Kept>,
     /// Why what has run out is not gone yet.
     pub trouble: Option<String>,
 }

@@ -1,6 +1,8 @@
 //! The keeper's process as the controller holds it: started before anything is applied, looked after, and left behind.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,13 +13,18 @@ use tokio::time::Instant;
 
 use super::client::KeeperClient;
 use super::store;
+use crate::cli::REFUSED;
 
 /// Reading a page of leases; a loaded machine gets patience.
 const START_BOUND: Duration = Duration::from_secs(10);
 const STOP_BOUND: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
-/// Of its log, shown when it does not come up.
-const LOG_TAIL: usize = 2000;
+/// Before the directory is tried again that another keeper held.
+const START_AGAIN: Duration = Duration::from_millis(100);
+/// Octets. A log that is longer is put aside at the next start.
+const LOG_MAX: u64 = 1024 * 1024;
+/// Octets of its log, shown when it does not come up.
+const LOG_TAIL: u64 = 2000;
 
 /// Where the keeper keeps what is its own.
 #[derive(Debug, Clone)]
@@ -53,22 +60,6 @@ pub struct KeeperProcess {
     child: Option<Child>,
 }
 
-/// Leases that stand elsewhere than in `place`, told as a sentence: they would be ended by nobody.
-pub async fn bound_elsewhere(dir: &KeeperDir, place: Option<&str>) -> anyhow::Result<Option<String>> {
-    let leases = match dir.client().list().await {
-        Ok(status) => status.leases,
-        Err(_) if dir.path().exists() => store::read(dir.path())?.0,
-        Err(_) => return Ok(None),
-    };
-    Ok(leases.iter().find(|lease| Some(lease.place.as_str()) != place).map(|lease| {
-        format!(
-            "{} for {} stands in {}, where the configuration does not look any more; put that section back, or take it back first \
-             with the old configuration (`ukai revert --all --offline --config FILE`)",
-            lease.id, lease.host, lease.place
-        )
-    }))
-}
-
 impl KeeperProcess {
     /// Starts it anew, so that it is of this program and this configuration. Its leases are on disk meanwhile.
     pub async fn start(dir: KeeperDir, arguments: Vec<std::ffi::OsString>) -> anyhow::Result<KeeperProcess> {
@@ -92,7 +83,7 @@ impl KeeperProcess {
         self.bring_up().await
     }
 
-    /// Ends it where it holds no lease.
+    /// Ends it where it holds no lease. One that looks for what may come late ends by itself.
     pub async fn stop_idle(mut self) -> anyhow::Result<()> {
         match self.client().list().await {
             Ok(status) if status.leases.is_empty() => self.stop_running().await,
@@ -118,46 +109,95 @@ impl KeeperProcess {
     }
 
     async fn bring_up(&mut self) -> anyhow::Result<()> {
-        std::fs::create_dir_all(self.dir.path())
-            .with_context(|| format!("{} cannot be made", self.dir.path().display()))?;
+        store::make_dir(self.dir.path()).with_context(|| format!("{} cannot be made", self.dir.path().display()))?;
         let log_file = self.dir.log();
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&log_file)
-            .with_context(|| format!("{} cannot be written", log_file.display()))?;
+        let log = open_log(&log_file).with_context(|| format!("{} cannot be written", log_file.display()))?;
         let starts_at = log.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-        let program = std::env::current_exe().context("the path of this program is not known")?;
-        let mut child = Command::new(program)
-            .arg("keeper")
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(false)
-            .spawn()
-            .context("the lease keeper could not be started")?;
+        let mut child = self.spawn(&log)?;
         let deadline = Instant::now() + START_BOUND;
+        let mut refused_until = None;
         loop {
             let ended = child.try_wait()?;
-            if self.client().list().await.is_ok() {
-                self.child = Some(child);
+            if let Ok(status) = self.client().list().await {
+                let is_ours = child.id() == Some(status.process);
+                self.child = is_ours.then_some(child);
                 return Ok(());
             }
-            if ended.is_some() || Instant::now() >= deadline {
+            let now = Instant::now();
+            // Another one holds the directory and does not answer: it is on its way out.
+            let is_refused = ended.is_some_and(|status| status.code() == Some(i32::from(REFUSED)))
+                && now < *refused_until.get_or_insert(now + STOP_BOUND);
+            if is_refused {
+                tokio::time::sleep(START_AGAIN).await;
+                child = self.spawn(&log)?;
+            } else if ended.is_some() || now >= deadline {
                 let _ = child.start_kill();
                 bail!("the lease keeper does not come up: {}", tail(&log_file, starts_at));
             }
             tokio::time::sleep(POLL).await;
         }
     }
+
+    fn spawn(&self, log: &File) -> anyhow::Result<Child> {
+        Command::new(program()?)
+            .arg("keeper")
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.try_clone()?)
+            .kill_on_drop(false)
+            .spawn()
+            .context("the lease keeper could not be started")
+    }
 }
 
+/// This very program, also after its file was exchanged for a newer one.
+fn program() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe().context("the path of this program is not known")?;
+    Ok(if program.exists() { program } else { PathBuf::from("/proc/self/exe") })
+}
+
+fn open_log(log_file: &Path) -> io::Result<File> {
+    if std::fs::metadata(log_file).is_ok_and(|metadata| metadata.len() > LOG_MAX) {
+        std::fs::rename(log_file, log_file.with_extension("log.old"))?;
+    }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(log_file)
+}
+
+/// The end of what was written since `from`.
 fn tail(log_file: &Path, from: u64) -> String {
-    let Ok(bytes) = std::fs::read(log_file) else { return "it wrote no log".to_owned() };
-    let from = usize::try_from(from).unwrap_or(0).min(bytes.len());
-    let text = String::from_utf8_lossy(&bytes[from..]);
-    let start = text.char_indices().rev().nth(LOG_TAIL).map_or(0, |(at, _)| at);
-    let text = text[start..].trim();
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(log_file)?;
+        let start = from.max(file.metadata()?.len().saturating_sub(LOG_TAIL));
+        file.seek(SeekFrom::Start(start))?;
+        let mut bytes = Vec::new();
+        file.take(LOG_TAIL).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let Ok(bytes) = read() else { return "it wrote no log".to_owned() };
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.trim();
     if text.is_empty() { format!("see {}", log_file.display()) } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_has_grown_is_put_aside_and_only_its_end_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let log_file = dir.path().join("keeper.log");
+        let mut log = open_log(&log_file).unwrap();
+        log.write_all(&vec![b'x'; usize::try_from(LOG_MAX).unwrap()]).unwrap();
+        open_log(&log_file).unwrap().write_all(b" the end").unwrap();
+        let told = tail(&log_file, 0);
+        assert!(told.ends_with("x the end") && told.len() <= usize::try_from(LOG_TAIL).unwrap(), "{}", told.len());
+        assert_eq!(tail(&log_file, LOG_MAX), "the end");
+        open_log(&log_file).unwrap();
+        assert_eq!(std::fs::metadata(&log_file).unwrap().len(), 0);
+        assert!(std::fs::metadata(dir.path().join("keeper.log.old")).unwrap().len() > LOG_MAX);
+    }
 }

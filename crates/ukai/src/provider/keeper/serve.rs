@@ -1,6 +1,6 @@
 //! The keeper itself: takes leases, and ends them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,45 +11,53 @@ use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Notify};
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::Instant;
 
+use super::clock::Moment;
+use super::held::Held;
 use super::process::KeeperDir;
 use super::store::Store;
-use super::{Key, LINE_MAX, Lease, Request, Response, Status};
+use super::{Kept, LINE_MAX, Lease, Request, Response, Status};
 use crate::provider::place::Place;
 
 /// A lease ends within this of its time.
 const LOOK: Duration = Duration::from_millis(200);
-/// What was on its way when a lease ended has arrived by then (a read and an update are bounded by 20 s), and is looked for
-/// once more.
-const GRACE: Duration = Duration::from_secs(30);
-/// Between two tries to end what cannot be ended.
-const AGAIN_FIRST: Duration = Duration::from_secs(1);
-const AGAIN_MAX: Duration = Duration::from_secs(30);
-/// With no lease and nobody who asks, it is not needed.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long after its end what was late on its way is looked for. A server that stalls may take an update long after we gave up
+/// waiting, and TSIG lets it until the signature is older than its fudge of 300 s (RFC 8945, 10); with some room for clocks.
+pub const GRACE: Duration = Duration::from_secs(330);
+/// Each may wait for a secondary that is dead; the next one's primary does not wait with it.
+const ENDS_AT_ONCE: usize = 8;
 /// The time is written down this often, for a start after the clock was set back.
 const REMEMBER_TIME: Duration = Duration::from_secs(60);
+/// While the clock is behind, the time on disk is all that a start has: a keeper that crashes again and again loses less than this.
+const REMEMBER_TIME_BEHIND: Duration = Duration::from_secs(2);
 const CONVERSATION: Duration = Duration::from_secs(5);
 
-/// Serves until it is told to stop, or is not needed any more. False: another keeper holds the directory.
-pub async fn run(dir: &KeeperDir, place: Place, until: impl Future<Output = ()>) -> anyhow::Result<bool> {
-    let Some(store) = Store::open(dir.path(), Timestamp::now())? else { return Ok(false) };
-    check_place(&store.leases, &place)?;
+/// Serves until it is told to stop, or is not needed any more. False: another keeper holds the directory. What was late on its
+/// way when a lease ended is looked for during `grace`, which is [`GRACE`].
+pub async fn run(
+    dir: &KeeperDir,
+    place: Place,
+    grace: Duration,
+    until: impl Future<Output = ()>,
+) -> anyhow::Result<bool> {
+    let Some(store) = Store::open(dir.path(), Moment::now())? else { return Ok(false) };
+    check_place(&store.kept, &place)?;
     let listener = listen(&dir.socket())?;
     let keeper = Arc::new(Keeper {
         place,
-        held: Mutex::new(Held { store, running: BTreeMap::new(), trouble: None, asked_at: Instant::now() }),
+        held: Mutex::new(Held::new(store, grace)),
+        writing: Arc::default(),
+        changed: Notify::new(),
         stop: Notify::new(),
     });
-    {
-        let mut held = keeper.held.lock().await;
-        held.start_all();
-        held.store.save().context("the leases cannot be written")?;
-    }
+    // What is held ends without the disk; only a new lease needs it.
+    keeper.changed.notify_one();
     tracing::info!(place = %keeper.place, process = std::process::id(), "leases are kept");
     tokio::select! {
         () = keeper.end_leases() => {}
+        () = keeper.write_changes() => {}
         () = accept(listener, Arc::clone(&keeper)) => {}
         () = keeper.stop.notified() => {}
         () = until => {}
@@ -58,9 +66,9 @@ pub async fn run(dir: &KeeperDir, place: Place, until: impl Future<Output = ()>)
 }
 
 /// A lease of another place could not be ended there.
-fn check_place(leases: &[Lease], place: &Place) -> anyhow::Result<()> {
+fn check_place(kept: &[Kept], place: &Place) -> anyhow::Result<()> {
     let here = place.to_string();
-    match leases.iter().find(|lease| lease.place != here) {
+    match kept.iter().map(|kept| &kept.lease).find(|lease| lease.place != here) {
         None => Ok(()),
         Some(lease) => anyhow::bail!(
             "{} for {} stands in {}, and the configuration names {here}; take it back first",
@@ -81,160 +89,129 @@ fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
 
 struct Keeper {
     place: Place,
+    /// Never held while something is waited for.
     held: Mutex<Held>,
+    /// One page is written at a time. A disk may hang: nothing that ends leases waits for this.
+    writing: Arc<Mutex<()>>,
+    /// Something is to be written, and nobody waits for it.
+    changed: Notify,
     /// What is under way is dropped: it is idempotent, and taken up at the next start.
     stop: Notify,
 }
 
-struct Held {
-    store: Store,
-    running: BTreeMap<Key, Running>,
-    trouble: Option<String>,
-    asked_at: Instant,
-}
-
-/// A lease as it runs: by the machine's clock and by elapsed time, whichever comes first.
-struct Running {
-    ends: Instant,
-    /// When it was found gone.
-    gone: Option<Instant>,
-    again: Instant,
-    pause: Duration,
-}
-
-impl Held {
-    fn start_all(&mut self) {
-        let leases = self.store.leases.clone();
-        leases.iter().for_each(|lease| self.start(lease));
-    }
-
-    fn start(&mut self, lease: &Lease) {
-        let left = lease.expires_at.duration_since(self.store.time(Timestamp::now()));
-        let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
-        let now = Instant::now();
-        let running = Running { ends: now + left, gone: None, again: now, pause: Duration::ZERO };
-        self.running.insert(lease.key(), running);
-    }
-
-    /// Leases that are over and want something done.
-    fn due(&mut self) -> Vec<Lease> {
-        let (now, wall) = (Instant::now(), self.store.time(Timestamp::now()));
-        let is_due = |lease: &&Lease| {
-            self.running.get(&lease.key()).is_some_and(|running| {
-                let over = now >= running.ends || wall >= lease.expires_at;
-                over && now >= running.gone.map_or(running.again, |gone| gone + GRACE)
-            })
-        };
-        self.store.leases.iter().filter(is_due).cloned().collect()
-    }
-
-    fn drop_all(&mut self, is_over: impl Fn(&Lease) -> bool) {
-        self.store.drop_all(is_over);
-        let left: BTreeSet<_> = self.store.leases.iter().map(Lease::key).collect();
-        self.running.retain(|key, _| left.contains(key));
-    }
-
-    fn is_idle(&self) -> bool {
-        self.store.leases.is_empty() && self.asked_at.elapsed() >= IDLE
-    }
-}
-
 impl Keeper {
     /// Until it is not needed.
-    async fn end_leases(&self) {
+    async fn end_leases(self: &Arc<Self>) {
+        let mut ends = JoinSet::new();
         let mut remembered = Instant::now();
         loop {
-            let due = {
+            while ends.try_join_next().is_some() {}
+            {
                 let mut held = self.held.lock().await;
-                if held.is_idle() {
+                if held.is_done() {
                     return;
                 }
-                if remembered.elapsed() >= REMEMBER_TIME {
+                let pause =
+                    if held.store.is_clock_behind(Moment::now()) { REMEMBER_TIME_BEHIND } else { REMEMBER_TIME };
+                if remembered.elapsed() >= pause {
                     remembered = Instant::now();
-                    let now = Timestamp::now();
-                    held.store.time(now);
-                    if let Err(error) = held.store.save() {
-                        tracing::warn!(%error, "the time cannot be written down");
-                    }
+                    self.changed.notify_one();
                 }
-                held.due()
-            };
-            for lease in due {
-                self.end(&lease).await;
+                for kept in held.due(ENDS_AT_ONCE.saturating_sub(ends.len())) {
+                    let (keeper, lease) = (Arc::clone(self), kept.lease.clone());
+                    let end = ends.spawn(async move { keeper.end(&kept).await });
+                    held.is_under_way(&lease, end);
+                }
             }
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    async fn end(&self, lease: &Lease) {
-        let taken = self.place.take(&lease.mine()).await;
-        let mut held = self.held.lock().await;
-        let Some(running) = held.running.get_mut(&lease.key()) else { return };
-        match taken {
-            Ok(_) if running.gone.is_some() => {
-                held.drop_all(|other| other.is(lease));
-                held.trouble = None;
-            }
-            Ok(_) => {
-                running.gone = Some(Instant::now());
-                held.trouble = None;
-                tracing::info!(
-                    id = lease.id,
-                    host = lease.host,
-                    generation = lease.generation,
-                    "the lease is over and nothing of it stands"
-                );
-            }
-            Err(fault) => {
-                running.pause = (running.pause * 2).clamp(AGAIN_FIRST, AGAIN_MAX);
-                running.again = Instant::now() + running.pause;
-                running.gone = None;
-                tracing::warn!(
-                    id = lease.id,
-                    host = lease.host,
-                    "the lease is over, but the override cannot be taken away: {fault}"
-                );
-                held.trouble = Some(format!("{} for {}: {fault}", lease.id, lease.host));
+    async fn end(&self, kept: &Kept) {
+        let begun = Instant::now();
+        let taken = self.place.take(&kept.lease.mine()).await;
+        let gone = self.held.lock().await.ended(kept, begun, taken.map(drop));
+        if gone {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Writes what is held now.
+    async fn save(&self) -> io::Result<()> {
+        let turn = Arc::clone(&self.writing).lock_owned().await;
+        let page = self.held.lock().await.store.page(Moment::now());
+        // Whoever waits for it may be cut off: the next page is written after this one all the same.
+        let written = spawn_blocking(move || {
+            let written = page.write();
+            drop(turn);
+            written
+        });
+        written.await.map_err(io::Error::other)?
+    }
+
+    async fn write_changes(&self) {
+        let mut failed = false;
+        loop {
+            self.changed.notified().await;
+            match self.save().await {
+                Ok(()) => failed = false,
+                Err(error) => {
+                    self.held.lock().await.is_abandoned |= error.kind() == ErrorKind::NotFound;
+                    if !std::mem::replace(&mut failed, true) {
+                        tracing::warn!(%error, "leases cannot be written; those that are held end all the same, new ones are refused");
+                    }
+                }
             }
         }
     }
 
     async fn handle(&self, request: Request) -> Response {
-        let mut held = self.held.lock().await;
-        held.asked_at = Instant::now();
+        self.held.lock().await.asked_at = Instant::now();
         match request {
             Request::Hold { lease } if lease.place != self.place.to_string() => Response::Failed {
                 cause: format!("it keeps leases of {}, not of {}; restart ukai", self.place, lease.place),
             },
-            Request::Hold { lease } => {
-                let now = Timestamp::now();
-                held.store.time(now);
-                match held.store.hold(lease.clone()) {
-                    Ok(()) => {
-                        held.start(&lease);
-                        Response::Done
-                    }
-                    Err(cause) => Response::Failed { cause },
-                }
-            }
+            Request::Hold { lease } => self.hold(lease).await,
             Request::Release { owner, id, host, generation } => {
-                held.drop_all(|lease| {
+                let is_over = |lease: &Lease| {
                     lease.owner == owner
                         && lease.id == id
                         && host.as_ref().is_none_or(|host| *host == lease.host)
                         && lease.generation <= generation
-                });
+                };
+                self.held.lock().await.end(is_over);
+                if let Err(error) = self.save().await {
+                    tracing::warn!(%error, "that an override was withdrawn cannot be written; after a restart its lease ends in time");
+                }
                 Response::Done
             }
-            Request::List => Response::List(Status {
-                process: std::process::id(),
-                place: self.place.to_string(),
-                leases: held.store.leases.clone(),
-                trouble: held.trouble.clone(),
-            }),
+            Request::List => {
+                let held = self.held.lock().await;
+                Response::List(Status {
+                    process: std::process::id(),
+                    place: self.place.to_string(),
+                    leases: held.told(Timestamp::now()),
+                    trouble: held.trouble(),
+                })
+            }
             Request::Stop => {
                 self.stop.notify_one();
                 Response::Done
+            }
+        }
+    }
+
+    /// It counts from now on, and is confirmed when it is on disk.
+    async fn hold(&self, lease: Lease) -> Response {
+        let before = match self.held.lock().await.hold(&lease) {
+            Ok(before) => before,
+            Err(cause) => return Response::Failed { cause },
+        };
+        match self.save().await {
+            Ok(()) => Response::Done,
+            Err(error) => {
+                self.held.lock().await.undo(&lease, before);
+                Response::Failed { cause: format!("the lease cannot be written: {error}") }
             }
         }
     }

@@ -17,7 +17,7 @@ use ukai_dns::server::{ControlClient, OverrideRecord, Server, ServerConfig};
 use ukai_dns::update::{TsigKey, ZoneServer};
 use ukai_lab::servers::{ALGORITHM, Authority, Controlled, Key, Kind, Role, ZONE, free_address};
 
-use crate::provider::keeper::{self, KeeperDir};
+use crate::provider::keeper::{self, KeeperClient, KeeperDir};
 use crate::provider::rfc2136::PolicyZone;
 use crate::provider::unbound::{Control, Unbound};
 use crate::provider::{Mine, Place, Provider, Withdrawn, Zone};
@@ -26,6 +26,8 @@ pub const HOST: &str = "api.peer.test";
 pub const OWNER: &str = "0123456789abcdef";
 /// Polls of something that must come; a loaded machine gets half a minute.
 pub const TRIES: usize = 600;
+/// Late enough for any test to come too late in it; looked for more often than in the real one.
+pub const GRACE: Duration = Duration::from_secs(60);
 pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// Which provider.
@@ -52,7 +54,7 @@ pub struct Bench {
 
 enum Part {
     Embedded { running: Option<Running>, control: ControlClient },
-    Zone { authority: Box<Authority>, key: Key, _keeper: Running },
+    Zone { authority: Box<Authority>, key: Key, keeper: Option<Running> },
     Unbound { server: Box<Controlled>, _keeper: Running },
 }
 
@@ -92,7 +94,7 @@ pub fn unbound_at(server: &Controlled) -> Place {
 }
 
 /// With a keeper that runs as a task.
-pub async fn zone_provider(dir: &TempDir, place: impl Fn() -> Place) -> (Provider, Running) {
+pub async fn zone_provider(dir: &TempDir, place: impl Fn() -> Place, grace: Duration) -> (Provider, Running) {
     let keeper_dir = KeeperDir::of(dir.path());
     let (stop, stopped) = oneshot::channel::<()>();
     let (kept, of_task) = (place(), keeper_dir.clone());
@@ -100,7 +102,7 @@ pub async fn zone_provider(dir: &TempDir, place: impl Fn() -> Place) -> (Provide
         let until = async {
             let _ = stopped.await;
         };
-        assert!(keeper::run(&of_task, kept, until).await.unwrap(), "another keeper runs");
+        assert!(keeper::run(&of_task, kept, grace, until).await.unwrap(), "another keeper runs");
     });
     let client = keeper_dir.client();
     until("the keeper answers", || async { client.list().await.is_ok() }).await;
@@ -139,6 +141,10 @@ async fn serve(dir: &TempDir) -> Running {
 
 impl Bench {
     pub async fn start(which: Which) -> Bench {
+        Bench::with_grace(which, GRACE).await
+    }
+
+    pub async fn with_grace(which: Which, grace: Duration) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let (provider, part) = match which {
             Which::Embedded => {
@@ -149,17 +155,43 @@ impl Bench {
             Which::Rfc2136(kind) => {
                 let key = Key::random("ukai");
                 let authority = Authority::start(kind, &Role::Primary, &key, &[]).unwrap();
-                let (provider, keeper) = zone_provider(&dir, || Place::Rfc2136(zone_at(&authority, &key))).await;
-                (provider, Part::Zone { authority: Box::new(authority), key, _keeper: keeper })
+                let (provider, keeper) = zone_provider(&dir, || Place::Rfc2136(zone_at(&authority, &key)), grace).await;
+                (provider, Part::Zone { authority: Box::new(authority), key, keeper: Some(keeper) })
             }
             Which::Unbound => {
                 let nobody = "127.0.0.1:1".parse().unwrap();
                 let server = Controlled::start(free_address().unwrap(), nobody).unwrap();
-                let (provider, keeper) = zone_provider(&dir, || unbound_at(&server)).await;
+                let (provider, keeper) = zone_provider(&dir, || unbound_at(&server), grace).await;
                 (provider, Part::Unbound { server: Box::new(server), _keeper: keeper })
             }
         };
         Bench { provider, dir, part }
+    }
+
+    pub fn keeper_dir(&self) -> KeeperDir {
+        KeeperDir::of(self.dir.path())
+    }
+
+    pub fn keeper(&self) -> KeeperClient {
+        self.keeper_dir().client()
+    }
+
+    /// Another keeper on the same directory, after the one that runs.
+    pub async fn keeper_again(&mut self) {
+        let Part::Zone { authority, key, keeper } = &mut self.part else { panic!("it has no keeper") };
+        let before = keeper.take().unwrap();
+        before.end().await;
+        let place = || Place::Rfc2136(zone_at(authority, key));
+        let (provider, running) = zone_provider(&self.dir, place, GRACE).await;
+        (self.provider, *keeper) = (provider, Some(running));
+    }
+
+    /// None: it ends its leases itself.
+    pub fn zone(&self) -> Option<&Zone> {
+        match &self.provider {
+            Provider::Zone(zone) => Some(zone),
+            _ => None,
+        }
     }
 
     /// Whether it has its overrides on disk.

@@ -3,6 +3,7 @@
 mod bench;
 mod beside;
 mod followers;
+mod keeper;
 mod refused;
 mod secondaries;
 mod table;
