@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use ukai_dns::Name;
 use ukai_dns::server::{ControlClient, PolicyZone, ServerConfig, Status};
 
+use crate::child::{open_log, program, tail};
 use crate::cli::REFUSED;
 use crate::config::{Config, ServedZone, SigningKey};
 use crate::gather::{pem, resolvers};
@@ -34,8 +35,6 @@ const STOP_BOUND: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// A port that somebody else took comes back within a minute, or a person is needed.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
-/// Of the process's log, shown when it does not come up.
-const LOG_TAIL: usize = 2000;
 
 /// Where the DNS process keeps what is its own.
 #[derive(Debug, Clone)]
@@ -199,11 +198,7 @@ impl DnsProcess {
         let config_file = self.state_dir.config_file();
         std::fs::write(&config_file, json).with_context(|| format!("{} cannot be written", config_file.display()))?;
         let log_file = self.state_dir.log_file();
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&log_file)
-            .with_context(|| format!("{} cannot be written", log_file.display()))?;
+        let log = open_log(&log_file).with_context(|| format!("{} cannot be written", log_file.display()))?;
         let starts_at = log.metadata().map(|metadata| metadata.len()).unwrap_or_default();
         let mut child = self.spawn(&log)?;
         let deadline = Instant::now() + START_BOUND;
@@ -237,8 +232,7 @@ impl DnsProcess {
     }
 
     fn spawn(&self, log: &File) -> anyhow::Result<Child> {
-        let program = std::env::current_exe().context("the path of this program is not known")?;
-        Command::new(program)
+        Command::new(program()?)
             .arg("dns")
             .arg("--config-json")
             .arg(self.state_dir.config_file())
@@ -376,15 +370,6 @@ async fn wait_until_gone(control: &ControlClient) -> anyhow::Result<()> {
 }
 
 /// What the process wrote since it was started.
-fn tail(log_file: &Path, from: u64) -> String {
-    let Ok(bytes) = std::fs::read(log_file) else { return "it wrote no log".to_owned() };
-    let from = usize::try_from(from).unwrap_or(0).min(bytes.len());
-    let text = String::from_utf8_lossy(&bytes[from..]);
-    let start = text.char_indices().rev().nth(LOG_TAIL).map_or(0, |(at, _)| at);
-    let text = text[start..].trim();
-    if text.is_empty() { format!("see {}", log_file.display()) } else { text.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

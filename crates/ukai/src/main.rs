@@ -1,6 +1,7 @@
 //! One binary: the command line, the daemon, the DNS process and the drills.
 
 mod application;
+mod child;
 mod cli;
 mod clock;
 mod config;

@@ -436,6 +436,7 @@ fn proposed(shown: Vec<Refusal>) -> Event {
         types: "A, AAAA".into(),
         inverse: "remove it".into(),
         shown,
+        mind: Vec::new(),
         verdict: "stale_resolver (proven)".into(),
     };
     let hash = plan.hash();
