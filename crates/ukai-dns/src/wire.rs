@@ -152,6 +152,16 @@ fn fit_case(owner: &mut [u8], name: &[u8]) {
     }
 }
 
+/// Each letter in upper case or as it is, by one bit of `random` (0x20).
+pub(crate) fn mix_case(name: &mut [u8], random: &[u8]) {
+    for (index, octet) in name.iter_mut().enumerate() {
+        let bit = random.get(index / 8 % random.len().max(1)).map_or(0, |octet| octet >> (index % 8) & 1);
+        if bit == 1 {
+            octet.make_ascii_uppercase();
+        }
+    }
+}
+
 /// Appends one record of class IN whose owner is `pointer`.
 pub(crate) fn push_record(out: &mut Vec<u8>, pointer: u16, rtype: RecordType, ttl: u32, rdata: &[u8]) {
     out.extend_from_slice(&pointer.to_be_bytes());

@@ -22,6 +22,7 @@ use rustls::pki_types::CertificateDer;
 use crate::message::{Question, Reply, compose_query};
 use crate::types::{Rcode, Transport};
 use crate::upstream::Upstream;
+use crate::wire::{self, HEADER_LEN};
 
 use pool::{Idle, Pool};
 pub use trace::Trace;
@@ -57,6 +58,9 @@ pub struct AskOptions {
     /// Asks which of its instances answers (RFC 5001).
     pub nsid: bool,
     pub client_subnet: Option<IpNet>,
+    /// Over UDP the letters of the name go out in random case, and a reply must repeat them: one thing more that a forger must
+    /// guess (0x20). A server that does not keep the case is [`AskError::CaseChanged`].
+    pub mixed_case: bool,
     /// A truncated UDP reply is asked again over TCP; off, the truncated reply is the result.
     pub tcp_on_truncation: bool,
     /// For the whole exchange, retries included.
@@ -72,6 +76,7 @@ impl Default for AskOptions {
             authentic_data: false,
             nsid: false,
             client_subnet: None,
+            mixed_case: false,
             tcp_on_truncation: true,
             timeout: DEFAULT_TIMEOUT,
         }
@@ -214,6 +219,8 @@ struct Query<'a> {
     id: u16,
     question: &'a Question,
     bytes: Vec<u8>,
+    /// Its letters are in random case.
+    is_mixed: bool,
     trace: &'a Trace,
 }
 
@@ -223,7 +230,33 @@ impl<'a> Query<'a> {
         getrandom::fill(&mut id)
             .map_err(|error| AskError::Network(format!("no randomness for the query id: {error}")))?;
         let id = u16::from_be_bytes(id);
-        Ok(Self { id, question, bytes: compose_query(id, question, options, edns), trace })
+        let mut query =
+            Self { id, question, bytes: compose_query(id, question, options, edns), is_mixed: false, trace };
+        if options.mixed_case {
+            query.mix()?;
+        }
+        Ok(query)
+    }
+
+    fn mix(&mut self) -> Result<(), AskError> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random)
+            .map_err(|error| AskError::Network(format!("no randomness for the query's case: {error}")))?;
+        let question = self.question_octets();
+        let name = question.start..question.end - 4;
+        wire::mix_case(&mut self.bytes[name], &random);
+        self.is_mixed = true;
+        Ok(())
+    }
+
+    fn question_octets(&self) -> std::ops::Range<usize> {
+        HEADER_LEN..HEADER_LEN + self.question.name.as_wire().len() + 4
+    }
+
+    /// Beyond [`Query::is_answered_by`]: it repeats the question letter for letter.
+    fn is_repeated_by(&self, reply: &[u8]) -> bool {
+        let question = self.question_octets();
+        !self.is_mixed || reply.get(question.clone()) == self.bytes.get(question)
     }
 
     /// What does not answer it is noted.
@@ -266,6 +299,8 @@ pub enum AskError {
     Unreachable,
     #[error("the connection was cut before a reply came")]
     Closed,
+    #[error("the server does not repeat the case of the question")]
+    CaseChanged,
     #[error("the socket failed: {0}")]
     Network(String),
     #[error("the TLS handshake failed: {0}")]
@@ -286,6 +321,7 @@ impl AskError {
             Self::ConnectionRefused => "refused",
             Self::Unreachable => "unreachable",
             Self::Closed => "closed",
+            Self::CaseChanged => "case_changed",
             Self::Network(_) => "network",
             Self::Tls(_) => "tls",
             Self::HttpStatus(_) | Self::Http(_) => "http",

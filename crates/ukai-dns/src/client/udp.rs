@@ -9,6 +9,9 @@ use tokio::time::{Instant, timeout_at};
 use super::{AskError, Query};
 use crate::message::MAX_MESSAGE;
 
+/// How long the right reply is waited for after one in another case.
+const DOUBT: Duration = Duration::from_millis(300);
+
 /// The reply and how many that did not match came before it.
 pub(super) async fn exchange(
     server: SocketAddr,
@@ -42,10 +45,18 @@ async fn receive(
     buffer: &mut [u8],
     mismatched: &mut u32,
 ) -> Result<usize, AskError> {
+    let mut doubt_ends = None;
     loop {
-        let len = socket.recv(buffer).await?;
+        let len = match doubt_ends {
+            None => socket.recv(buffer).await?,
+            Some(at) => timeout_at(at, socket.recv(buffer)).await.map_err(|_| AskError::CaseChanged)??,
+        };
         if query.is_answered_by(&buffer[..len]) {
-            return Ok(len);
+            if query.is_repeated_by(&buffer[..len]) {
+                return Ok(len);
+            }
+            // Whoever guessed id and port is not to talk us out of checking the case: the right one may be on its way.
+            doubt_ends.get_or_insert(Instant::now() + DOUBT);
         }
         *mismatched = mismatched.saturating_add(1);
         tracing::debug!(server.address = ?socket.peer_addr().ok(), "a datagram that does not answer the query was dropped");

@@ -337,12 +337,7 @@ fn pop_due(queue: &mut VecDeque<Due>, now: Instant) -> Option<Due> {
 fn mixed_case(key: Kept<'_>, random: &[u8]) -> Box<[u8]> {
     let mut question = Vec::with_capacity(key.name().len() + 4);
     question.extend_from_slice(key.name());
-    for (index, octet) in question.iter_mut().enumerate() {
-        let bit = random.get(index / 8 % random.len().max(1)).map_or(0, |octet| octet >> (index % 8) & 1);
-        if bit == 1 {
-            octet.make_ascii_uppercase();
-        }
-    }
+    wire::mix_case(&mut question, random);
     question.extend_from_slice(&key.qtype().0.to_be_bytes());
     question.extend_from_slice(&CLASS_IN.to_be_bytes());
     question.into()

@@ -43,7 +43,16 @@ impl Server {
     /// when a reply comes, so that one given up on counts too.
     pub async fn ask(&self, via: &Upstream, client: &Client, question: &Question, options: &AskOptions) -> Attempt {
         self.failed();
-        let result = client.ask(via, question, options).await;
+        let started = Instant::now();
+        let mixed_case = matches!(via, Upstream::Udp(_)) && !self.is_peculiar();
+        let options = AskOptions { mixed_case, ..options.clone() };
+        let mut result = client.ask(via, question, &options).await;
+        if matches!(result, Err(AskError::CaseChanged)) {
+            self.set_peculiar();
+            let timeout = options.timeout.saturating_sub(started.elapsed());
+            let as_it_is = AskOptions { mixed_case: false, timeout, ..options };
+            result = client.ask(via, question, &as_it_is).await;
+        }
         if result.is_ok() {
             self.replied();
         }

@@ -183,6 +183,33 @@ async fn case_is_mixed_and_one_who_does_not_keep_it_is_answered_all_the_same() {
     assert!(seen.len() < 10, "{seen:?}");
 }
 
+/// The second upstream is asked in a race, where the case is mixed and checked as well.
+#[tokio::test]
+async fn who_is_asked_second_is_asked_in_mixed_case_too() {
+    for keeps in [true, false] {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&seen);
+        let silent = Peer::silent().await;
+        let second = Peer::start(move |query, _| {
+            noted.lock().unwrap().push(query.queries[0].name().to_string());
+            let mut message = answer(query, 300, "192.0.2.1");
+            if !keeps {
+                let lower = message.queries[0].name().to_lowercase();
+                message.queries[0].set_name(lower);
+            }
+            Some(message)
+        })
+        .await;
+        let dir = directory();
+        let server = Running::start(config(dir.path(), &[silent.address, second.address])).await;
+        let message = server.ask("quite-long-name.example.com", RecordType::A).await;
+        assert_eq!(addresses(&message), ["192.0.2.1"], "{keeps}");
+        let seen = seen.lock().unwrap().clone();
+        assert!(seen[0].chars().any(char::is_uppercase) && seen[0].chars().any(char::is_lowercase), "{seen:?}");
+        assert_eq!(seen.len(), if keeps { 1 } else { 2 }, "{seen:?}");
+    }
+}
+
 /// An upstream to whose every answer a forger is quicker.
 struct Forged {
     address: SocketAddr,
