@@ -23,6 +23,8 @@ use crate::name::Name;
 
 /// 100,000 names with two addresses each take less than half of it.
 const MAX_FILE: u64 = 32 * 1024 * 1024;
+/// In a volume of a ConfigMap every file is a link through this one, which is exchanged.
+const KUBERNETES_DATA: &[u8] = b"..data";
 /// How long the watching thread sleeps before it looks whether it is to end.
 const LOOK_AT_STOP: Duration = Duration::from_millis(200);
 
@@ -201,7 +203,8 @@ impl Watch {
             // Without a name, or when the queue ran over, anything may have happened.
             let is_about = event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW)
                 || event.file_name().is_none_or(|name| {
-                    self.path.file_name().is_some_and(|own| own.as_encoded_bytes() == name.to_bytes())
+                    let own = self.path.file_name().is_some_and(|own| own.as_encoded_bytes() == name.to_bytes());
+                    own || name.to_bytes() == KUBERNETES_DATA
                 });
             if is_about {
                 happened.being_written = event.events().contains(inotify::ReadFlags::MODIFY);

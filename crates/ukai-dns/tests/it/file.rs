@@ -149,6 +149,27 @@ fn lease(generation: u64, address: &str) -> OverrideRecord {
     }
 }
 
+/// As a kubelet does when a ConfigMap changes: no file is touched, a link is put in the place of another.
+#[tokio::test]
+async fn a_config_map_that_changes_is_served() {
+    let (world, dir) = (world().await, directory());
+    let volume = dir.path().join("volume");
+    let put = |version: &str, address: &str| {
+        std::fs::create_dir_all(volume.join(version)).unwrap();
+        std::fs::write(volume.join(version).join("overrides"), format!("api.peer.example 10 A {address}\n")).unwrap();
+        std::os::unix::fs::symlink(version, volume.join("..data_tmp")).unwrap();
+        std::fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
+    };
+    put("..1", "192.0.2.10");
+    std::os::unix::fs::symlink("..data/overrides", volume.join("overrides")).unwrap();
+    let (mut config, _) = with_file(dir.path(), &world, "");
+    config.overrides_file = Some(volume.join("overrides"));
+    let server = Running::start(config).await;
+    becomes(&server, "api.peer.example", &["192.0.2.10"]).await;
+    put("..2", "192.0.2.11");
+    becomes(&server, "api.peer.example", &["192.0.2.11"]).await;
+}
+
 /// The two addresses of change number `n`.
 fn pair(n: usize) -> [String; 2] {
     let [high, low] = u16::try_from(n).unwrap().to_be_bytes();
