@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use ukai_dns::system::{RESOLV_CONF, SystemResolver};
 use ukai_dns::{Client, ClientOptions, Upstream};
+use ukai_dnsd::{network, read_bounded};
 use ukai_probe::{Prober, ProberOptions};
 
 use super::{Failed, USAGE};
@@ -71,19 +72,6 @@ impl Place {
     }
 }
 
-/// A network as `ADDRESS/PREFIX`; an address alone is a network of one.
-pub fn network(text: &str) -> Result<IpNet, String> {
-    let parsed = text.parse::<IpNet>().or_else(|error| text.parse::<IpAddr>().map(IpNet::from).map_err(|_| error));
-    parsed.map_err(|_| {
-        let address = text.split('/').next().unwrap_or_default().parse::<IpAddr>();
-        match address {
-            Ok(IpAddr::V4(_)) => format!("the prefix of an IPv4 network is 0 to 32, as in 10.0.0.0/8; this is {text}"),
-            Ok(IpAddr::V6(_)) => format!("the prefix of an IPv6 network is 0 to 128, as in fd00::/8; this is {text}"),
-            Err(_) => format!("a network is ADDRESS/PREFIX, as in 10.0.0.0/8 or fd00::/8; {text:?} is none"),
-        }
-    })
-}
-
 /// The certificates of --ca.
 pub fn certificates(place: &Place) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let Some(pem) = place.ca_pem()? else { return Ok(Vec::new()) };
@@ -98,29 +86,5 @@ pub fn certificates(place: &Place) -> anyhow::Result<Vec<CertificateDer<'static>
             USAGE,
             format!("the CA file {} is not a PEM file: {error}; --ca wants one", place.ca_shown()),
         )),
-    }
-}
-
-/// Reads a file that must not be larger than a bound.
-pub fn read_bounded(path: &Path, bound: u64) -> anyhow::Result<Vec<u8>> {
-    let file = std::fs::File::open(path)?;
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, bound + 1), &mut bytes)?;
-    anyhow::ensure!(bytes.len() as u64 <= bound, "it is larger than {bound} bytes");
-    Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_network_that_is_none_is_told_what_one_is() {
-        assert_eq!(network("10.0.0.0/8").unwrap().prefix_len(), 8);
-        assert_eq!(network("127.0.0.1").unwrap().prefix_len(), 32);
-        for (text, part) in [("127.0.0.0/33", "0 to 32"), ("fd00::/129", "0 to 128"), ("lan", "ADDRESS/PREFIX")] {
-            let refused = network(text).unwrap_err();
-            assert!(refused.contains(part) && refused.contains(text), "{refused}");
-        }
     }
 }

@@ -16,8 +16,8 @@ use crate::socket::Op;
 use crate::socket::client::{CallError, ConnectError, SocketClient};
 use crate::socket::credentials::{group_name, user_name};
 
-use super::ask::read_bounded;
 use super::{BROKEN, Failed, NO_DAEMON, REFUSED, USAGE};
+use ukai_dnsd::read_bounded;
 
 const CONFIG_MAX: u64 = 4 * 1024 * 1024;
 

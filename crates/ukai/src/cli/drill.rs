@@ -20,10 +20,10 @@ use ukai_lab::runner::{DrillOptions, DrillOutcome, Keep, Kill, Told, run_drill};
 use ukai_lab::scenario::Scenario;
 use ukai_lab::servers::Stack;
 
-use super::ask::read_bounded;
 use super::paint::{Table, Tone};
 use super::{BROKEN, DONE, Failed, USAGE};
 use narration::Narration;
+use ukai_dnsd::read_bounded;
 
 /// A scenario is a page that a person wrote.
 const FILE_MAX: u64 = 1024 * 1024;

@@ -19,11 +19,12 @@ use crate::config::{Config, suggestion};
 use crate::evidence::{Concluded, Saved, of_incident};
 use crate::gather::{Order, configure, gather};
 
-use super::ask::{Place, certificates, read_bounded};
+use super::ask::{Place, certificates};
 use super::daemon::Daemon;
 use super::matrix::{nothing_is_wrong, print_all_is_well, print_evidence, print_summary, print_verdict};
 use super::paint::{Painted, Table, Tone};
 use super::{BROKEN, DONE, Failed, USAGE};
+use ukai_dnsd::read_bounded;
 
 /// A gathering with every list at its bound is under a megabyte.
 const SAVED_MAX: u64 = 16 * 1024 * 1024;

@@ -21,9 +21,9 @@ use crate::data_dir::{self, DataDir};
 use crate::log::{Log, READ_LIMIT};
 use crate::socket::credentials::user_name;
 
-use super::ask::read_bounded;
 use super::daemon::Daemon;
 use super::{DONE, Failed, USAGE};
+use ukai_dnsd::read_bounded;
 
 /// Every list at its bound fits several times over.
 const FILE_MAX: u64 = 1024 * 1024;

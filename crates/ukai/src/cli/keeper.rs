@@ -30,7 +30,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    super::log_to_stderr();
+    ukai_dnsd::log_to_stderr();
     // Fails only where we lead a process group already, and then there is no session to leave.
     let _ = rustix::process::setsid();
     let Args { config, data_dir, standby } = args;

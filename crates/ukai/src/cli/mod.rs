@@ -11,7 +11,6 @@ mod check;
 mod configuration;
 mod control;
 mod daemon;
-mod dns;
 mod drill;
 mod evidence;
 mod explain;
@@ -30,7 +29,6 @@ mod queries;
 mod run;
 mod vantage;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -171,8 +169,8 @@ enum Command {
     /// Say what this machine sees of a peer, to a controller in another network that asks.
     #[command(after_help = "Example:\n  ukai vantage --config vantage.toml")]
     Vantage(vantage::Args),
-    #[command(about = dns::ABOUT, after_help = dns::EXAMPLE)]
-    Dns(dns::Args),
+    #[command(about = ukai_dnsd::ABOUT, after_help = ukai_dnsd::EXAMPLE)]
+    Dns(ukai_dnsd::Args),
     /// Have the DNS process log what it is asked, for a while.
     #[command(after_help = "Example:\n  ukai queries --for 60 --every 10\n  ukai queries --clients --for 10")]
     Queries(queries::Args),
@@ -186,42 +184,23 @@ enum Command {
     LabApp(lab_app::Args),
 }
 
-/// Threads of the DNS process for what datagrams do not need: streams, races of upstreams, the control socket.
-const DNS_RUNTIME_THREADS: usize = 2;
-
-/// `ukai dns` on its own. The whole command line is not even built then: the DNS process stays, and what its start once
-/// touched of a large program stays in its memory.
-#[derive(Debug, Parser)]
-#[command(name = "ukai dns", bin_name = "ukai dns", about = dns::ABOUT, after_help = dns::EXAMPLE, version, max_term_width = 110)]
-struct DnsCli {
-    #[command(flatten)]
-    args: dns::Args,
-}
-
 /// Runs the command line and says how it ended.
 pub fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let program = args.next().unwrap_or_default();
     if args.next().is_some_and(|command| command == "dns") {
-        let cli = DnsCli::parse_from(std::iter::once(program).chain(args));
-        return with_runtime(Some(DNS_RUNTIME_THREADS), |runtime| runtime.block_on(dns::run(cli.args)));
+        // The whole command line is not even built: this process stays, and is to stay small.
+        return ukai_dnsd::main(std::iter::once(program).chain(args));
     }
     let cli = Cli::parse();
-    with_runtime(None, |runtime| match cli.command {
+    with_runtime(|runtime| match cli.command {
         Command::LabApp(args) => lab_app::run(args),
         command => runtime.block_on(dispatch(command)),
     })
 }
 
-fn with_runtime(
-    threads: Option<usize>,
-    run: impl FnOnce(&tokio::runtime::Runtime) -> anyhow::Result<ExitCode>,
-) -> ExitCode {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = threads {
-        builder.worker_threads(threads);
-    }
-    let runtime = match builder.enable_all().build() {
+fn with_runtime(run: impl FnOnce(&tokio::runtime::Runtime) -> anyhow::Result<ExitCode>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             anstream::eprintln!("ukai: the asynchronous runtime could not be started: {error}");
@@ -269,7 +248,10 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Drill(args) => drill::run(args).await,
         Command::Evidence(args) => evidence::run(args).await,
         Command::Vantage(args) => vantage::run(args).await,
-        Command::Dns(args) => dns::run(args).await,
+        Command::Dns(args) => match ukai_dnsd::run(args).await {
+            Ok(()) => Ok(ExitCode::from(DONE)),
+            Err(ended) => Err(Failed::with(ended.exit_code(), ended.to_string())),
+        },
         Command::Keeper(args) => keeper::run(args).await,
         Command::Queries(args) => queries::run(args).await,
         Command::Completions { shell } => {
@@ -280,22 +262,6 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::LabApp(args) => lab_app::run(args),
     }
-}
-
-/// Structured logs on the error stream; `UKAI_LOG` takes the filter, as `info` or `ukai=debug`.
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_env_var("UKAI_LOG")
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
-        .from_env_lossy();
-    // Only the first subscriber counts; a second command in one process does not happen.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        // A log that cannot be written, as on a full disk, must not end what serves names.
-        .log_internal_errors(false)
-        .try_init();
 }
 
 #[cfg(test)]

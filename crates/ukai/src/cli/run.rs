@@ -30,7 +30,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             "there is nothing to watch: give a URL (ukai run https://HOST/PATH) or a configuration (ukai run --config ukai.toml)",
         ));
     }
-    super::log_to_stderr();
+    ukai_dnsd::log_to_stderr();
     let source = Source { file: args.config, urls: args.urls, data_dir: args.data_dir };
     driver::run(source, !args.quiet).await
 }

@@ -19,7 +19,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    super::log_to_stderr();
+    ukai_dnsd::log_to_stderr();
     let config = Config::load(&args.config).map_err(|error| Failed::with(USAGE, error.to_string()))?;
     let service = config.vantage_service.clone().ok_or_else(|| {
         let sentence = "has no [vantage_service]; write one with a token, such as token_file = \"vantage.token\"";

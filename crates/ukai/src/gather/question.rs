@@ -200,7 +200,7 @@ fn silence(error: &AskError) -> Silence {
         AskError::Unreachable | AskError::Closed | AskError::Network(_) => Silence::Unreachable,
         AskError::Tls(_) => Silence::Tls,
         AskError::HttpStatus(_) | AskError::Http(_) => Silence::Http,
-        AskError::Malformed(_) => Silence::Malformed,
+        AskError::Malformed(_) | AskError::CaseChanged => Silence::Malformed,
     }
 }
 

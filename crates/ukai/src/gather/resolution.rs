@@ -142,9 +142,13 @@ fn classify(result: &Result<Reply, AskError>) -> ErrorClass {
         Err(AskError::Unreachable) => ErrorClass::Unreachable,
         Err(AskError::Closed) => ErrorClass::Reset,
         Err(AskError::Network(_)) => ErrorClass::Local,
-        Err(AskError::Tls(_) | AskError::HttpStatus(_) | AskError::Http(_) | AskError::Malformed(_)) => {
-            ErrorClass::Protocol
-        }
+        Err(
+            AskError::Tls(_)
+            | AskError::HttpStatus(_)
+            | AskError::Http(_)
+            | AskError::Malformed(_)
+            | AskError::CaseChanged,
+        ) => ErrorClass::Protocol,
     }
 }
 

@@ -16,11 +16,11 @@ use clap::Subcommand;
 use serde_json::json;
 use ukai_core::input::Command as Order;
 
-use super::ask::read_bounded;
 use super::daemon::Daemon;
 use super::{DONE, Failed, USAGE};
 use crate::driver::alarms::{AlarmPage, ShownAlarm};
 use crate::socket::Op;
+use ukai_dnsd::read_bounded;
 
 /// Of a file with alarms: the 5,000 that a Region may have by default, with much to say of each.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
