@@ -195,7 +195,7 @@ async fn damaged_queries_about_the_policy_zone() {
         allow_transfer: vec!["127.0.0.0/8".parse().unwrap()],
         notify: Vec::new(),
     };
-    let answerer = answerer(Some(Policy::new(&zone, Moment::now()).unwrap()));
+    let answerer = answerer(Some(Policy::new(&zone, dir.path(), Moment::now()).unwrap()));
     let key = TsigKey::from_text("hmac-sha256:ukai:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap();
     let mut queries = Vec::new();
     for rtype in [6, 2, 251, 252] {

@@ -146,8 +146,6 @@ impl Server {
         let threads = config.threads();
         let settings = config.settings;
         shared::check(&settings, &config.listen).map_err(StartError::Config)?;
-        let policy =
-            config.policy_zone.as_ref().map(|zone| Policy::new(zone, Moment::now())).transpose()?.map(Arc::new);
         let client = Client::new(ClientOptions {
             extra_roots: read_roots(config.ca.as_deref())?,
             keep_connections: true,
@@ -155,6 +153,8 @@ impl Server {
         });
         create_dir(&config.state_dir)?;
         let lock = Lock::take(&config.state_dir)?;
+        let policy = config.policy_zone.as_ref().map(|zone| Policy::new(zone, &config.state_dir, Moment::now()));
+        let policy = policy.transpose()?.map(Arc::new);
         let store = Store::load(&config.state_dir, Moment::now())?;
         if let Some(damage) = store.damaged() {
             tracing::error!("{damage}");

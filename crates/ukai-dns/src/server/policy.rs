@@ -45,6 +45,9 @@ const MESSAGE_OCTETS: usize = 16 * 1024;
 pub const MAX_NOTIFIED: usize = 16;
 const NOTIFY_TRIES: u32 = 3;
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
+const TELL_REFUSAL_EVERY_S: u32 = 10;
+/// In the state directory.
+const SERIAL_FILE: &str = "policy.serial";
 /// Labels that mean something else than a name in a policy zone.
 const TRIGGERS: [&[u8]; 4] = [b"rpz-ip", b"rpz-nsip", b"rpz-nsdname", b"rpz-client-ip"];
 
@@ -86,11 +89,15 @@ pub(crate) struct Policy {
     allow_transfer: Vec<IpNet>,
     notify: Vec<SocketAddr>,
     serial: AtomicU32,
+    /// Where the serial is kept: after a clock was set back, the time alone would be older than what followers have.
+    serial_file: PathBuf,
     changed: Notify,
+    /// When somebody was last told to have been refused, in seconds of the wall clock.
+    refusal_told: AtomicU32,
 }
 
 impl Policy {
-    pub fn new(zone: &PolicyZone, now: Moment) -> Result<Self, PolicyZoneError> {
+    pub fn new(zone: &PolicyZone, state_dir: &Path, now: Moment) -> Result<Self, PolicyZoneError> {
         if zone.name.is_root() {
             return Err(PolicyZoneError::Root);
         }
@@ -100,14 +107,18 @@ impl Policy {
         if zone.notify.len() > MAX_NOTIFIED {
             return Err(PolicyZoneError::TooManyNotified { zone: zone.name.clone(), count: zone.notify.len() });
         }
+        let serial_file = state_dir.join(SERIAL_FILE);
+        let kept = std::fs::read_to_string(&serial_file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         Ok(Self {
             origin: zone.name.clone(),
             keys: Swap::new(Arc::new(read_keys(zone.key_file.as_deref())?)),
             key_file: zone.key_file.clone(),
             allow_transfer: zone.allow_transfer.clone(),
             notify: zone.notify.clone(),
-            serial: AtomicU32::new(seconds(now)),
+            serial: AtomicU32::new(seconds(now).max(kept)),
+            serial_file,
             changed: Notify::new(),
+            refusal_told: AtomicU32::new(0),
         })
     }
 
@@ -129,7 +140,19 @@ impl Policy {
         // The time, so that it grows over restarts; one more than before where several changes fall into one second.
         let next = |serial: u32| Some(serial.wrapping_add(1).max(seconds(now)));
         let _ = self.serial.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        if let Err(error) = std::fs::write(&self.serial_file, self.serial.load(Ordering::Acquire).to_string()) {
+            tracing::warn!(%error, zone = %self.origin, "the serial of the policy zone cannot be kept");
+        }
         self.changed.notify_one();
+    }
+
+    /// Once in a while: whoever sends a million queries does not fill the log.
+    fn tell_refusal(&self, client: IpAddr, why: &str, now: Moment) {
+        let (at, before) = (seconds(now), self.refusal_told.load(Ordering::Relaxed));
+        if at.abs_diff(before) >= TELL_REFUSAL_EVERY_S {
+            self.refusal_told.store(at, Ordering::Relaxed);
+            tracing::warn!(client.address = %client, zone = %self.origin, why, "a query about the policy zone is refused; others may be too");
+        }
     }
 
     /// The messages to send for a query about the zone: none for what is no message, several for a transfer over a stream.
@@ -153,7 +176,7 @@ impl Policy {
         let signed = match ServerSequence::request(&*self.keys.get(), &mut query, at) {
             Ok(signed) => signed,
             Err(error) => {
-                tracing::warn!(client.address = %client, zone = %self.origin, error = %error.error(), "a signed query is refused");
+                self.tell_refusal(client, &format!("its signature: {}", error.error()), now);
                 let is_wrong_signature = error.error() == TsigRcode::FORMERR;
                 let mut message = error.build_message(&query, MessageBuilder::new_vec())?.finish();
                 if is_wrong_signature && message.get(3).is_some_and(|flags| flags & 0x0f == Rcode::NOTAUTH.to_int()) {
@@ -166,7 +189,7 @@ impl Policy {
         let answer = Answering { query: &query, signed, at, messages: Vec::new() };
         let Ok(question) = query.sole_question() else { return answer.only(Rcode::FORMERR) };
         if answer.signed.is_none() && !is_allowed {
-            tracing::warn!(client.address = %client, zone = %self.origin, "a query about the policy zone is refused");
+            self.tell_refusal(client, "it is neither signed nor in allow_transfer", now);
             return answer.only(Rcode::REFUSED);
         }
         let is_origin = Name::from_wire(question.qname()) == self.origin;

@@ -98,6 +98,25 @@ async fn the_zone_is_what_is_served_and_its_serial_grows() {
     assert!(all.contains(&"n2999.test.rpz.ukai.test. 20 IN A 192.0.2.9".to_owned()));
 }
 
+/// As after a clock that was a day ahead and is set right: followers would not take a serial that is lower.
+#[tokio::test]
+async fn the_serial_never_goes_back() {
+    let peer = Peer::silent().await;
+    let dir = directory();
+    let server = Running::start(signed(dir.path(), peer.address)).await;
+    let serial = zone_at(server.address, key("ukai", &SECRET)).serial().await.unwrap();
+    server.stop().await;
+    let ahead = serial + 86_400;
+    let kept = signed(dir.path(), peer.address).state_dir.join("policy.serial");
+    std::fs::write(&kept, ahead.to_string()).unwrap();
+    let server = Running::start(signed(dir.path(), peer.address)).await;
+    let zone = zone_at(server.address, key("ukai", &SECRET));
+    let first = zone.serial().await.unwrap();
+    assert!(first > ahead);
+    server.control.set(over("a.test", 1), None).await.unwrap();
+    assert!(zone.serial().await.unwrap() > first);
+}
+
 #[tokio::test]
 async fn a_lease_that_is_over_is_not_in_the_zone() {
     let peer = Peer::silent().await;

@@ -244,7 +244,6 @@ fn override_life(story: &OverrideStory) -> String {
         ("stood before", plan.existing.clone()),
         ("types", plan.types.clone()),
         ("inverse", plan.inverse.clone()),
-        ("to mind", if plan.mind.is_empty() { "nothing".to_owned() } else { plan.mind.join("; ") }),
         ("rests on", plan.verdict.clone()),
         ("level", story.level.name().to_owned()),
         ("approvals needed", plan.approvals.to_string()),
@@ -255,6 +254,7 @@ fn override_life(story: &OverrideStory) -> String {
         ("ended", ended),
     ]
     .into_iter()
+    .chain((!plan.mind.is_empty()).then(|| ("to mind", plan.mind.join("; "))))
     .map(|(name, value)| vec![cell(name), cell(&value)])
     .collect();
     let decisions: Vec<String> = story

@@ -213,7 +213,6 @@ fn override_life(page: &mut Page, story: &OverrideStory) {
         ("stood before", text(&plan.existing)),
         ("types", text(&plan.types)),
         ("inverse", text(&plan.inverse)),
-        ("to mind", text(&if plan.mind.is_empty() { "nothing".to_owned() } else { plan.mind.join("; ") })),
         ("rests on", text(&plan.verdict)),
         ("level", story.level.name().to_owned()),
         ("approvals needed", plan.approvals.to_string()),
@@ -228,7 +227,8 @@ fn override_life(page: &mut Page, story: &OverrideStory) {
             }),
         ),
     ];
-    page.table(&["", ""], rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]));
+    let mind = (!plan.mind.is_empty()).then(|| ("to mind", text(&plan.mind.join("; "))));
+    page.table(&["", ""], rows.into_iter().chain(mind).map(|(name, value)| vec![name.to_owned(), value]));
     if let Some(reason) = &story.voided {
         page.gap();
         page.line(&format!("It became void: {}", text(reason)));
