@@ -29,7 +29,7 @@ const RUNTIME_THREADS: usize = 2;
 
 /// Why it ended, other than by being told to.
 #[derive(Debug)]
-pub enum Ended {
+enum Ended {
     /// The command line or the configuration is wrong.
     Usage(String),
     /// Another DNS process holds the directory.
@@ -40,7 +40,7 @@ pub enum Ended {
 
 impl Ended {
     /// As every command of ukai ends.
-    pub fn exit_code(&self) -> u8 {
+    fn exit_code(&self) -> u8 {
         match self {
             Self::Broken(_) => 1,
             Self::Usage(_) => 2,
@@ -64,12 +64,16 @@ struct Cli {
 }
 
 /// `ukai dns` on its own: `args` are the program's name and what follows the command.
-pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let cli = Cli::parse_from(args);
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    serve(Cli::parse_from(args).args)
+}
+
+/// Until it is told to stop.
+pub fn serve(args: Args) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
     let ended = match runtime {
         Ok(runtime) => {
-            let ended = runtime.block_on(run(cli.args));
+            let ended = runtime.block_on(run(args));
             // A name lookup or a file on a dead disk must not keep the process.
             runtime.shutdown_background();
             ended
@@ -143,7 +147,7 @@ fn route(text: &str) -> Result<Route, String> {
     Ok(Route { domain, upstreams: vec![upstream] })
 }
 
-pub async fn run(args: Args) -> Result<(), Ended> {
+async fn run(args: Args) -> Result<(), Ended> {
     log_to_stderr();
     let daemon_child = args.config_json.is_some();
     let config = config(args)?;

@@ -190,7 +190,7 @@ pub fn main() -> ExitCode {
     let program = args.next().unwrap_or_default();
     if args.next().is_some_and(|command| command == "dns") {
         // The whole command line is not even built: this process stays, and is to stay small.
-        return ukai_dnsd::main(std::iter::once(program).chain(args));
+        return ukai_dnsd::main(std::iter::once(program).chain(args).collect());
     }
     let cli = Cli::parse();
     with_runtime(|runtime| match cli.command {
@@ -248,10 +248,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Drill(args) => drill::run(args).await,
         Command::Evidence(args) => evidence::run(args).await,
         Command::Vantage(args) => vantage::run(args).await,
-        Command::Dns(args) => match ukai_dnsd::run(args).await {
-            Ok(()) => Ok(ExitCode::from(DONE)),
-            Err(ended) => Err(Failed::with(ended.exit_code(), ended.to_string())),
-        },
+        Command::Dns(args) => Ok(tokio::task::block_in_place(|| ukai_dnsd::serve(args))),
         Command::Keeper(args) => keeper::run(args).await,
         Command::Queries(args) => queries::run(args).await,
         Command::Completions { shell } => {
