@@ -147,7 +147,14 @@ impl Watch {
             | inotify::WatchFlags::MOVED_FROM
             | inotify::WatchFlags::DELETE;
         inotify::add_watch(&inotify, parent, events).map_err(fail)?;
-        Ok(Self { path: path.to_owned(), inotify, before: Cell::new(usize::MAX) })
+        Ok(Self { path: path.to_owned(), inotify, before: Cell::new(0) })
+    }
+
+    /// What the file gives at the start, when nobody is told of anything yet.
+    pub fn first(&self) -> Result<Vec<FileOverride>, FileError> {
+        let given = read(&self.path)?;
+        self.before.set(addresses(&given));
+        Ok(given)
     }
 
     /// Calls `changed` after each change until `stop` says so. Blocks its thread.

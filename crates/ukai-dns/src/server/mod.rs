@@ -161,7 +161,11 @@ impl Server {
         }
         // Before anything is answered.
         let (watch, given) = match &config.overrides_file {
-            Some(path) => (Some(Watch::new(path)?), file::read(path)?),
+            Some(path) => {
+                let watch = Watch::new(path)?;
+                let given = watch.first()?;
+                (Some(watch), given)
+            }
             None => (None, Vec::new()),
         };
         let sockets = bind_all(&config.listen, threads)?;
