@@ -45,6 +45,11 @@ impl StateDir {
         StateDir(data_dir.join("dns"))
     }
 
+    /// That of a `ukai dns` without a daemon.
+    pub fn alone(dir: &Path) -> StateDir {
+        StateDir(dir.to_owned())
+    }
+
     pub fn path(&self) -> &Path {
         &self.0
     }

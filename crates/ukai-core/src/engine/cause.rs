@@ -282,18 +282,23 @@ impl Engine {
         {
             self.record(turn, Event::BaselineLearned { peer: peer.to_owned(), history: Box::new(history) });
         }
-        self.consider(turn, &brief, &reading, &verdict, &incident);
-        self.settle_pin(turn, peer, evidence);
+        let judge = self.pin_was_looked_at(peer, evidence);
+        if judge {
+            self.consider(turn, &brief, &reading, &verdict, &incident);
+        }
+        if let Some(live) = self.live.peers.get_mut(peer) {
+            match judge {
+                true => live.pin = None,
+                false => live.diagnose_due = Some(turn.now),
+            }
+        }
     }
 
-    /// A pin that was asked for is judged once its addresses were proved, not on evidence from before.
-    fn settle_pin(&mut self, turn: &Turn, peer: &str, evidence: &Evidence) {
-        let Some(live) = self.live.peers.get_mut(peer) else { return };
+    /// A pin that was asked for is judged once its addresses were proved, not on evidence from before: nothing is said of it then.
+    fn pin_was_looked_at(&self, peer: &str, evidence: &Evidence) -> bool {
         let looked_at = |address: &IpAddr| evidence.candidates.iter().any(|known| known.address == *address);
-        match &live.pin {
-            Some(pin) if !pin.iter().all(looked_at) => live.diagnose_due = Some(turn.now),
-            _ => live.pin = None,
-        }
+        let pin = self.live.peers.get(peer).and_then(|live| live.pin.as_ref());
+        pin.is_none_or(|pin| pin.iter().all(looked_at))
     }
 
     fn schedule_next(&mut self, turn: &Turn, peer: &str, incident: &str) {
@@ -420,7 +425,10 @@ impl Engine {
                 && over.plan.addresses == plan.addresses
                 && over.plan.mode == plan.mode
         });
-        if said_before {
+        // A person who names addresses now has thought again.
+        let asked_now =
+            plan.mode == Mode::Pin && self.live.peers.get(&plan.peer).is_some_and(|live| live.pin.is_some());
+        if said_before && !asked_now {
             return;
         }
         // What a person or the world undid once in this incident, policy alone does not do again.

@@ -306,7 +306,7 @@ impl Engine {
         }
         let (peer, incident) = (over.peer.clone(), over.incident.clone());
         let first = over.served_at.is_none();
-        match proof_of(over, verification) {
+        match proof_of(over, verification, self.provider()) {
             Ok(proof) => {
                 self.end_verification(&peer);
                 self.record(turn, Event::OverrideServed { id: id.to_owned(), generation, proof: proof.clone() });
@@ -461,8 +461,9 @@ impl Engine {
         let pause = (WITHDRAW_AGAIN_S << (tries - 1).min(4)).min(WITHDRAW_AGAIN_MAX_S);
         self.live.retries.insert(id.to_owned(), turn.after(pause));
         if tries == 1 {
+            let text = format!("it cannot be withdrawn yet: {detail}. It is tried again until it is gone");
             self.record(turn, Event::WithdrawFailed { id: id.to_owned(), detail });
-            self.trouble(turn, &over, "it cannot be withdrawn yet; it is tried again until it is gone".to_owned());
+            self.trouble(turn, &over, text);
         }
         if let (true, Some(zone)) = (is_past, self.settings.zone.clone()) {
             let text = format!("its lease is over, and it cannot be taken out of {zone}; it may still be served there");
@@ -502,7 +503,7 @@ impl Engine {
 }
 
 /// Served is proved at the server, through the resolver's path, and by a probe on the normal path.
-fn proof_of(over: &Override, verification: &Verification) -> Result<String, String> {
+fn proof_of(over: &Override, verification: &Verification, provider: &str) -> Result<String, String> {
     let at_server = verification.at_server.as_ref().map_err(Clone::clone)?;
     let by_resolver = verification.by_resolver.as_ref().map_err(Clone::clone)?;
     if at_server != &over.addresses {
@@ -528,7 +529,7 @@ fn proof_of(over: &Override, verification: &Verification) -> Result<String, Stri
         return Err(format!("the normal path still leads to {}", list(strays)));
     }
     Ok(format!(
-        "{} is served by our DNS server and through the resolver's path, and every endpoint answered there",
+        "{} is served by {provider} and through the resolver's path, and every endpoint answered there",
         list(&over.addresses)
     ))
 }

@@ -71,8 +71,8 @@ impl Engine {
         });
     }
 
-    fn provider(&self) -> &str {
-        self.settings.zone.as_deref().unwrap_or("the DNS server")
+    pub(super) fn provider(&self) -> &str {
+        self.settings.zone.as_deref().unwrap_or("our DNS server")
     }
 
     /// The same override, but not what was asked for: told once, not fought.

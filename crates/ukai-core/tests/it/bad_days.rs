@@ -517,6 +517,28 @@ fn a_withdrawal_that_fails_backs_off_and_ends_with_the_lease() {
     assert!(pages < 6, "{pages}");
 }
 
+/// A person's revert holds policy back for the rest of the incident; the same person may think again.
+#[test]
+fn who_took_a_pin_back_may_pin_again() {
+    let mut play = served(Level::Approve);
+    let proposed = |play: &Play| play.log.iter().filter(|r| matches!(r.event, Event::OverrideProposed { .. })).count();
+    let refused = |play: &Play| play.log.iter().filter(|r| matches!(r.event, Event::OverrideRefused { .. })).count();
+    let before = refused(&play);
+    for round in 1..3 {
+        let standing = play.engine.state().overrides.values().find(|over| over.phase.may_stand()).unwrap().id.clone();
+        play.command(Command::Revert { id: standing, why: "x".into() }, 1000);
+        play.run_for(60);
+        assert_eq!(proposed(&play), round, "policy does not ask again");
+        let addresses = [ip(NEW)].into();
+        play.command(Command::Pin { peer: "api".into(), addresses, why: "again".into() }, 1000);
+        play.run_for(60);
+        assert_eq!(proposed(&play), round + 1);
+        play.approve();
+        play.run_for(60);
+    }
+    assert_eq!(refused(&play), before, "a pin that is being proved is not refused meanwhile");
+}
+
 #[test]
 fn an_extension_is_not_warned_of_at_once() {
     let mut play = served(Level::Approve);

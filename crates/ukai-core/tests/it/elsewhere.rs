@@ -82,7 +82,7 @@ fn what_cannot_be_taken_out_is_not_called_ended_by_its_lease() {
             .filter(|record| matches!(&record.event, Event::NotificationQueued { notification, .. } if notification.page && notification.text.contains(part)))
             .count()
     };
-    assert_eq!((told("cannot be withdrawn yet"), told("its lease is over")), (1, 1));
+    assert_eq!((told("cannot be withdrawn yet: the zone cannot be reached"), told("its lease is over")), (1, 1));
     assert!(told(ZONE) > 0);
     // The zone is there again.
     play.run_for(600);

@@ -1,8 +1,8 @@
 //! What is overridden, as a response-policy zone that other resolvers transfer and follow (AXFR, RFC 5936; NOTIFY, RFC 1996).
 //!
 //! It is made anew from what is served for each transfer, so it holds nothing that is not served and no lease that is over.
-//! Who follows asks again within [`REFRESH_S`], is told of changes at once, and drops the zone [`EXPIRE_S`] after this server
-//! fell silent: an override that nobody can end any more ends there.
+//! Who follows is told of changes at once. The SOA asks him to look every [`REFRESH_S`], and to drop the zone [`EXPIRE_S`] after
+//! this server fell silent; BIND 9.18 does if its own limits let it, Unbound 1.17 does not.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -130,7 +130,11 @@ impl Policy {
     /// Takes the key that is in the file now; one that cannot be read changes nothing.
     pub fn read_key_again(&self) {
         match read_keys(self.key_file.as_deref()) {
-            Ok(keys) => self.keys.change(|before| *before = Arc::new(keys)),
+            Ok(keys) => {
+                let names: Vec<_> = keys.keys().map(|(name, _)| name.to_string()).collect();
+                self.keys.change(|before| *before = Arc::new(keys));
+                tracing::info!(zone = %self.origin, keys = ?names, "the key of the policy zone was read again");
+            }
             Err(error) => tracing::error!(%error, zone = %self.origin, "the key from before goes on"),
         }
     }
@@ -176,8 +180,12 @@ impl Policy {
         let signed = match ServerSequence::request(&*self.keys.get(), &mut query, at) {
             Ok(signed) => signed,
             Err(error) => {
-                self.tell_refusal(client, &format!("its signature: {}", error.error()), now);
                 let is_wrong_signature = error.error() == TsigRcode::FORMERR;
+                let why = match error.error() {
+                    TsigRcode::FORMERR => "its signature does not fit the key (BADSIG): the secret differs".to_owned(),
+                    other => format!("its signature is not taken: {other}"),
+                };
+                self.tell_refusal(client, &why, now);
                 let mut message = error.build_message(&query, MessageBuilder::new_vec())?.finish();
                 if is_wrong_signature && message.get(3).is_some_and(|flags| flags & 0x0f == Rcode::NOTAUTH.to_int()) {
                     say_bad_signature(&mut message);
@@ -229,7 +237,7 @@ impl Policy {
         match told {
             Some(()) => tracing::debug!(%follower, zone = %self.origin, "a follower is told of a change"),
             None => {
-                tracing::warn!(%follower, zone = %self.origin, "a follower did not acknowledge a change; it asks within {REFRESH_S} s");
+                tracing::warn!(%follower, zone = %self.origin, "a follower did not acknowledge a change; it learns of it when it asks by itself");
             }
         }
     }

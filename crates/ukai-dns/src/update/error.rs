@@ -112,7 +112,9 @@ fn refused(server: SocketAddr, zone: &Name, rcode: Rcode, what: &str, key: &str)
         Rcode::REFUSED if what == A_TRANSFER => {
             "allow it for that key (BIND `allow-transfer`, Knot an `acl` with `action: transfer`, PowerDNS TSIG-ALLOW-AXFR)"
         }
-        Rcode::REFUSED => "allow our address or key to ask there",
+        Rcode::REFUSED => {
+            "the zone is not there (BIND answers so where it does not recurse), or our address or key may not ask"
+        }
         Rcode(NOTAUTH) => {
             "it is not an authority for this zone: the zone is missing there or written differently, or it is not the primary; PowerDNS \
              answers so to a wrong secret or clock, too"

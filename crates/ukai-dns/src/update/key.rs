@@ -57,13 +57,15 @@ impl TsigKey {
         Ok(Self { name, algorithm, key: Arc::new(key) })
     }
 
-    /// `ALGORITHM:NAME:SECRET`, the secret in Base64, as `dig -y` and `nsupdate -y` take it.
+    /// `ALGORITHM:NAME:SECRET`, the secret in Base64, as `dig -y` and `nsupdate -y` take it, or a [`key_statement`].
     ///
     /// # Errors
     /// It has other parts, or what [`TsigKey::new`] says. No error repeats the secret.
     pub fn from_text(text: &str) -> Result<Self, KeyError> {
-        let [algorithm, name, secret] = text.split(':').collect::<Vec<_>>()[..] else {
-            return Err(KeyError::Parts);
+        let (algorithm, name, secret) = match (key_statement(text), &text.split(':').collect::<Vec<_>>()[..]) {
+            (Some(statement), _) => (statement.algorithm, statement.name, statement.secret),
+            (None, &[algorithm, name, secret]) => (algorithm, name, secret),
+            (None, _) => return Err(KeyError::Parts),
         };
         let secret: Vec<u8> = domain::utils::base64::decode(secret).map_err(|_| KeyError::Base64)?;
         Self::new(name, algorithm, &secret)
@@ -80,6 +82,25 @@ impl TsigKey {
     pub(crate) fn key(&self) -> Arc<Key> {
         Arc::clone(&self.key)
     }
+}
+
+/// The parts of a key statement as `tsig-keygen` prints it.
+#[derive(Clone, Copy)]
+pub struct KeyStatement<'a> {
+    pub name: &'a str,
+    pub algorithm: &'a str,
+    /// In Base64.
+    pub secret: &'a str,
+}
+
+/// `key "NAME" { algorithm ALGORITHM; secret "SECRET"; };`, over one line or several.
+pub fn key_statement(text: &str) -> Option<KeyStatement<'_>> {
+    let (head, body) = text.trim().strip_prefix("key")?.split_once('{')?;
+    let value = |keyword: &str| {
+        let found = body.split([';', '}']).find_map(|part| part.trim().strip_prefix(keyword))?;
+        Some(found.trim().trim_matches('"'))
+    };
+    Some(KeyStatement { name: head.trim().trim_matches('"'), algorithm: value("algorithm")?, secret: value("secret")? })
 }
 
 fn key_name(name: &Name) -> Option<KeyName> {
@@ -111,6 +132,9 @@ mod tests {
     fn a_key_as_text() {
         let key = TsigKey::from_text("hmac-sha256:ukai:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap();
         assert_eq!((key.name().to_string().as_str(), key.algorithm()), ("ukai", "hmac-sha256"));
+        let statement = "key \"ukai\" {\n\talgorithm hmac-sha256;\n\tsecret \"MDEyMzQ1Njc4OWFiY2RlZg==\";\n};";
+        let same = TsigKey::from_text(statement).unwrap();
+        assert_eq!((same.name(), same.algorithm()), (key.name(), key.algorithm()));
         assert_eq!(TsigKey::from_text("ukai:MDEyMzQ1Njc4OWFiY2RlZg==").unwrap_err(), KeyError::Parts);
         assert_eq!(TsigKey::from_text("hmac-sha256:ukai:not base64").unwrap_err(), KeyError::Base64);
     }

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use error::{TsigFault, UpdateError};
-pub use key::{KeyError, TsigKey};
+pub use key::{KeyError, KeyStatement, TsigKey, key_statement};
 #[cfg(test)]
 pub(crate) use message::query;
 pub use record::ZoneRecord;

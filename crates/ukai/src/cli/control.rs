@@ -94,7 +94,13 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
     );
     match status["dns"].as_array() {
         Some(listen) => anstream::println!("serves DNS on {}", list(listen.iter().map(text))),
-        None => anstream::println!("serves no DNS: overrides have nowhere to take effect"),
+        None => match status["zone"].as_str() {
+            Some(zone) => anstream::println!("overrides go into {zone}"),
+            None => anstream::println!("serves no DNS: overrides have nowhere to take effect"),
+        },
+    }
+    if let Some(trouble) = status["zone_trouble"].as_str() {
+        anstream::println!("{}", Painted(Tone::Bad, format_args!("what stands there is not known: {trouble}")));
     }
     if let Some(trouble) = status["trouble"].as_str() {
         anstream::println!("{}", Painted(Tone::Bad, format_args!("nothing can be decided: {trouble}")));

@@ -95,8 +95,8 @@ fn coredns(standing: &[Claim]) -> String {
         "# CoreDNS. Two ways; take one. In Kubernetes edit the Corefile with\n\
          #   kubectl -n kube-system edit configmap coredns\n\
          # and the `reload` plugin takes it over within a minute.\n#\n\
-         # 1. Before any incident: send the watched name to ukai's own DNS server, which answers with the world until an override\n\
-         #    stands, and ends leases by itself. One server block for each name:\n",
+         # 1. Before any incident, where ukai serves DNS itself ([dns]): send the watched name to it. It answers with the world\n\
+         #    until an override stands, and ends leases by itself. One server block for each name, with ukai's address:\n",
     );
     let mut hosts: Vec<&str> = standing.iter().map(|claim| claim.host.as_str()).collect();
     if hosts.is_empty() {

@@ -177,7 +177,7 @@ enum Command {
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  ukai completions bash > /etc/bash_completion.d/ukai")]
     Completions { shell: clap_complete::Shell },
-    /// Ends leases in a zone of somebody else's when ukai is dead. `run` starts it where the configuration has [rfc2136].
+    /// Ends leases in a zone of somebody else's when ukai is dead. `run` starts it where the configuration has [rfc2136] or [unbound].
     #[command(hide = true)]
     Keeper(keeper::Args),
     #[command(hide = true)]

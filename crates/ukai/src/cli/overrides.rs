@@ -167,18 +167,25 @@ fn past_the_daemon(error: anyhow::Error) -> anyhow::Error {
 
 /// Done means seen: nothing is being withdrawn any more.
 async fn until_gone(args: &WhyArgs) -> anyhow::Result<ExitCode> {
+    let mut trouble = None;
     for _ in 0..WITHDRAW_POLLS {
         let value = args.daemon.call(Op::Overrides).await?;
         let withdrawing = value["overrides"]
             .as_array()
             .is_some_and(|overrides| overrides.iter().any(|over| over["phase"]["phase"] == "withdrawing"));
+        trouble = value["overrides"]
+            .as_array()
+            .and_then(|overrides| overrides.iter().find_map(|over| over["trouble"].as_str().map(str::to_owned)));
         if !withdrawing {
             return Ok(ExitCode::from(DONE));
         }
         tokio::time::sleep(WITHDRAW_POLL).await;
     }
-    let message = "it is still served; the daemon tries again every few seconds, `ukai overrides` shows it, and \
-                   `ukai revert --all --offline` goes past the daemon";
+    let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+    let message = format!(
+        "it may still be served{why}; the daemon tries again within a minute, and `ukai overrides` shows it. Only with the daemon \
+         stopped does `ukai revert --all --offline` go past it"
+    );
     Err(Failed::with(BROKEN, message))
 }
 

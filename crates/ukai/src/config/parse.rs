@@ -144,6 +144,14 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
         &zone::Beside { dns: dns.is_some(), resolver: &resolver, application: application.as_ref(), peers: &peers },
         reader,
     );
+    let acts = peers.iter().any(|peer| peer.level >= Level::Approve);
+    if acts && dns.is_none() && zone.is_none() {
+        reader.warn(
+            &at,
+            "a peer's level is approve or auto, and there is nowhere for an override to take effect: every one is refused; add [dns], \
+             [rfc2136] or [unbound]",
+        );
+    }
     Config {
         root_hints: reader.list(&at.key("root_hints"), file.root_hints.as_deref()),
         ca: file.ca.map(|ca| reader.certificates(&at.key("ca"), &ca)).unwrap_or_default(),

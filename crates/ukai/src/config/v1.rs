@@ -120,9 +120,11 @@ pub struct ServedZone {
     pub name: String,
     /// Who signs with this key may transfer it (AXFR, RFC 5936).
     pub tsig: Option<Tsig>,
-    /// Networks that may transfer it without a key, for resolvers that cannot sign. Default: none.
+    /// Networks that may transfer it without a key, for resolvers that cannot sign, such as Unbound, which also goes on with the
+    /// zone after this server is gone for good. Default: none.
     pub allow_transfer: Option<Vec<String>>,
-    /// Resolvers that are told of each change (NOTIFY, RFC 1996), `ADDRESS[:PORT]`, at most 16. Default: none; they ask every 10 s.
+    /// Resolvers that are told of each change (NOTIFY, RFC 1996), `ADDRESS[:PORT]`, at most 16. Default: none; then each asks as often as
+    /// the zone's SOA (10 s) and its own settings say.
     pub notify: Option<Vec<String>>,
 }
 

@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ukai_core::peer::Level;
 use ukai_dns::server::MAX_NOTIFIED;
-use ukai_dns::update::{TsigKey, ZoneServer};
+use ukai_dns::update::{TsigKey, ZoneServer, key_statement};
 use ukai_dns::{Name, Upstream};
 
 use super::parse::Reader;
@@ -227,8 +227,22 @@ pub fn served_zone(at: &At, written: v1::ServedZone, reader: &mut Reader<'_>) ->
 }
 
 fn signing_key(at: &At, written: v1::Tsig, reader: &mut Reader<'_>) -> Option<SigningKey> {
-    let secret = reader.secret_place(&at.key("secret"), &written.secret)?;
+    let mut secret = reader.secret_place(&at.key("secret"), &written.secret)?;
     let algorithm = written.algorithm.unwrap_or_else(|| DEFAULT_ALGORITHM.to_owned());
+    // The whole of what `tsig-keygen` printed will do.
+    if let Some(statement) = key_statement(secret.expose()) {
+        if statement.name != written.name || statement.algorithm != algorithm {
+            let (there, here) = (statement.name, &written.name);
+            reader.problem(
+                at,
+                format!(
+                    "the secret's file holds the key {there} ({}), and this says {here} ({algorithm})",
+                    statement.algorithm
+                ),
+            );
+        }
+        secret = Secret::new(statement.secret);
+    }
     let signing = SigningKey { name: written.name, algorithm, secret };
     reader.problems.check(at, key(&signing))?;
     Some(signing)

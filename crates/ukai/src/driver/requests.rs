@@ -140,6 +140,8 @@ impl Driver {
             position: self.position,
             data_dir: self.config.data_dir.display().to_string(),
             dns: self.config.dns.as_ref().map(|dns| dns.listen.iter().map(ToString::to_string).collect()),
+            zone: self.config.zone.as_ref().map(ToString::to_string),
+            zone_trouble: self.provider.trouble(),
             frozen: state.frozen.as_ref().map(|frozen| json!({ "by": frozen.by, "why": frozen.why, "at": frozen.at })),
             trouble: self.trouble.clone(),
             metrics: self.metrics(),
@@ -256,6 +258,10 @@ struct Status {
     position: Position,
     data_dir: String,
     dns: Option<Vec<String>>,
+    /// The zone of somebody else's that overrides go into.
+    zone: Option<String>,
+    /// Why that zone cannot be read now.
+    zone_trouble: Option<String>,
     frozen: Option<Value>,
     /// Why nothing can be decided now.
     trouble: Option<String>,

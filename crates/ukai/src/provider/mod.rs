@@ -23,7 +23,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use ukai_core::effect::ServedOverride;
@@ -51,11 +51,30 @@ pub struct Zone {
     place: Place,
     keeper: KeeperClient,
     owner: String,
+    /// Why it cannot be read now.
+    trouble: Mutex<Option<String>>,
+    /// By id and generation: refused before anything was sent, so that nothing of it can stand.
+    unwritten: Mutex<BTreeSet<(String, u64)>>,
 }
 
 impl Zone {
     pub fn new(place: Place, keeper: KeeperClient, owner: String) -> Zone {
-        Zone { place, keeper, owner }
+        Zone { place, keeper, owner, trouble: Mutex::default(), unwritten: Mutex::default() }
+    }
+
+    fn set_trouble(&self, trouble: Option<String>) {
+        *lock(&self.trouble) = trouble;
+    }
+
+    /// What cannot be read is not written to. An override of which a lease is held already may have been written before.
+    async fn is_readable(&self, claim: &Claim, replaces: Option<u64>) -> Result<(), String> {
+        let Err(fault) = self.look(&BTreeSet::new()).await else { return Ok(()) };
+        let held = self.keeper.list().await.map(|status| status.leases);
+        let is_new = held.is_ok_and(|held| held.iter().all(|kept| kept.lease.id != claim.id));
+        if replaces.is_none() && is_new {
+            lock(&self.unwritten).insert((claim.id.clone(), claim.generation));
+        }
+        Err(format!("nothing was written: {fault}"))
     }
 
     pub fn place(&self) -> &Place {
@@ -69,6 +88,8 @@ impl Zone {
 
     /// The lease is held before anything is written.
     pub async fn apply(&self, claim: &Claim, replaces: Option<u64>) -> Result<(), String> {
+        self.is_readable(claim, replaces).await?;
+        lock(&self.unwritten).remove(&(claim.id.clone(), claim.generation));
         let lease = Lease::of(claim, self.place.to_string());
         self.keeper.hold(&lease).await.map_err(|error| {
             format!(
@@ -80,6 +101,9 @@ impl Zone {
     }
 
     pub async fn withdraw(&self, withdrawn: &Withdrawn) -> Result<(), String> {
+        if lock(&self.unwritten).remove(&(withdrawn.id.clone(), withdrawn.generation)) {
+            return Ok(());
+        }
         let mine = Mine {
             owner: self.owner.clone(),
             id: withdrawn.id.clone(),
@@ -154,6 +178,14 @@ impl Provider {
         }
     }
 
+    /// Why the zone cannot be read now, if it cannot.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Provider::Nowhere | Provider::Embedded(_) => None,
+            Provider::Zone(zone) => lock(&zone.trouble).clone(),
+        }
+    }
+
     /// What every server of the zone answers for a host; an error names the one that does not.
     pub async fn served_addresses(&self, host: &str) -> Option<Result<BTreeSet<IpAddr>, String>> {
         match self {
@@ -164,6 +196,11 @@ impl Provider {
 }
 
 const NOWHERE: &str = "no zone provider is configured: there is nowhere to serve an override";
+
+/// Nothing panics while holding these; if something did, the data is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn canonical(host: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()

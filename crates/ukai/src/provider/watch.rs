@@ -119,6 +119,7 @@ impl Seen {
         let mut told = Vec::new();
         match self.look(zone, hosts).await {
             Ok(found) => {
+                zone.set_trouble(None);
                 if std::mem::take(&mut self.unreadable) {
                     told.push(troubled(format!("{} can be read again", zone.place())));
                 }
@@ -132,6 +133,7 @@ impl Seen {
             }
             Err(text) => {
                 self.version = None;
+                zone.set_trouble(Some(text.clone()));
                 if !std::mem::replace(&mut self.unreadable, true) {
                     told.push(troubled(format!("what stands in {} is not known now: {text}", zone.place())));
                 }

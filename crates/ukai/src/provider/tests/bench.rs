@@ -215,6 +215,11 @@ impl Bench {
         self.provider.withdraw(&withdrawn, "a test").await
     }
 
+    /// Somebody else's server, which knows of no leases.
+    pub fn is_a_zone(&self) -> bool {
+        !matches!(self.part, Part::Embedded { .. })
+    }
+
     /// What stands, with addresses as text.
     pub async fn standing(&self) -> Vec<(String, u64, String)> {
         let listed: Vec<ServedNow> = self.provider.list().await.unwrap();
