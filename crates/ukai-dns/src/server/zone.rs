@@ -3,6 +3,7 @@
 //! A [`Layer`] never changes. A new one is built beside it and put in its place, so each query sees the old or the new.
 
 use std::collections::HashSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -35,13 +36,20 @@ pub(crate) struct Layer {
 
 struct Entry {
     hash: u64,
-    /// Wire format.
-    name: Box<[u8]>,
-    lease: Option<Lease>,
-    a: Prepared,
-    aaaa: Prepared,
-    absent: Prepared,
-    options: Box<[u8]>,
+    /// The name in wire format, then the bodies of the answers: A, AAAA, and that there is nothing. In one piece, because each
+    /// piece is one more wait for the memory.
+    octets: Box<[u8]>,
+    /// Where the name ends, and the bodies of A and AAAA.
+    ends: [u16; 3],
+    /// Records of A and of AAAA; a family without any is answered by the last body.
+    counts: [u16; 2],
+    /// None for what a file gives.
+    leased: Option<Box<Leased>>,
+    options: Arc<[u8]>,
+}
+
+struct Leased {
+    lease: Lease,
     asked: Arc<Asked>,
 }
 
@@ -53,13 +61,6 @@ pub(crate) struct Given<'a> {
     pub rtype: RecordType,
     pub ttl: u32,
     pub rdata: &'a [u8],
-}
-
-/// The sections of an answer in wire format.
-struct Prepared {
-    answers: u16,
-    authority: u16,
-    body: Box<[u8]>,
 }
 
 /// How often an override was asked for, and when last. For display: it says nothing about which application asked.
@@ -105,7 +106,7 @@ impl Zone {
         let of_file = self
             .file
             .standing(now)
-            .filter(move |entry| self.leases.entry(&entry.name, entry.hash).is_none_or(|lease| !lease.stands(now)));
+            .filter(move |entry| self.leases.entry(entry.name(), entry.hash).is_none_or(|lease| !lease.stands(now)));
         leases.chain(of_file).flat_map(Entry::records)
     }
 
@@ -114,7 +115,8 @@ impl Zone {
         self.leases
             .entries
             .iter()
-            .filter_map(|entry| Some((entry.lease.as_ref()?.record.id.as_str(), entry.asked.as_ref())))
+            .filter_map(|entry| entry.leased.as_deref())
+            .map(|leased| (leased.lease.record.id.as_str(), leased.asked.as_ref()))
     }
 }
 
@@ -122,14 +124,16 @@ impl Layer {
     /// Counters are taken over from the layer before.
     pub fn of_leases(leases: &[Lease], before: &Self, hashing: &Hashing) -> Self {
         let asked = |lease: &Lease| {
-            let is_same = |entry: &&Entry| entry.lease.as_ref().is_some_and(|old| old.record.id == lease.record.id);
-            before.entries.iter().find(is_same).map(|entry| Arc::clone(&entry.asked)).unwrap_or_default()
+            let mut before = before.entries.iter().filter_map(|entry| entry.leased.as_deref());
+            let same = before.find(|old| old.lease.record.id == lease.record.id);
+            same.map(|old| Arc::clone(&old.asked)).unwrap_or_default()
         };
         Self::of(leases.iter().map(|lease| Entry::of_lease(lease, asked(lease), hashing)))
     }
 
     pub fn of_file(overrides: &[FileOverride], hashing: &Hashing) -> Self {
-        Self::of(overrides.iter().map(|given| Entry::of_file(given, hashing)))
+        let options: Arc<[u8]> = told("ukai override from a file".to_owned());
+        Self::of(overrides.iter().map(|given| Entry::of_file(given, &options, hashing)))
     }
 
     fn of(given: impl Iterator<Item = Entry>) -> Self {
@@ -143,14 +147,14 @@ impl Layer {
     /// Names, in wire format, that one layer has and the other has not.
     pub fn difference(&self, other: &Self) -> HashSet<Box<[u8]>> {
         let only_in = |one: &Self, other: &Self| -> Vec<Box<[u8]>> {
-            let is_new = |entry: &&Entry| other.entry(&entry.name, entry.hash).is_none();
-            one.entries.iter().filter(is_new).map(|entry| entry.name.clone()).collect()
+            let is_new = |entry: &&Entry| other.entry(entry.name(), entry.hash).is_none();
+            one.entries.iter().filter(is_new).map(|entry| entry.name().into()).collect()
         };
         only_in(self, other).into_iter().chain(only_in(other, self)).collect()
     }
 
     fn entry(&self, name: &[u8], hash: u64) -> Option<&Entry> {
-        self.entries.find(hash, |entry| *entry.name == *name)
+        self.entries.find(hash, |entry| entry.hash == hash && entry.name() == name)
     }
 
     fn standing(&self, now: Moment) -> impl Iterator<Item = &Entry> {
@@ -159,24 +163,26 @@ impl Layer {
 
     fn answer(&self, name: &[u8], hash: u64, qtype: RecordType, now: Moment) -> Option<Response<'_>> {
         let entry = self.entry(name, hash)?;
-        let prepared = match qtype {
-            RecordType::A => &entry.a,
-            RecordType::AAAA => &entry.aaaa,
-            RecordType::HTTPS | RecordType::SVCB => &entry.absent,
+        let (answers, body) = match qtype {
+            RecordType::A => entry.family(0),
+            RecordType::AAAA => entry.family(1),
+            RecordType::HTTPS | RecordType::SVCB => (0, entry.absent()),
             _ => return None,
         };
         // The lease is enforced here as well: nothing is served late because a timer was.
         if !entry.stands(now) {
             return None;
         }
-        entry.asked.record(now);
+        if let Some(leased) = &entry.leased {
+            leased.asked.record(now);
+        }
         Some(Response {
             rcode: Rcode::NOERROR,
             authoritative: true,
             authentic: false,
-            answers: prepared.answers,
-            authority: prepared.authority,
-            body: &prepared.body,
+            answers,
+            authority: u16::from(answers == 0),
+            body,
             options: &entry.options,
             ttl: Ttl::AsWritten,
         })
@@ -184,88 +190,98 @@ impl Layer {
 }
 
 impl Entry {
+    fn name(&self) -> &[u8] {
+        self.piece(0, self.ends[0])
+    }
+
+    /// Of the records of one family, how many there are and what they are; none and the absence if there are none.
+    fn family(&self, family: usize) -> (u16, &[u8]) {
+        match self.counts[family] {
+            0 => (0, self.absent()),
+            count => (count, self.piece(self.ends[family], self.ends[family + 1])),
+        }
+    }
+
+    fn absent(&self) -> &[u8] {
+        self.octets.get(usize::from(self.ends[2])..).unwrap_or_default()
+    }
+
+    fn piece(&self, from: u16, to: u16) -> &[u8] {
+        self.octets.get(usize::from(from)..usize::from(to)).unwrap_or_default()
+    }
+
     fn stands(&self, now: Moment) -> bool {
-        !self.lease.as_ref().is_some_and(|lease| lease.is_over(now))
+        !self.leased.as_ref().is_some_and(|leased| leased.lease.is_over(now))
     }
 
     fn records(&self) -> impl Iterator<Item = Given<'_>> {
-        let (a, aaaa) = (self.a.records(RecordType::A), self.aaaa.records(RecordType::AAAA));
-        a.chain(aaaa).map(|(rtype, ttl, rdata)| Given { name: &self.name, rtype, ttl, rdata })
+        let of = |family, rtype| {
+            let (count, body) = self.family(family);
+            records(count, body).map(move |(ttl, rdata)| Given { name: self.name(), rtype, ttl, rdata })
+        };
+        of(0, RecordType::A).chain(of(1, RecordType::AAAA))
     }
 
     fn of_lease(lease: &Lease, asked: Arc<Asked>, hashing: &Hashing) -> Self {
         let record = &lease.record;
         let text = format!("ukai override {} incident {} until {}", record.id, record.incident, record.expires_at);
-        let addresses = Addresses {
-            a: record.a.iter().map(|address| address.octets().to_vec()).collect(),
-            aaaa: record.aaaa.iter().map(|address| address.octets().to_vec()).collect(),
-            ttl: record.ttl,
-            serial: record.generation,
-        };
-        Self { lease: Some(lease.clone()), asked, ..Self::new(&record.name, &addresses, text, hashing) }
+        let addresses = Addresses { a: &record.a, aaaa: &record.aaaa, ttl: record.ttl, serial: record.generation };
+        let leased = Some(Box::new(Leased { lease: lease.clone(), asked }));
+        Self { leased, ..Self::new(&record.name, &addresses, told(text), hashing) }
     }
 
-    fn of_file(given: &FileOverride, hashing: &Hashing) -> Self {
-        let addresses = Addresses {
-            a: given.a.iter().map(|address| address.octets().to_vec()).collect(),
-            aaaa: given.aaaa.iter().map(|address| address.octets().to_vec()).collect(),
-            ttl: given.ttl,
-            serial: 1,
-        };
-        Self::new(&given.name, &addresses, "ukai override from a file".to_owned(), hashing)
+    fn of_file(given: &FileOverride, options: &Arc<[u8]>, hashing: &Hashing) -> Self {
+        let addresses = Addresses { a: &given.a, aaaa: &given.aaaa, ttl: given.ttl, serial: 1 };
+        Self::new(&given.name, &addresses, Arc::clone(options), hashing)
     }
 
-    fn new(name: &Name, addresses: &Addresses, text: String, hashing: &Hashing) -> Self {
-        let absent = || Prepared::absent(addresses.serial);
-        let family = |rtype, data: &[Vec<u8>]| match data.is_empty() {
-            true => absent(),
-            false => Prepared::present(rtype, addresses.ttl, data),
-        };
+    fn new(name: &Name, addresses: &Addresses<'_>, options: Arc<[u8]>, hashing: &Hashing) -> Self {
+        let mut octets = name.as_wire().to_vec();
+        // A name, and 64 addresses at most.
+        let end = |octets: &[u8]| u16::try_from(octets.len()).unwrap_or(u16::MAX);
+        let mut ends = [end(&octets); 3];
+        for address in addresses.a {
+            push_record(&mut octets, QUESTION_POINTER, RecordType::A, addresses.ttl, &address.octets());
+        }
+        ends[1] = end(&octets);
+        for address in addresses.aaaa {
+            push_record(&mut octets, QUESTION_POINTER, RecordType::AAAA, addresses.ttl, &address.octets());
+        }
+        ends[2] = end(&octets);
+        push_soa(&mut octets, QUESTION_POINTER, addresses.serial as u32, NEGATIVE_TTL);
+        let count = |count: usize| u16::try_from(count).unwrap_or(0);
         Self {
             hash: hashing.of(name.as_wire()),
-            name: name.as_wire().into(),
-            lease: None,
-            a: family(RecordType::A, &addresses.a),
-            aaaa: family(RecordType::AAAA, &addresses.aaaa),
-            absent: absent(),
-            options: error_options(&[ExtendedError::new(ExtendedError::FORGED_ANSWER, text)]).into(),
-            asked: Arc::default(),
+            octets: octets.into(),
+            ends,
+            counts: [count(addresses.a.len()), count(addresses.aaaa.len())],
+            leased: None,
+            options,
         }
     }
 }
 
-struct Addresses {
-    a: Vec<Vec<u8>>,
-    aaaa: Vec<Vec<u8>>,
+/// The option that says by whom a client is led elsewhere.
+fn told(text: String) -> Arc<[u8]> {
+    error_options(&[ExtendedError::new(ExtendedError::FORGED_ANSWER, text)]).into()
+}
+
+/// The times to live and the data of the first `count` records of a body, whose owners are pointers.
+fn records(count: u16, body: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+    let mut rest = body;
+    (0..count).map_while(move |_| {
+        // Pointer, type, class, time to live, length.
+        let (fixed, after) = rest.split_first_chunk::<12>()?;
+        let len = usize::from(u16::from_be_bytes([fixed[10], fixed[11]]));
+        let (rdata, after) = after.split_at_checked(len)?;
+        rest = after;
+        Some((u32::from_be_bytes([fixed[6], fixed[7], fixed[8], fixed[9]]), rdata))
+    })
+}
+
+struct Addresses<'a> {
+    a: &'a [Ipv4Addr],
+    aaaa: &'a [Ipv6Addr],
     ttl: u32,
     serial: u64,
-}
-
-impl Prepared {
-    fn present(rtype: RecordType, ttl: u32, data: &[Vec<u8>]) -> Self {
-        let mut body = Vec::new();
-        for rdata in data {
-            push_record(&mut body, QUESTION_POINTER, rtype, ttl, rdata);
-        }
-        Self { answers: u16::try_from(data.len()).unwrap_or(0), authority: 0, body: body.into() }
-    }
-
-    /// Those of the answer section, all of one type.
-    fn records(&self, rtype: RecordType) -> impl Iterator<Item = (RecordType, u32, &[u8])> {
-        let mut rest: &[u8] = &self.body;
-        (0..self.answers).map_while(move |_| {
-            // Pointer, type, class, time to live, length.
-            let (fixed, after) = rest.split_first_chunk::<12>()?;
-            let len = usize::from(u16::from_be_bytes([fixed[10], fixed[11]]));
-            let (rdata, after) = after.split_at_checked(len)?;
-            rest = after;
-            Some((rtype, u32::from_be_bytes([fixed[6], fixed[7], fixed[8], fixed[9]]), rdata))
-        })
-    }
-
-    fn absent(generation: u64) -> Self {
-        let mut body = Vec::new();
-        push_soa(&mut body, QUESTION_POINTER, generation as u32, NEGATIVE_TTL);
-        Self { answers: 0, authority: 1, body: body.into() }
-    }
 }
