@@ -104,6 +104,10 @@ pub struct Settings {
     /// A zone of somebody else's, as people are told of it: it does not end overrides by itself, as the embedded server does.
     #[serde(default)]
     pub zone: Option<String>,
+    /// Overrides stand in a policy zone or as local data, and so hide every other type of a name: in a zone of somebody else's, or
+    /// at those who follow the embedded server's.
+    #[serde(default)]
+    pub hides_types: bool,
     pub subscribers: Vec<Subscriber>,
     /// The application reports its own calls, so that *confirmed* can be reached.
     pub application_reports: bool,

@@ -185,17 +185,24 @@ pub fn validated_elsewhere(evidence: &Evidence) -> Option<&str> {
         .map(|(asked, _)| asked.server.as_str())
 }
 
-/// What else is at the name, of the types that are asked for where an override would hide them. None: nobody said.
+/// What else is at the name, of the types that are asked for where an override would hide them. That there is some is believed from
+/// anybody; that there is none only from the name's own servers, and not of an alias, whose target was not asked. None: not known.
 pub fn other_types(evidence: &Evidence) -> Option<BTreeSet<&str>> {
     const OTHERS: [&str; 3] = ["MX", "TXT", "CAA"];
     let mut said = BTreeMap::from(OTHERS.map(|name| (name, None)));
     for asked in &evidence.asked {
         let Some(there) = said.get_mut(asked.record_type.as_str()) else { continue };
-        let Some(answer) = asked.answer().filter(|answer| matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain))
-        else {
-            continue;
-        };
-        *there = Some(there.unwrap_or(false) || answer.records > 0);
+        let Some(answer) = asked.answer() else { continue };
+        let is_whole = asked.source == Source::Authority
+            && answer.authoritative
+            && !answer.truncated
+            && answer.chain.is_empty()
+            && matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain);
+        match answer.records {
+            0 if is_whole => *there = Some(there.unwrap_or(false)),
+            0 => {}
+            _ => *there = Some(true),
+        }
     }
     if said.values().any(Option::is_none) {
         return None;

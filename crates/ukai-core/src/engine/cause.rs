@@ -20,7 +20,7 @@ use crate::event::{Event, NotificationKind};
 use crate::overrides::{EndReason, Phase};
 use crate::peer::{Level, Mode};
 use crate::plan::guard::{Findings, Proposal, Standing, examine, is_automatic};
-use crate::plan::{Plan, Refusal, Selection, draw_up, is_overridable, select};
+use crate::plan::{Plan, Provided, Refusal, Selection, draw_up, is_overridable, select};
 
 /// Pauses between gatherings while an incident is open, in seconds; the last one repeats.
 const GATHER_AGAIN_S: [i64; 5] = [10, 30, 60, 120, 300];
@@ -185,7 +185,7 @@ impl Engine {
             changes_in_the_last_hour: self.state.changes.iter().filter(|at| **at > hour_ago).count(),
             frozen: self.state.frozen.is_some(),
             serves_dns: self.settings.serves_dns,
-            in_zone: self.settings.zone.is_some(),
+            hides_types: self.settings.hides_types,
         };
         let over = self.state.live_override(peer);
         let known = Known {
@@ -388,8 +388,14 @@ impl Engine {
             return;
         }
         let automatic = is_automatic(&proposal, &findings);
-        let plan =
-            draw_up(reading, verdict, incident, &selection, findings.for_a_person, self.settings.zone.as_deref());
+        let plan = draw_up(
+            reading,
+            verdict,
+            incident,
+            &selection,
+            findings.for_a_person,
+            &Provided { zone: self.settings.zone.as_deref(), hides_types: self.settings.hides_types },
+        );
         self.propose(turn, incident, plan, automatic);
     }
 

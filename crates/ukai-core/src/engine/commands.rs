@@ -14,7 +14,7 @@ use crate::effect::{Effect, Reply};
 use crate::event::{Actor, Event};
 use crate::input::Command;
 use crate::overrides::{EndReason, Phase};
-use crate::plan::LEASE_MAX_S;
+use crate::plan::{ADDRESSES_MAX, LEASE_MAX_S};
 
 /// The shortest part of a plan's hash that names it.
 const HASH_PREFIX_MIN: usize = 12;
@@ -161,6 +161,9 @@ impl Engine {
     ) -> Result<String, String> {
         if addresses.is_empty() {
             return Err("give at least one address to pin".to_owned());
+        }
+        if addresses.len() > ADDRESSES_MAX {
+            return Err(format!("{} addresses cannot be pinned; at most {ADDRESSES_MAX} are served", addresses.len()));
         }
         let incident = self
             .state

@@ -258,6 +258,8 @@ impl Engine {
             live.diagnose_lost_at = None;
             live.watch = None;
             live.page = None;
+            // It was asked for in this incident.
+            live.pin = None;
         });
         turn.effect(Effect::WriteReport { incident: incident.clone() });
         self.tell(

@@ -26,8 +26,8 @@ pub struct Standing {
     pub changes_in_the_last_hour: usize,
     pub frozen: bool,
     pub serves_dns: bool,
-    /// … and it is a policy zone or local data of somebody else's server, which hides every other type of the name.
-    pub in_zone: bool,
+    /// … where an override hides every other type of the name: in a policy zone, or as local data.
+    pub hides_types: bool,
 }
 
 /// A guard's word.
@@ -84,7 +84,7 @@ pub const GUARDS: &[Guard] = &[
     },
     Guard {
         name: "other_types",
-        doc: "In somebody else's zone an override hides no other records of the name, unless a person was shown which.",
+        doc: "In a policy zone an override hides no other records of the name, unless a person was shown which.",
         judge: other_types,
     },
     Guard { name: "port_53", doc: "A canary has shown that port 53 is not intercepted.", judge: port_53 },
@@ -177,7 +177,7 @@ fn provider(proposal: &Proposal) -> Ruling {
 }
 
 fn other_types(proposal: &Proposal) -> Ruling {
-    if !proposal.standing.in_zone {
+    if !proposal.standing.hides_types {
         return Ruling::Pass;
     }
     let host = &proposal.reading.case.peer.host;

@@ -158,6 +158,15 @@ fn proved_of(reading: &Reading, set: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
     if proved.is_empty() { set.iter().copied().take(ADDRESSES_MAX).collect() } else { proved }
 }
 
+/// Where an override takes effect.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Provided<'a> {
+    /// A zone of somebody else's, as people are told of it. None: the embedded server.
+    pub zone: Option<&'a str>,
+    /// Other types of the name are hidden there.
+    pub hides_types: bool,
+}
+
 /// Draws up the plan for a selection.
 pub fn draw_up(
     reading: &Reading,
@@ -165,8 +174,9 @@ pub fn draw_up(
     incident: &str,
     selection: &Selection,
     shown: Vec<Refusal>,
-    zone: Option<&str>,
+    provided: &Provided<'_>,
 ) -> Plan {
+    let zone = provided.zone;
     let peer = reading.case.peer;
     Plan {
         peer: peer.name.clone(),
@@ -199,7 +209,7 @@ pub fn draw_up(
             Some(zone) => format!("take what was written for {} out of {zone}, and nothing else", peer.host),
         },
         shown,
-        mind: mind(reading, peer, zone),
+        mind: mind(reading, peer, provided),
         verdict: format!("{} ({})", verdict.code.name(), verdict.sure.name()),
     }
 }
@@ -217,7 +227,7 @@ fn lease_s(reading: &Reading, verdict: &Verdict) -> u64 {
 }
 
 /// RFC 4035 section 3.2.3: AD says that somebody validated the name. An override cannot be signed.
-fn mind(reading: &Reading, peer: &Peer, zone: Option<&str>) -> Vec<String> {
+fn mind(reading: &Reading, peer: &Peer, provided: &Provided<'_>) -> Vec<String> {
     let mut mind = Vec::new();
     if let Some(server) = answers::validated_anywhere(reading.evidence()) {
         mind.push(format!(
@@ -226,8 +236,12 @@ fn mind(reading: &Reading, peer: &Peer, zone: Option<&str>) -> Vec<String> {
             peer.host
         ));
     }
-    if zone.is_some() {
-        mind.push(format!("MX, TXT, CAA and every other type at exactly {} have no data while it stands", peer.host));
+    if provided.hides_types {
+        let whom = if provided.zone.is_some() { "" } else { " for who resolves through a follower of the policy zone" };
+        mind.push(format!(
+            "MX, TXT, CAA and every other type at exactly {} have no data{whom} while it stands",
+            peer.host
+        ));
     }
     mind
 }

@@ -359,7 +359,7 @@ fn an_endpoint_that_works_keeps_its_address() {
             changes_in_the_last_hour: 0,
             frozen: false,
             serves_dns: true,
-            in_zone: false,
+            hides_types: false,
         },
     });
 

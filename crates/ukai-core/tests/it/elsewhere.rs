@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use ukai_core::diagnose::diagnose;
 use ukai_core::diagnose::evidence::{Evidence, Outcome, Purpose, Source};
 use ukai_core::diagnose::reading::Reading;
-use ukai_core::plan::{draw_up, select};
+use ukai_core::plan::{Provided, draw_up, select};
 
 use ukai_core::effect::{Effect, ServedOverride};
 use ukai_core::event::Event;
@@ -22,6 +22,7 @@ const ZONE: &str = "the zone rpz.ukai.test at 192.0.2.53:53";
 fn in_a_zone(play: &mut Play) {
     let mut settings = play.world.settings();
     settings.zone = Some(ZONE.to_owned());
+    settings.hides_types = true;
     play.input(Input::Reconfigured { settings: Box::new(settings) });
 }
 
@@ -143,9 +144,10 @@ fn a_plan_says_what_else_it_changes() {
     let (history, peer) = (history(), world.peer());
     let mut evidence = world.evidence(Purpose::Diagnose, &BTreeSet::new());
     let mind = |evidence: &Evidence, zone: Option<&str>| {
+        let provided = Provided { zone, hides_types: zone.is_some() };
         let case = case(&history, &peer, evidence);
         let (reading, verdict) = (Reading::of(&case), diagnose(&case));
-        draw_up(&reading, &verdict, "inc-1", &select(&reading), Vec::new(), zone).mind
+        draw_up(&reading, &verdict, "inc-1", &select(&reading), Vec::new(), &provided).mind
     };
     assert!(mind(&evidence, None).is_empty());
     assert!(mind(&evidence, Some(ZONE))[0].contains("MX"), "a policy zone answers for every type of a name");

@@ -10,7 +10,7 @@ use ukai_core::plan::select;
 use crate::world::*;
 
 const CALM: Standing =
-    Standing { others: 0, changes_in_the_last_hour: 0, frozen: false, serves_dns: true, in_zone: false };
+    Standing { others: 0, changes_in_the_last_hour: 0, frozen: false, serves_dns: true, hides_types: false };
 
 fn findings_of(world: &World, peer: &Peer, evidence: &Evidence, standing: Standing) -> Findings {
     let case = case(&world.history, peer, evidence);

@@ -48,7 +48,7 @@ impl Proposed {
             origin: Origin::Authority,
         };
         let standing =
-            Standing { others: 0, changes_in_the_last_hour: 0, frozen: false, serves_dns: true, in_zone: false };
+            Standing { others: 0, changes_in_the_last_hour: 0, frozen: false, serves_dns: true, hides_types: false };
         Proposed { world, evidence, peer, history, verdict, selection, standing }
     }
 
@@ -120,7 +120,7 @@ fn led_to(address: &str, host: Host) -> Proposed {
 
 /// In a zone, with so many records of other types; `None`: nobody says.
 fn others(proposed: &mut Proposed, records: Option<usize>) {
-    proposed.standing.in_zone = true;
+    proposed.standing.hides_types = true;
     let Some(records) = records else { return };
     let first = proposed.evidence.asked.iter().find(|asked| asked.source == Source::Authority).unwrap().clone();
     for (record_type, records) in [("MX", records), ("TXT", 0), ("CAA", 0)] {

@@ -187,6 +187,7 @@ impl World {
             allow_addresses: Vec::new(),
             serves_dns: true,
             zone: None,
+            hides_types: false,
             subscribers: vec![Subscriber { name: "team".into(), peers: BTreeSet::new(), topics: BTreeSet::new() }],
             application_reports: true,
             vantage: "here".into(),

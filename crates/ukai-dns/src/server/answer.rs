@@ -10,7 +10,7 @@ use super::cookie::Cookies;
 use super::forward::Forwarder;
 use super::key::Key;
 use super::limit::{Limited, Limiter};
-use super::policy::Policy;
+use super::policy::{Answers, Policy};
 use super::query::{Query, Reject, Response, error_options, write_header_only};
 use super::query_log::QueryLog;
 use super::special::Special;
@@ -67,7 +67,7 @@ pub(crate) enum Decision<'a> {
     /// What is asked for is in the scratch's key.
     Forward(Query<'a>),
     /// To be sent on the stream, one after the other.
-    Several(Vec<Vec<u8>>),
+    Several(Answers),
 }
 
 /// How long an answer may be.
@@ -137,17 +137,14 @@ impl Answerer {
             }
         };
         if let Some(policy) = self.policy.as_deref().filter(|policy| policy.holds(scratch.key.name())) {
-            let mut messages = policy.answer(bytes, client, limit, &view.zone, view.now);
-            return match (limit, messages.pop()) {
+            let answers = policy.answer(bytes, client, limit, &|| self.zone(), view.now);
+            return match (limit, answers.messages.first()) {
                 (_, None) => Decision::Drop,
                 (Limit::Datagram, Some(message)) => {
-                    out.extend_from_slice(&message);
+                    out.extend_from_slice(message);
                     Decision::Reply
                 }
-                (Limit::Stream, Some(last)) => {
-                    messages.push(last);
-                    Decision::Several(messages)
-                }
+                (Limit::Stream, Some(_)) => Decision::Several(answers),
             };
         }
         if !allowed {

@@ -28,9 +28,8 @@ const KUBERNETES_DATA: &[u8] = b"..data";
 /// How long the watching thread sleeps before it looks whether it is to end.
 const LOOK_AT_STOP: Duration = Duration::from_millis(200);
 
-/// A file that somebody goes on writing to is believed after so many looks, half a second or more.
-const READ_AGAIN: usize = 250;
-const READ_AGAIN_PAUSE: Duration = Duration::from_millis(2);
+/// Looks at a file that changes while it is read, before whoever else waits has his turn.
+const READ_AGAIN: usize = 16;
 /// How long what is less than before stands before it is believed, where a file is written in place.
 const SETTLE: Duration = Duration::from_millis(250);
 
@@ -122,6 +121,7 @@ struct Happened {
     being_written: bool,
     /// The last change was a writer's close, not a rename.
     in_place: bool,
+    directory_gone: bool,
 }
 
 impl Happened {
@@ -135,18 +135,11 @@ fn addresses(given: &[FileOverride]) -> usize {
 }
 
 impl Watch {
-    /// Watches the directory, because a rename replaces the file.
     pub fn new(path: &Path) -> Result<Self, FileError> {
         let fail =
             |cause: rustix::io::Errno| FileError::Watch { path: path.display().to_string(), cause: cause.into() };
         let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(fail)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let events = inotify::WatchFlags::CLOSE_WRITE
-            | inotify::WatchFlags::MODIFY
-            | inotify::WatchFlags::MOVED_TO
-            | inotify::WatchFlags::MOVED_FROM
-            | inotify::WatchFlags::DELETE;
-        inotify::add_watch(&inotify, parent, events).map_err(fail)?;
+        watch_directory(&inotify, path).map_err(fail)?;
         Ok(Self { path: path.to_owned(), inotify, before: Cell::new(0) })
     }
 
@@ -157,69 +150,113 @@ impl Watch {
         Ok(given)
     }
 
-    /// Calls `changed` after each change until `stop` says so. Blocks its thread.
-    pub fn run(&self, stop: impl Fn() -> bool, changed: impl Fn(Result<Vec<FileOverride>, FileError>)) {
+    /// Calls `changed` after each change, and when `again` says so, until `stop` does. Blocks its thread.
+    pub fn run(
+        &self,
+        stop: impl Fn() -> bool,
+        again: impl Fn() -> bool,
+        changed: impl Fn(Result<Vec<FileOverride>, FileError>),
+    ) {
         let nap = Timespec::try_from(LOOK_AT_STOP).unwrap_or_default();
         let mut happened = Happened::default();
         while !stop() {
             let mut waits = [PollFd::new(&self.inotify, PollFlags::IN)];
-            match poll(&mut waits, Some(&nap)) {
-                Ok(0) => {}
-                Ok(_) => {
-                    self.drain(&mut happened);
-                    // While somebody writes there may be half of it; his close is told.
-                    if happened.changed && !happened.being_written {
-                        changed(self.read_closed(&mut happened));
-                    }
-                }
-                Err(_) => std::thread::sleep(LOOK_AT_STOP),
+            if poll(&mut waits, Some(&nap)).is_err() {
+                std::thread::sleep(LOOK_AT_STOP);
+            }
+            self.drain(&mut happened);
+            happened.changed |= again();
+            if happened.directory_gone {
+                // Exchanged for another, or taken away; until there is one, what was served goes on.
+                happened.directory_gone = watch_directory(&self.inotify, &self.path).is_err();
+                happened.changed |= !happened.directory_gone;
+            }
+            // While somebody writes there may be half of it; his close is told.
+            if happened.changed
+                && !happened.being_written
+                && let Some(read) = self.read_closed(&mut happened)
+            {
+                changed(read);
             }
         }
     }
 
     /// What was read while nobody wrote. A write is told only after its octets can be read, and on a busy disk long after: what is less
-    /// than before may be the half of something, and is looked at once more, unless it was put in place whole.
-    fn read_closed(&self, happened: &mut Happened) -> Result<Vec<FileOverride>, FileError> {
+    /// than before may be the half of something, and is looked at once more, unless it was put in place whole. None: somebody
+    /// writes, and his close will be told.
+    fn read_closed(&self, happened: &mut Happened) -> Option<Result<Vec<FileOverride>, FileError>> {
         for _ in 0..READ_AGAIN {
-            if happened.being_written {
-                std::thread::sleep(READ_AGAIN_PAUSE);
-                self.drain(happened);
-                continue;
-            }
             happened.changed = false;
             let read = read(&self.path);
             self.drain(happened);
-            let is_less = read.as_ref().is_ok_and(|given| addresses(given) < self.before.get());
-            if !happened.any() && is_less && happened.in_place {
+            let is_less = match &read {
+                Ok(given) => happened.in_place && addresses(given) < self.before.get(),
+                // Some programs take a file away before they make the new one.
+                Err(FileError::Read { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => self.before.get() > 0,
+                Err(_) => false,
+            };
+            if !happened.any() && is_less {
                 std::thread::sleep(SETTLE);
                 self.drain(happened);
             }
             if !happened.any() {
-                self.before.set(read.as_ref().map_or(self.before.get(), |given| addresses(given)));
-                return read;
+                self.before.set(match &read {
+                    Ok(given) => addresses(given),
+                    Err(_) => self.before.get(),
+                });
+                return Some(read);
+            }
+            if happened.being_written {
+                happened.changed = true;
+                return None;
             }
         }
-        *happened = Happened::default();
-        read(&self.path)
+        // It changes all the time; the next time is soon.
+        happened.changed = true;
+        None
     }
 
     fn drain(&self, happened: &mut Happened) {
         let mut buffer = [MaybeUninit::uninit(); 4_096];
         let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
         while let Ok(event) = events.next() {
-            // Without a name, or when the queue ran over, anything may have happened.
-            let is_about = event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW)
-                || event.file_name().is_none_or(|name| {
-                    let own = self.path.file_name().is_some_and(|own| own.as_encoded_bytes() == name.to_bytes());
-                    own || name.to_bytes() == KUBERNETES_DATA
-                });
+            let events = event.events();
+            if events.intersects(
+                inotify::ReadFlags::MOVE_SELF | inotify::ReadFlags::DELETE_SELF | inotify::ReadFlags::IGNORED,
+            ) {
+                happened.directory_gone = true;
+                continue;
+            }
+            if events.contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
+                // Anything may have happened, a writer who has not finished too.
+                (happened.changed, happened.in_place) = (true, true);
+                continue;
+            }
+            let is_about = event.file_name().is_none_or(|name| {
+                let own = self.path.file_name().is_some_and(|own| own.as_encoded_bytes() == name.to_bytes());
+                own || name.to_bytes() == KUBERNETES_DATA
+            });
             if is_about {
-                happened.being_written = event.events().contains(inotify::ReadFlags::MODIFY);
+                happened.being_written = events.contains(inotify::ReadFlags::MODIFY);
                 happened.changed |= !happened.being_written;
-                happened.in_place = event.events().contains(inotify::ReadFlags::CLOSE_WRITE);
+                happened.in_place = events.contains(inotify::ReadFlags::CLOSE_WRITE);
             }
         }
     }
+}
+
+/// The directory, because a rename replaces the file. Whoever still writes to a file that was replaced is not heard.
+fn watch_directory(inotify: &OwnedFd, path: &Path) -> rustix::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let events = inotify::WatchFlags::CLOSE_WRITE
+        | inotify::WatchFlags::MODIFY
+        | inotify::WatchFlags::MOVED_TO
+        | inotify::WatchFlags::MOVED_FROM
+        | inotify::WatchFlags::DELETE
+        | inotify::WatchFlags::MOVE_SELF
+        | inotify::WatchFlags::DELETE_SELF
+        | inotify::WatchFlags::EXCL_UNLINK;
+    inotify::add_watch(inotify, parent, events).map(drop)
 }
 
 #[cfg(test)]

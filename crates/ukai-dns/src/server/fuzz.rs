@@ -221,7 +221,7 @@ async fn damaged_queries_about_the_policy_zone() {
             let limit = if random.below(2) == 0 { Limit::Datagram } else { Limit::Stream };
             let mut out = Vec::new();
             let messages = match answerer.decide(&answerer.view(), &mut scratch, &bytes, client, limit, &mut out) {
-                Decision::Several(messages) => messages,
+                Decision::Several(answers) => answers.messages,
                 Decision::Reply => vec![out],
                 _ => continue,
             };

@@ -182,7 +182,7 @@ impl Server {
         };
         let cookies = Cookies::new().map_err(StartError::Randomness)?;
         let answerer = Arc::new(Answerer::new(settings, zone, forwarder, counters, policy, cookies));
-        let shared = Arc::new(Shared::new(answerer, store, lock, listen, config.overrides_file, config.policy_zone));
+        let shared = Arc::new(Shared::new(answerer, store, lock, listen, config.policy_zone));
         let stop = Arc::new(Stop::new(threads).map_err(StartError::Worker)?);
         Ok(Self { shared, sockets, threads, stop, watch, control, control_path: config.control_socket })
     }
@@ -235,7 +235,9 @@ impl Server {
         }
         if let Some(watch) = self.watch {
             let (shared, stop) = (Arc::clone(&self.shared), Arc::clone(&self.stop));
-            let watch = move || watch.run(|| stop.is_told(), |read| shared.serve_file(read));
+            let watch = move || {
+                watch.run(|| stop.is_told(), || shared.is_to_read_file_again(), |read| shared.serve_file(read));
+            };
             threads.push(std::thread::Builder::new().name("dns-file".to_owned()).spawn(watch));
         }
         drop(ended);

@@ -21,7 +21,7 @@ use domain::rdata::{Ns, Soa};
 use domain::tsig::{Algorithm, Key, KeyName, ServerSequence};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::answer::Limit;
@@ -41,6 +41,8 @@ const EXPIRE_S: u32 = 300;
 const MINIMUM_S: u32 = 5;
 /// Of one message of a transfer. The largest possible would hold up the first record.
 const MESSAGE_OCTETS: usize = 16 * 1024;
+/// At once: each holds the whole zone.
+const MAX_TRANSFERS: usize = 4;
 /// Resolvers that are told of changes.
 pub const MAX_NOTIFIED: usize = 16;
 const NOTIFY_TRIES: u32 = 3;
@@ -80,6 +82,13 @@ pub enum PolicyZoneError {
     Key { path: String, cause: String },
 }
 
+/// What to send, one after the other, and the right to transfer while that lasts.
+#[derive(Default)]
+pub(crate) struct Answers {
+    pub messages: Vec<Vec<u8>>,
+    pub transfer: Option<OwnedSemaphorePermit>,
+}
+
 type Keys = HashMap<(KeyName, Algorithm), Arc<Key>>;
 
 pub(crate) struct Policy {
@@ -92,6 +101,7 @@ pub(crate) struct Policy {
     /// Where the serial is kept: after a clock was set back, the time alone would be older than what followers have.
     serial_file: PathBuf,
     changed: Notify,
+    transfers: Arc<Semaphore>,
     /// When somebody was last told to have been refused, in seconds of the wall clock.
     refusal_told: AtomicU32,
 }
@@ -118,6 +128,7 @@ impl Policy {
             serial: AtomicU32::new(seconds(now).max(kept)),
             serial_file,
             changed: Notify::new(),
+            transfers: Arc::new(Semaphore::new(MAX_TRANSFERS)),
             refusal_told: AtomicU32::new(0),
         })
     }
@@ -160,10 +171,10 @@ impl Policy {
     }
 
     /// The messages to send for a query about the zone: none for what is no message, several for a transfer over a stream.
-    pub fn answer(&self, bytes: &[u8], client: IpAddr, limit: Limit, zone: &Zone, now: Moment) -> Vec<Vec<u8>> {
+    pub fn answer(&self, bytes: &[u8], client: IpAddr, limit: Limit, zone: &dyn Fn() -> Zone, now: Moment) -> Answers {
         self.try_answer(bytes, client, limit, zone, now).unwrap_or_else(|_| {
             tracing::error!(zone = %self.origin, "an answer about the policy zone could not be composed");
-            Vec::new()
+            Answers::default()
         })
     }
 
@@ -172,10 +183,10 @@ impl Policy {
         bytes: &[u8],
         client: IpAddr,
         limit: Limit,
-        zone: &Zone,
+        zone: &dyn Fn() -> Zone,
         now: Moment,
-    ) -> Result<Vec<Vec<u8>>, PushError> {
-        let Ok(mut query) = Message::from_octets(bytes.to_vec()) else { return Ok(Vec::new()) };
+    ) -> Result<Answers, PushError> {
+        let Ok(mut query) = Message::from_octets(bytes.to_vec()) else { return Ok(Answers::default()) };
         let at = Time48::from_u64(u64::from(seconds(now)));
         let signed = match ServerSequence::request(&*self.keys.get(), &mut query, at) {
             Ok(signed) => signed,
@@ -190,7 +201,7 @@ impl Policy {
                 if is_wrong_signature && message.get(3).is_some_and(|flags| flags & 0x0f == Rcode::NOTAUTH.to_int()) {
                     say_bad_signature(&mut message);
                 }
-                return Ok(vec![message]);
+                return Ok(Answers { messages: vec![message], transfer: None });
             }
         };
         let is_allowed = self.allow_transfer.iter().any(|network| network.contains(&client.to_canonical()));
@@ -211,8 +222,13 @@ impl Policy {
                 answer.soa(&self.origin, serial)
             }
             Rtype::AXFR | Rtype::IXFR if limit == Limit::Stream => {
+                let Ok(transfer) = Arc::clone(&self.transfers).try_acquire_owned() else {
+                    return answer.only(Rcode::SERVFAIL);
+                };
                 tracing::info!(client.address = %client, zone = %self.origin, serial, "the policy zone is transferred");
-                answer.transfer(&self.origin, serial, zone, now)
+                // After the serial: whoever has the new one must not have the old content.
+                let messages = answer.transfer(&self.origin, serial, &zone(), Moment::now())?.messages;
+                Ok(Answers { messages, transfer: Some(transfer) })
             }
             Rtype::AXFR => answer.only(Rcode::FORMERR),
             _ => answer.only(Rcode::REFUSED),
@@ -282,34 +298,34 @@ struct Answering<'a> {
 }
 
 impl Answering<'_> {
-    fn only(mut self, rcode: Rcode) -> Result<Vec<Vec<u8>>, PushError> {
+    fn only(mut self, rcode: Rcode) -> Result<Answers, PushError> {
         let message = MessageBuilder::new_vec().start_answer(self.query, rcode)?.additional();
         self.push(message)?;
-        Ok(self.messages)
+        Ok(Answers { messages: self.messages, transfer: None })
     }
 
-    fn soa(mut self, origin: &Name, serial: u32) -> Result<Vec<Vec<u8>>, PushError> {
+    fn soa(mut self, origin: &Name, serial: u32) -> Result<Answers, PushError> {
         let mut message = self.start()?;
         message.push(soa(origin, serial))?;
         self.push(message.additional())?;
-        Ok(self.messages)
+        Ok(Answers { messages: self.messages, transfer: None })
     }
 
-    fn ns(mut self, origin: &Name) -> Result<Vec<Vec<u8>>, PushError> {
+    fn ns(mut self, origin: &Name) -> Result<Answers, PushError> {
         let mut message = self.start()?;
         message.push(ns(origin))?;
         self.push(message.additional())?;
-        Ok(self.messages)
+        Ok(Answers { messages: self.messages, transfer: None })
     }
 
     /// From SOA to SOA, in as many messages as it takes.
-    fn transfer(mut self, origin: &Name, serial: u32, zone: &Zone, now: Moment) -> Result<Vec<Vec<u8>>, PushError> {
+    fn transfer(mut self, origin: &Name, serial: u32, zone: &Zone, now: Moment) -> Result<Answers, PushError> {
         let mut message = self.start()?;
         message.push(soa(origin, serial))?;
         message.push(ns(origin))?;
         for given in zone.records(now) {
             let Some(owner) = policy_owner(given.name, origin) else {
-                tracing::warn!(name = ?Name::from_wire_bytes(given.name), zone = %origin, "an override has no place in a policy zone");
+                tracing::debug!(name = ?Name::from_wire_bytes(given.name), zone = %origin, "an override has no place in a policy zone");
                 continue;
             };
             if message.as_slice().len() >= MESSAGE_OCTETS {
@@ -323,7 +339,7 @@ impl Answering<'_> {
         }
         message.push(soa(origin, serial))?;
         self.push(message.additional())?;
-        Ok(self.messages)
+        Ok(Answers { messages: self.messages, transfer: None })
     }
 
     fn start(&self) -> Result<domain::base::message_builder::AnswerBuilder<Vec<u8>>, PushError> {

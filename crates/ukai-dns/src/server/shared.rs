@@ -1,7 +1,7 @@
 //! The server's state and the few ways in which it changes: told to, or because a lease ran out.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::answer::Answerer;
 use super::clock::Moment;
 use super::config::Settings;
 use super::control::{Request, Response, Status};
-use super::file::{self, FileError, FileOverride};
+use super::file::{FileError, FileOverride};
 use super::lease::{OverrideRecord, Refusal};
 use super::lock::Lock;
 use super::policy::PolicyZone;
@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub answerer: Arc<Answerer>,
     pub stop: Notify,
     pub listen: Vec<SocketAddr>,
-    overrides_file: Option<PathBuf>,
+    read_file_again: AtomicBool,
     policy_zone: Option<PolicyZone>,
     /// Held over disk and swap, so that the two happen in the same order for every change. Never taken by the answer path.
     store: Mutex<Store>,
@@ -43,11 +43,11 @@ impl Shared {
         store: Store,
         lock: Lock,
         listen: Vec<SocketAddr>,
-        overrides_file: Option<PathBuf>,
         policy_zone: Option<PolicyZone>,
     ) -> Self {
         let (stop, store) = (Notify::new(), Mutex::new(store));
-        Self { answerer, stop, listen, overrides_file, policy_zone, store, _lock: lock }
+        let read_file_again = AtomicBool::new(false);
+        Self { answerer, stop, listen, read_file_again, policy_zone, store, _lock: lock }
     }
 
     pub async fn handle(self: &Arc<Self>, request: Request) -> Response {
@@ -203,14 +203,17 @@ impl Shared {
         }
     }
 
+    pub fn is_to_read_file_again(&self) -> bool {
+        self.read_file_again.swap(false, Ordering::AcqRel)
+    }
+
     /// The files that are not watched, or whose watch may have missed a change.
     pub fn reload_files(&self) {
         if let Some(policy) = &self.answerer.policy {
             policy.read_key_again();
         }
-        if let Some(path) = &self.overrides_file {
-            self.serve_file(file::read(path));
-        }
+        // By the thread that watches it, so that an older reading never comes after a newer one.
+        self.read_file_again.store(true, Ordering::Release);
     }
 
     fn reconfigure(&self, settings: Settings) -> Response {

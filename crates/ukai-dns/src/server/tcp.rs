@@ -13,12 +13,15 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::answer::{Answerer, Decision, Limit, Scratch};
+use super::policy::Answers;
 use crate::message::MAX_MESSAGE;
 
 /// RFC 7766 section 6.2.3 asks for seconds; a connection is cheap to make again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that does not take its answers.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// For all messages of a transfer.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections over all listeners. Each may hold a message of 64 KiB.
 pub(super) const MAX_CONNECTIONS: usize = 100;
 /// Queries under way on one connection; more are read only when some are answered.
@@ -86,11 +89,17 @@ async fn read_queries(
                     return Ok(());
                 }
             }
-            Decision::Several(messages) => {
-                for message in messages {
-                    if answers.send(message).await.is_err() {
-                        return Ok(());
+            Decision::Several(Answers { messages, transfer }) => {
+                let sent = timeout(TRANSFER_TIMEOUT, async {
+                    for message in messages {
+                        answers.send(message).await.ok()?;
                     }
+                    Some(())
+                });
+                let sent = sent.await;
+                drop(transfer);
+                if sent != Ok(Some(())) {
+                    return Ok(());
                 }
             }
             Decision::Forward(query) => {

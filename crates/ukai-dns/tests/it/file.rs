@@ -170,6 +170,47 @@ async fn a_config_map_that_changes_is_served() {
     becomes(&server, "api.peer.example", &["192.0.2.11"]).await;
 }
 
+/// As editors and `git checkout` do: taken away, and made anew a moment later. Nothing is the world's in between.
+#[tokio::test]
+async fn a_file_that_is_made_anew_keeps_its_overrides_meanwhile() {
+    let (world, dir) = (world().await, directory());
+    let (config, path) = with_file(dir.path(), &world, "api.peer.example 10 A 192.0.2.10\n");
+    let server = Running::start(config).await;
+    for number in 11..15 {
+        std::fs::remove_file(&path).unwrap();
+        for _ in 0..20 {
+            let seen = addresses(&server.ask("api.peer.example", RecordType::A).await);
+            assert_ne!(seen, ["192.0.2.1"], "the world's");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        std::fs::write(&path, format!("api.peer.example 10 A 192.0.2.{number}\n")).unwrap();
+        becomes(&server, "api.peer.example", &[&format!("192.0.2.{number}")]).await;
+    }
+    assert_eq!(world.queries(), 0);
+}
+
+/// The directory itself is exchanged for another.
+#[tokio::test]
+async fn a_directory_that_is_exchanged_is_followed() {
+    let (world, dir) = (world().await, directory());
+    let place = dir.path().join("place");
+    let make = |at: &Path, address: &str| {
+        std::fs::create_dir(at).unwrap();
+        std::fs::write(at.join("overrides"), format!("api.peer.example 10 A {address}\n")).unwrap();
+    };
+    make(&place, "192.0.2.10");
+    let (mut config, _) = with_file(dir.path(), &world, "");
+    config.overrides_file = Some(place.join("overrides"));
+    let server = Running::start(config).await;
+    becomes(&server, "api.peer.example", &["192.0.2.10"]).await;
+    make(&dir.path().join("next"), "192.0.2.11");
+    std::fs::rename(&place, dir.path().join("old")).unwrap();
+    std::fs::rename(dir.path().join("next"), &place).unwrap();
+    becomes(&server, "api.peer.example", &["192.0.2.11"]).await;
+    replace(&place.join("overrides"), "api.peer.example 10 A 192.0.2.12\n");
+    becomes(&server, "api.peer.example", &["192.0.2.12"]).await;
+}
+
 /// The two addresses of change number `n`.
 fn pair(n: usize) -> [String; 2] {
     let [high, low] = u16::try_from(n).unwrap().to_be_bytes();

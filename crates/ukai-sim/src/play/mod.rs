@@ -383,6 +383,7 @@ fn settings(worlds: &[World]) -> Settings {
         allow_addresses: Vec::new(),
         serves_dns: true,
         zone: None,
+        hides_types: false,
         subscribers: vec![Subscriber {
             name: "drill".to_owned(),
             peers: Default::default(),

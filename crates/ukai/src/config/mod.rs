@@ -219,6 +219,7 @@ impl Config {
             allow_addresses: self.allow_addresses.clone(),
             serves_dns: self.dns.is_some() || self.zone.is_some(),
             zone: self.zone.as_ref().map(ToString::to_string),
+            hides_types: self.hides_types(),
             subscribers: self
                 .subscribers
                 .iter()
@@ -233,6 +234,11 @@ impl Config {
             region: self.region.clone(),
             account_id: self.account_id.clone(),
         }
+    }
+
+    /// An override hides every other type of its name from somebody.
+    pub fn hides_types(&self) -> bool {
+        self.zone.is_some() || self.dns.as_ref().is_some_and(|dns| dns.policy_zone.is_some())
     }
 
     pub fn peer(&self, name: &str) -> Option<&Peer> {

@@ -44,7 +44,7 @@ pub fn configure(config: &Config) -> anyhow::Result<Configured> {
             .collect(),
         bound: config.evidence_bound,
         ecs_subnets: config.ecs_subnets.clone(),
-        in_zone: config.zone.is_some(),
+        hides_types: config.hides_types(),
         time_server: config.time_server,
         system: SystemFiles::default(),
     };

@@ -123,7 +123,7 @@ async fn look(vantage: &Vantage, subject: &Subject, asker: &Asker, purpose: Purp
     let resolvers: &[Upstream] = if named { &vantage.resolvers } else { &[] };
     let independent: &[Upstream] = if named { &vantage.independent } else { &[] };
     let embedded = vantage.embedded.filter(|_| named).map(Upstream::Udp);
-    let is_wanted = purpose == Purpose::Standing || vantage.in_zone && purpose != Purpose::Baseline;
+    let is_wanted = purpose == Purpose::Standing || vantage.hides_types && purpose != Purpose::Baseline;
     let beside: &[RecordType] = if is_wanted { &BESIDE } else { &[] };
     let (ours, authorities, independents, embedded, controls, walked) = tokio::join!(
         Box::pin(ask_our_resolvers(asker, resolvers, &found)),

@@ -39,8 +39,8 @@ pub struct Vantage {
     pub bound: Duration,
     /// Networks on whose behalf authorities and independent resolvers are asked too.
     pub ecs_subnets: Vec<IpNet>,
-    /// Overrides go into a zone where they hide every other type of a name, so it must be known which there are.
-    pub in_zone: bool,
+    /// Overrides hide every other type of a name, so it must be known which there are.
+    pub hides_types: bool,
     pub time_server: Option<SocketAddr>,
     pub system: SystemFiles,
 }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use ukai_dns::RecordType;
 use ukai_dns::update::{UpdateError, ZoneRecord, ZoneServer};
+use ukai_dns::{Name, RecordType};
 
 use super::{Names, PolicyZone, fault};
 use crate::provider::claim::Claim;
@@ -77,12 +77,7 @@ impl PolicyZone {
 }
 
 async fn has(server: &ZoneServer, names: &Names, claim: Option<&Claim>) -> Result<bool, UpdateError> {
-    let answer = server.query(&names.mark, RecordType::TXT).await?;
-    // Who does not hold the zone knows nothing of it, and says so in many ways.
-    if !answer.authoritative {
-        return Err(UpdateError::NoZone { server: server.address, zone: server.zone.clone(), rcode: answer.rcode });
-    }
-    let marks = answer.records;
+    let marks = authoritative(server, &names.mark, RecordType::TXT).await?;
     let Some(claim) = claim else {
         return Ok(marks.iter().filter_map(ZoneRecord::texts).all(|texts| Claim::read("", &texts).is_none()));
     };
@@ -96,8 +91,21 @@ async fn has(server: &ZoneServer, names: &Names, claim: Option<&Claim>) -> Resul
 async fn addresses(server: &ZoneServer, names: &Names) -> Result<BTreeSet<IpAddr>, UpdateError> {
     let mut addresses = BTreeSet::new();
     for rtype in [RecordType::A, RecordType::AAAA] {
-        let records = server.query(&names.policy, rtype).await?.records;
+        let records = authoritative(server, &names.policy, rtype).await?;
         addresses.extend(records.iter().filter_map(ZoneRecord::as_address));
     }
     Ok(addresses)
+}
+
+/// What a server that holds the zone has of a name. One that does not may say NOERROR and nothing, as a resolver does.
+pub(super) async fn authoritative(
+    server: &ZoneServer,
+    name: &Name,
+    rtype: RecordType,
+) -> Result<Vec<ZoneRecord>, UpdateError> {
+    let answer = server.query(name, rtype).await?;
+    match answer.authoritative {
+        true => Ok(answer.records),
+        false => Err(UpdateError::NoZone { server: server.address, zone: server.zone.clone(), rcode: answer.rcode }),
+    }
 }
