@@ -11,8 +11,8 @@ use super::policy::PolicyZone;
 use crate::name::Name;
 use crate::upstream::Upstream;
 
-/// Far more than one application calls; it is the octets that bound the cache.
-const DEFAULT_CACHE_ENTRIES: usize = 1_000_000;
+/// It is the octets that bound the cache.
+const DEFAULT_CACHE_ENTRIES: usize = 1_000_000_000;
 /// About a quarter of a million answers of the usual size.
 const DEFAULT_CACHE_OCTETS: usize = 64 * 1024 * 1024;
 /// One answers some hundred thousand queries a second; more than this many serve no single network.
