@@ -24,11 +24,11 @@
 //! | [`upstream`], [`client`] | asking |
 //! | [`system`] | `resolv.conf` |
 //! | [`delegation`] | the walk, the authorities, the canary |
-//! | [`server`] | the embedded server, its control socket and its client |
+//! | [`server`] | the embedded server, its control socket and its client, and its overrides as a policy zone for others |
 //! | [`update`] | changing a zone of another server: UPDATE and AXFR with TSIG |
 //!
-//! What it does not do: validate signatures (validating resolvers tell, with reasons), recurse for clients, serve stale
-//! answers (that would hide what is watched), or take zone transfers and updates of others.
+//! What it does not do: validate signatures (validating resolvers tell, with reasons), recurse for clients, or take zone transfers
+//! and updates of others.
 
 pub mod client;
 pub mod delegation;
