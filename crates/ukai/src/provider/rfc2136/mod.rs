@@ -68,6 +68,12 @@ impl Standing {
         self.marks.iter().filter_map(|mark| Claim::read(host, &mark.texts()?)).collect()
     }
 
+    /// Addresses that no ownership record speaks for.
+    fn unclaimed(&self, host: &str) -> BTreeSet<IpAddr> {
+        let claimed: BTreeSet<IpAddr> = self.claims(host).into_iter().flat_map(|claim| claim.addresses).collect();
+        self.addresses().difference(&claimed).copied().collect()
+    }
+
     fn addresses(&self) -> BTreeSet<IpAddr> {
         self.records.iter().filter_map(ZoneRecord::as_address).collect()
     }
@@ -171,8 +177,8 @@ impl PolicyZone {
             }
             Some(claim) => Ok(Taken::Newer(format!("{} stands in {self}", claim.told()))),
             None if standing.is_empty() => self.everywhere(&names, None).await.map(|()| Taken::Gone),
-            // Somebody else's, who was there first: ours was refused.
-            None if standing.addresses().is_disjoint(&mine.addresses) => Ok(Taken::Gone),
+            // Somebody else's, who was there first, or of a later override, whose mark says so: ours is gone, or was refused.
+            None if standing.unclaimed(&host).is_disjoint(&mine.addresses) => Ok(Taken::Gone),
             None => Err(Fault::lasting(format!(
                 "the ownership record {} is gone or was changed, but {} stands in {self}: it is not touched. Whoever changed it \
                  takes it away, for example with nsupdate",

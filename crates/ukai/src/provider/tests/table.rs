@@ -174,6 +174,12 @@ async fn no_residue(bench: &mut Bench) {
     bench.withdraw("ovr-1", 2).await.unwrap();
     bench.withdraw("ovr-never", 1).await.unwrap();
     assert_eq!(bench.residue().await, before);
+    // What is looked for late is not the one that came after it, though it leads to the same place.
+    bench.apply(&served("ovr-2", &["192.0.2.8"])).await.unwrap();
+    bench.withdraw("ovr-1", 2).await.unwrap();
+    assert_eq!(bench.standing().await, [("ovr-2".to_owned(), 1, "192.0.2.8".to_owned())]);
+    bench.withdraw("ovr-2", 1).await.unwrap();
+    assert_eq!(bench.residue().await, before);
 }
 
 async fn expiry(bench: &mut Bench) {
