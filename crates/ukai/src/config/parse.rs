@@ -263,6 +263,15 @@ fn dns(mut dns: v1::Dns, resolver: &[Upstream], peers: &[Peer], reader: &mut Rea
     let allow_clients = reader.list(&at.key("allow_clients"), dns.allow_clients.as_deref());
     let policy_zone =
         dns.policy_zone.take().and_then(|written| zone::served_zone(&at.key("policy_zone"), written, reader));
+    if let Some(zone) = &policy_zone {
+        for peer in
+            peers.iter().filter(|peer| peer.host.parse::<Name>().is_ok_and(|host| host.is_at_or_below(&zone.name)))
+        {
+            let message =
+                format!("{} lies in it, and would not be resolved; name a zone that exists nowhere else", peer.host);
+            reader.problem(&at.key("policy_zone").key("name"), message);
+        }
+    }
     let dns = Dns {
         listen,
         allow_clients,

@@ -170,6 +170,7 @@ fn each_mistake_says_how_to_mend_it() {
         ),
         ("[dns]\nforward = { \"a.test\" = [] }".to_owned(), "no resolver is given for this domain"),
         ("[dns.policy_zone]\nname = \"rpz.test\"".to_owned(), "nobody could follow this zone"),
+        (peer("[dns.policy_zone]\nname = \"test\"\nallow_transfer = [\"192.0.2.1/32\"]"), "api.peer.test lies in it"),
         ("[dns.policy_zone]\nname = \".\"\nallow_transfer = [\"192.0.2.1/32\"]".to_owned(), "the root is no"),
         (
             "[dns.policy_zone]\nname = \"rpz.test\"\nallow_transfer = [\"192.0.2.1/32\"]\nnotify = [\"ns.test\"]"
