@@ -167,7 +167,7 @@ fn without_serial(line: &str) -> String {
     }
 }
 
-const ZONE_FILE: &str = "$TTL 30\n@ IN SOA localhost. hostmaster.localhost. 1 60 10 3600 5\n@ IN NS localhost.\n";
+const ZONE_FILE: &str = "$TTL 30\n@ IN SOA localhost. hostmaster.localhost. 1 2 1 3600 5\n@ IN NS localhost.\n";
 
 struct Setup<'a> {
     dir: &'a Path,
