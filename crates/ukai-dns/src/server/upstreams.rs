@@ -1,6 +1,5 @@
 //! The servers that questions are sent to: which ones for which name, and how they have been doing.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,12 +14,16 @@ const FAILURES_UNTIL_DOWN: u32 = 3;
 /// … and tried again in its place after this.
 const RETRY_DOWN: Duration = Duration::from_secs(5);
 
+/// How long an upstream is asked carefully after it was peculiar.
+const PECULIAR_FOR: Duration = Duration::from_secs(600);
+
 /// One upstream and how it has been doing.
 pub(crate) struct Server {
     pub upstream: Upstream,
     health: Mutex<Health>,
-    /// It does not know EDNS, or does not keep the case of a question: it gets the careful treatment.
-    is_peculiar: AtomicBool,
+    /// It does not know EDNS, or does not keep the case of a question: it gets the careful treatment until then. Not for ever: one
+    /// strange answer may be a forger's, and servers are exchanged.
+    peculiar_until: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -36,7 +39,7 @@ pub(crate) struct Attempt {
 
 impl Server {
     fn new(upstream: &Upstream) -> Arc<Self> {
-        Arc::new(Self { upstream: upstream.clone(), health: Mutex::default(), is_peculiar: AtomicBool::new(false) })
+        Arc::new(Self { upstream: upstream.clone(), health: Mutex::default(), peculiar_until: Mutex::default() })
     }
 
     /// By another transport than configured when `via` says so. A failure is counted when the query is sent and taken back
@@ -72,13 +75,15 @@ impl Server {
     }
 
     pub fn set_peculiar(&self) {
-        if !self.is_peculiar.swap(true, Ordering::Relaxed) {
+        let now = Instant::now();
+        let before = lock(&self.peculiar_until).replace(now + PECULIAR_FOR);
+        if before.is_none_or(|until| until <= now) {
             tracing::info!(server.address = %self.upstream, "this upstream does not know EDNS or changes the case of questions; it is asked more slowly");
         }
     }
 
     pub fn is_peculiar(&self) -> bool {
-        self.is_peculiar.load(Ordering::Relaxed)
+        lock(&self.peculiar_until).is_some_and(|until| Instant::now() < until)
     }
 
     /// Whoever finds that a retry is due makes it, and nobody else until the next.
