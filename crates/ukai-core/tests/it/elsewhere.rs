@@ -14,29 +14,19 @@ use ukai_core::input::{Command, Input, ServedNow};
 use ukai_core::overrides::{EndReason, Phase};
 use ukai_core::peer::Level;
 
-use crate::play::Play;
+use crate::play::{Play, reconf, serve, world};
 use crate::world::{Host, NEW, World, case, history, ip, servers, set};
 
 const ZONE: &str = "the zone rpz.ukai.test at 192.0.2.53:53";
 
-fn in_a_zone(play: &mut Play) {
-    let mut settings = play.world.settings();
-    settings.zone = Some(ZONE.to_owned());
-    settings.hides_types = true;
-    play.input(Input::Reconfigured { settings: Box::new(settings) });
-}
-
 /// An override that stands, and its id.
 fn served() -> (Play, String) {
-    let mut world = World::healthy();
-    world.level = Level::Approve;
-    let mut play = Play::new(world);
-    in_a_zone(&mut play);
-    play.run_for(60);
-    play.world.go_stale();
-    play.run_for(30);
-    play.approve();
-    play.run_for(30);
+    let mut play = Play::new(world(Level::Approve));
+    reconf(&mut play, |settings| {
+        settings.zone = Some(ZONE.to_owned());
+        settings.hides_types = true;
+    });
+    let play = serve(play, Level::Approve);
     let id = play.engine.state().overrides.keys().next().unwrap().clone();
     assert!(play.engine.state().overrides[&id].phase.stands());
     (play, id)

@@ -19,6 +19,7 @@ mod flapping;
 mod guards;
 mod guards_alone;
 mod liars;
+mod misread;
 mod noise;
 mod paged;
 mod path;

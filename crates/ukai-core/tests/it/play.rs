@@ -9,6 +9,7 @@ use ukai_core::engine::{Engine, Step};
 use ukai_core::event::{Event, Recorded};
 use ukai_core::input::{Command, Input, Verification};
 use ukai_core::observe::Path;
+use ukai_core::peer::{Level, Settings};
 
 use crate::world::*;
 
@@ -176,4 +177,33 @@ impl Play {
             })
             .collect()
     }
+}
+
+pub fn world(level: Level) -> World {
+    let mut w = World::healthy();
+    w.level = level;
+    w
+}
+
+pub fn served(level: Level) -> Play {
+    serve(Play::new(world(level)), level)
+}
+
+/// The resolver goes stale, and the override that mends it is served.
+pub fn serve(mut play: Play, level: Level) -> Play {
+    play.run_for(60);
+    play.world.go_stale();
+    play.run_for(30);
+    if level == Level::Approve {
+        play.approve();
+    }
+    play.run_for(30);
+    assert!(play.saw(|e| matches!(e, Event::OverrideServed { .. })));
+    play
+}
+
+pub fn reconf(play: &mut Play, f: impl FnOnce(&mut Settings)) {
+    let mut s = play.world.settings();
+    f(&mut s);
+    play.input(Input::Reconfigured { settings: Box::new(s) });
 }

@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use super::answer::Limit;
 use super::clock::Moment;
 use super::swap::Swap;
+use super::upstreams::is_at_or_below;
 use super::zone::Zone;
 use crate::name::Name;
 use crate::update::{KeyError, TsigKey};
@@ -89,6 +90,12 @@ pub(crate) struct Answers {
     pub transfer: Option<OwnedSemaphorePermit>,
 }
 
+impl From<Vec<Vec<u8>>> for Answers {
+    fn from(messages: Vec<Vec<u8>>) -> Self {
+        Self { messages, transfer: None }
+    }
+}
+
 type Keys = HashMap<(KeyName, Algorithm), Arc<Key>>;
 
 pub(crate) struct Policy {
@@ -135,7 +142,7 @@ impl Policy {
 
     /// Whether a name (wire format, lower case) is in the zone, and so nobody else's.
     pub fn holds(&self, name: &[u8]) -> bool {
-        name.ends_with(self.origin.as_wire())
+        is_at_or_below(name, self.origin.as_wire())
     }
 
     /// Takes the key that is in the file now; one that cannot be read changes nothing.
@@ -201,7 +208,7 @@ impl Policy {
                 if is_wrong_signature && message.get(3).is_some_and(|flags| flags & 0x0f == Rcode::NOTAUTH.to_int()) {
                     say_bad_signature(&mut message);
                 }
-                return Ok(Answers { messages: vec![message], transfer: None });
+                return Ok(vec![message].into());
             }
         };
         let is_allowed = self.allow_transfer.iter().any(|network| network.contains(&client.to_canonical()));
@@ -301,21 +308,21 @@ impl Answering<'_> {
     fn only(mut self, rcode: Rcode) -> Result<Answers, PushError> {
         let message = MessageBuilder::new_vec().start_answer(self.query, rcode)?.additional();
         self.push(message)?;
-        Ok(Answers { messages: self.messages, transfer: None })
+        Ok(self.messages.into())
     }
 
     fn soa(mut self, origin: &Name, serial: u32) -> Result<Answers, PushError> {
         let mut message = self.start()?;
         message.push(soa(origin, serial))?;
         self.push(message.additional())?;
-        Ok(Answers { messages: self.messages, transfer: None })
+        Ok(self.messages.into())
     }
 
     fn ns(mut self, origin: &Name) -> Result<Answers, PushError> {
         let mut message = self.start()?;
         message.push(ns(origin))?;
         self.push(message.additional())?;
-        Ok(Answers { messages: self.messages, transfer: None })
+        Ok(self.messages.into())
     }
 
     /// From SOA to SOA, in as many messages as it takes.
@@ -339,7 +346,7 @@ impl Answering<'_> {
         }
         message.push(soa(origin, serial))?;
         self.push(message.additional())?;
-        Ok(Answers { messages: self.messages, transfer: None })
+        Ok(self.messages.into())
     }
 
     fn start(&self) -> Result<domain::base::message_builder::AnswerBuilder<Vec<u8>>, PushError> {

@@ -1,5 +1,7 @@
 //! What others put beside an override, or take from us while it stands, does not keep it from being taken back.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use ukai_dns::update::ZoneServer;
 use ukai_lab::servers::{Authority, Key, Kind, Role, ZONE};
 
@@ -71,4 +73,38 @@ async fn a_zone_that_may_not_be_transferred_any_more() {
     assert!(zone.answers(HOST).await.unwrap().is_empty());
     let again = Mine { host: Some(HOST.to_owned()), ..mine("ovr-1", 1) };
     assert_eq!(zone.take(&again).await.unwrap(), Taken::Gone);
+}
+
+/// A server that lost the zone and answers as a resolver does: NOERROR, nothing, and without authority. That is not the absence
+/// of the override, which is there again when the zone is.
+#[tokio::test]
+async fn a_primary_that_lost_the_zone_is_not_one_without_the_override() {
+    for holds_it in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = ZoneServer::new(listener.local_addr().unwrap(), ZONE.parse().unwrap(), None);
+        let serving = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(nothing_at_all(stream, holds_it));
+            }
+        });
+        let taken = PolicyZone::new(at, Vec::new()).take(&mine("ovr-1", 1)).await;
+        match holds_it {
+            true => assert_eq!(taken.unwrap(), Taken::Gone),
+            false => drop(taken.unwrap_err()),
+        }
+        serving.abort();
+    }
+}
+
+/// Transfers are refused; every question has an empty answer.
+async fn nothing_at_all(mut client: TcpStream, authoritative: bool) {
+    const AXFR: [u8; 2] = [0, 252];
+    let Ok(length) = client.read_u16().await else { return };
+    let mut message = vec![0; usize::from(length)];
+    client.read_exact(&mut message).await.unwrap();
+    let question = message.len() - 4;
+    message[2] = 0x80 | u8::from(authoritative) << 2;
+    message[3] = if message[question..question + 2] == AXFR { 5 } else { 0 };
+    client.write_u16(length).await.unwrap();
+    client.write_all(&message).await.unwrap();
 }
