@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -34,6 +35,8 @@ const RECONNECT: Duration = Duration::from_millis(150);
 const STOP_BOUND: Duration = Duration::from_secs(3);
 /// How long another vantage may take to listen.
 const VANTAGE_BOUND: Duration = Duration::from_secs(10);
+/// How long a process may take to be gone once it was killed; one that waits for the disk takes its time.
+const GONE_BOUND: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
 /// What a process said.
@@ -264,7 +267,7 @@ impl Stage {
         self.kill_daemon();
         self.taken = None;
         stop_dns(&self.cli.data_dir.join("dns").join("control.sock"));
-        end_left_over(&self.cli);
+        end_left_over(&self.cli.ukai, &self.path);
         self.team = None;
     }
 
@@ -418,22 +421,36 @@ fn stop_dns(socket: &Path) {
     }
 }
 
-/// Processes of this very program that were started for this very drill and did not obey.
-fn end_left_over(cli: &Cli) {
-    let Ok(own) = fs::canonicalize(&cli.ukai) else {
-        return;
-    };
-    let place = cli.data_dir.display().to_string();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let path = entry.path();
-        let of_this_drill = fs::read_link(path.join("exe")).is_ok_and(|exe| exe == own)
-            && fs::read(path.join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&place));
-        let pid =
-            entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(rustix::process::Pid::from_raw);
-        if let (true, Some(pid)) = (of_this_drill, pid) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+/// Ends what did not obey, and waits until it is gone: the next drill may want its address.
+fn end_left_over(ukai: &Path, directory: &Path) {
+    let deadline = Instant::now() + GONE_BOUND;
+    loop {
+        let left = left_over(ukai, directory);
+        if left.is_empty() || Instant::now() >= deadline {
+            return;
         }
+        for pid in left {
+            // It may be gone already.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        thread::sleep(POLL);
     }
+}
+
+/// Processes of this very program that were started for this very drill. One whose parent was killed before it became
+/// what it was to be still has its parent's arguments, which name the directory, too.
+fn left_over(ukai: &Path, directory: &Path) -> Vec<Pid> {
+    let Ok(own) = fs::canonicalize(ukai) else {
+        return Vec::new();
+    };
+    let place = directory.display().to_string();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let of_this_drill = processes.filter(|entry| {
+        let path = entry.path();
+        fs::read_link(path.join("exe")).is_ok_and(|exe| exe == own)
+            && fs::read(path.join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&place))
+    });
+    of_this_drill.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
 /// Moves the reports to the top of the directory and removes everything else in it.

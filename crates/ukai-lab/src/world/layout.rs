@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
+use super::VANTAGES_MAX;
 use crate::scenario::{HostSetup, NAME_SERVERS, Network, Scenario};
 
 /// Drills that can run side by side on one machine, in one process or several.
@@ -15,6 +16,9 @@ const LOCK_PORT: u16 = 20_053;
 /// Ports stay below the kernel's ephemeral range, so that no outgoing connection takes one first.
 const FIRST_PORT: u16 = 21_000;
 const PORTS_PER_SLOT: u16 = 100;
+/// Last octets of what the daemon under drill listens on.
+const DNS_HOST: u8 = 54;
+const APPLICATION_HOST: u8 = 55;
 
 /// A claim on one slot, held as long as the lock socket is open.
 #[derive(Debug)]
@@ -50,23 +54,32 @@ impl Slot {
     /// Ports that are free on every address, `[::1]` included, because all slots share that one.
     fn free_ports(&self) -> io::Result<Ports> {
         let first = FIRST_PORT + u16::from(self.number) * PORTS_PER_SLOT;
-        let witness = Ipv4Addr::new(127, self.octet(), 255, 2);
         for dns in (first..first + PORTS_PER_SLOT).step_by(4) {
             let (https, elsewhere, controls) = (dns + 1, dns + 2, dns + 3);
-            let free = TcpListener::bind((witness, dns)).is_ok()
-                && UdpSocket::bind((witness, dns)).is_ok()
-                && TcpListener::bind((witness, https)).is_ok()
-                && TcpListener::bind((witness, elsewhere)).is_ok()
-                && TcpListener::bind((witness, controls)).is_ok()
-                && TcpListener::bind((Ipv6Addr::LOCALHOST, https)).is_ok()
-                && TcpListener::bind((Ipv6Addr::LOCALHOST, elsewhere)).is_ok()
-                && TcpListener::bind((Ipv6Addr::LOCALHOST, controls)).is_ok();
+            let free = self.of_other_processes().all(|address| is_free(address.into(), dns))
+                && [https, elsewhere, controls].into_iter().all(|port| {
+                    self.of_other_processes().all(|address| TcpListener::bind((address, port)).is_ok())
+                        && TcpListener::bind((Ipv6Addr::LOCALHOST, port)).is_ok()
+                });
             if free {
                 return Ok(Ports { dns, https, elsewhere, controls });
             }
         }
         Err(io::Error::new(io::ErrorKind::AddrInUse, format!("no free port from {first} on")))
     }
+
+    /// Where the processes under drill listen: one of an earlier drill may still be there when the slot is free. The first
+    /// is nobody's, and tells of those that listen on every address.
+    fn of_other_processes(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let octet = self.octet();
+        let daemon = [DNS_HOST, APPLICATION_HOST].map(|host| Ipv4Addr::new(127, octet, 0, host));
+        let vantages = (1..=VANTAGES_MAX).map(move |number| Ipv4Addr::new(127, octet, 5, number));
+        std::iter::once(Ipv4Addr::new(127, octet, 255, 2)).chain(daemon).chain(vantages)
+    }
+}
+
+fn is_free(address: IpAddr, port: u16) -> bool {
+    TcpListener::bind((address, port)).is_ok() && UdpSocket::bind((address, port)).is_ok()
 }
 
 struct Ports {
@@ -156,12 +169,12 @@ impl Layout {
 
     /// Where the daemon under drill serves DNS to the application.
     pub fn embedded_dns(&self) -> SocketAddr {
-        (self.public(0, 54), self.dns_port).into()
+        (self.public(0, DNS_HOST), self.dns_port).into()
     }
 
     /// Where the daemon under drill hears the application's own success metric.
     pub fn application(&self) -> SocketAddr {
-        (self.public(0, 55), self.dns_port).into()
+        (self.public(0, APPLICATION_HOST), self.dns_port).into()
     }
 
     /// Where another vantage answers; `number` counts from 1.

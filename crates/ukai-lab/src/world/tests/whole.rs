@@ -9,6 +9,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use super::client::{get, labels, question, udp};
 use super::{fault, scenario, start, world};
 use crate::app::{self, CallReport, Pool, Stage};
+use crate::world::layout::Layout;
 use crate::world::{Caller, Slot, World};
 
 /// Calls that the application makes before it is stopped.
@@ -54,6 +55,17 @@ fn a_slot_is_held_until_it_is_dropped() {
     let first = Slot::claim().unwrap();
     let second = Slot::claim().unwrap();
     assert_ne!(first.number(), second.number());
+}
+
+#[tokio::test]
+async fn a_port_that_a_process_of_an_earlier_drill_still_holds_is_passed_over() {
+    let world = world("vantages = 1\nhosts.h-1 = \"serve\"").await;
+    let next = || Layout::new(&world.live.slot, world.scenario()).unwrap();
+    assert_eq!(next().dns_port, world.live.layout.dns_port);
+    for address in [world.embedded_dns(), world.application_listener(), world.vantage_listener(1)] {
+        let _left_over = std::net::TcpListener::bind(address).unwrap();
+        assert_ne!(next().dns_port, world.live.layout.dns_port, "{address}");
+    }
 }
 
 #[tokio::test]
