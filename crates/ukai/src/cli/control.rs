@@ -129,7 +129,8 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
         } else if in_alarm.is_empty() {
             "OK".to_owned()
         } else {
-            list(in_alarm.iter().map(|alarm| text(&alarm["alarm"])))
+            let muted = |alarm: &Value| if alarm["muted_until"].is_null() { "" } else { " (muted)" };
+            list(in_alarm.iter().map(|alarm| text(&alarm["alarm"]) + muted(alarm)))
         };
         let tone = if !in_alarm.is_empty() { Tone::Bad } else { Tone::Plain };
         let verdict = match &peer["verdict"] {
@@ -142,10 +143,35 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
         table.row(tone, row);
     }
     anstream::print!("{table}");
+    for line in muted_alarms(&status) {
+        anstream::println!("{}", Painted(Tone::Warning, line));
+    }
     if let Some(overrides) = status["overrides"].as_array().filter(|overrides| !overrides.is_empty()) {
         anstream::print!("\n{}", live_overrides(overrides, Timestamp::now()));
     }
     Ok(ExitCode::from(DONE))
+}
+
+/// Whose actions do not run now, and until when: a line for each rule.
+fn muted_alarms(status: &Value) -> Vec<String> {
+    let muted = status["muted"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut by_rule: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for one in muted {
+        let text = |key: &str| one[key].as_str().unwrap_or("-");
+        by_rule.entry((text("until"), text("by"))).or_default().push(text("alarm"));
+    }
+    let mut lines: Vec<String> = by_rule
+        .into_iter()
+        .map(|((until, by), alarms)| {
+            let until = until.parse().map_or_else(|_| until.to_owned(), |at: Timestamp| format!("{at:.0}"));
+            format!("muted until {until} by {by}: {}", list(alarms))
+        })
+        .collect();
+    let more = status["muted_total"].as_u64().unwrap_or(0).saturating_sub(muted.len() as u64);
+    if more > 0 {
+        lines.push(format!("and {more} more alarms are muted; `ukai alarms mute` lists the rules"));
+    }
+    lines
 }
 
 /// What stands, is going or waits for somebody, from the daemon's status.

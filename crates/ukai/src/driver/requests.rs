@@ -1,5 +1,7 @@
 //! What the command line asks, answered from the engine's state.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -14,6 +16,7 @@ use crate::socket::Op;
 use crate::socket::server::{Answer, Request};
 
 use super::alarm_history::{Past, recall};
+use super::alarms::MutedAlarm;
 use super::journal::Journal;
 use super::{Driver, Stop, alarms};
 
@@ -21,6 +24,8 @@ use super::{Driver, Stop, alarms};
 pub const NOT_FOUND: &str = "not_found";
 /// Ended incidents and overrides in one answer, the newest first: it must fit into one line of the socket.
 const ENDED_SHOWN: usize = 50;
+/// Muted alarms of one status; the others are counted.
+const MUTED_SHOWN: usize = 500;
 /// Peers that one sentence names.
 const PEERS_NAMED: usize = 20;
 /// Commands that wait for the engine; the socket has fewer connections than this.
@@ -84,7 +89,7 @@ impl Driver {
         let state = self.engine.state();
         match op {
             Op::Ping => answer(&answers, Answer::Value(json!({ "process": std::process::id() }))),
-            Op::Status => answer(&answers, value(&self.status(state))),
+            Op::Status => answer(&answers, value(&self.status(state, now))),
             Op::Incidents => answer(&answers, value(&incidents(state))),
             Op::Overrides => self.overrides(state, answers),
             Op::Plan { override_id } => answer(
@@ -116,12 +121,13 @@ impl Driver {
         }
     }
 
-    fn status(&self, state: &State) -> Status {
+    fn status(&self, state: &State, now: jiff::Timestamp) -> Status {
+        let muted = alarms::muted(state, now);
         let peers = state.peers.iter().map(|(name, peer)| PeerStatus {
             name: name.clone(),
             host: peer.host.clone(),
             level: peer.level.name(),
-            alarms: alarms_of(state, name),
+            alarms: alarms_of(state, name, &muted),
             addresses: peer.normal_set.iter().map(ToString::to_string).collect(),
             incident: peer.incident.clone(),
             r#override: state.live_override(name).map(|over| over.id.clone()),
@@ -147,6 +153,8 @@ impl Driver {
             metrics: self.metrics(),
             undelivered: state.undelivered.len(),
             peers: peers.collect(),
+            muted_total: muted.len(),
+            muted: muted.values().take(MUTED_SHOWN).cloned().collect(),
             overrides: state
                 .overrides
                 .values()
@@ -268,6 +276,9 @@ struct Status {
     metrics: MetricsStatus,
     undelivered: usize,
     peers: Vec<PeerStatus>,
+    /// Alarms whose actions a mute rule holds back now, the first of `muted_total`.
+    muted: Vec<MutedAlarm>,
+    muted_total: usize,
     overrides: Vec<OverrideStatus>,
 }
 
@@ -311,13 +322,18 @@ struct PeerStatus {
     history_since: Option<String>,
 }
 
-fn alarms_of(state: &State, peer: &str) -> Vec<Value> {
+fn alarms_of(state: &State, peer: &str, muted: &BTreeMap<&str, MutedAlarm>) -> Vec<Value> {
     let prefix = format!("{peer}/");
     let of_peer = state.alarms.records.iter().filter(|(name, record)| {
         name.starts_with(&prefix) && matches!(record.origin, ukai_core::event::Origin::Default { .. })
     });
     of_peer
-        .map(|(alarm, now)| json!({ "alarm": alarm, "state": now.state, "since": now.since, "reason": now.reason }))
+        .map(|(alarm, now)| {
+            let muted_until = muted.get(alarm.as_str()).map(|muted| muted.until);
+            json!({
+                "alarm": alarm, "state": now.state, "since": now.since, "reason": now.reason, "muted_until": muted_until,
+            })
+        })
         .collect()
 }
 

@@ -337,6 +337,11 @@ fn an_action_reaches_who_listens_to_its_topic_and_a_state_set_by_hand_snaps_back
     let rules = json(&place.ask(&["alarms", "mute", "--json"]));
     assert_eq!((&rules[0]["rule"]["Name"], &rules[0]["status"]), (&json!("quiet"), &json!("ACTIVE")), "{rules}");
     assert!(said(&place.ask(&["alarms", "mute"])).contains("ACTIVE"));
+    let muted = &place.status()["muted"];
+    assert_eq!(muted, &json!([{"alarm": "loud", "by": "quiet", "until": rules[0]["until"]}]));
+    let shown = said(&place.ask(&["status"]));
+    assert!(shown.contains("muted until 20") && shown.contains(" by quiet: loud\n"), "{shown}");
+    assert!(said(&place.ask(&["alarms"])).contains("(muted by quiet until 20"));
     assert_eq!(code(&place.ask(&["alarms", "set-state", "loud", "ALARM", "--reason", "quiet?"])), 0);
     let items = history(&place, "loud");
     let muted = items.iter().find(|item| item["HistorySummary"] == format!("Action {topic} muted by quiet"));
