@@ -152,6 +152,14 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
              [rfc2136] or [unbound]",
         );
     }
+    let metrics = metrics::metrics(file.metrics.unwrap_or_default(), reader);
+    if peers.is_empty() {
+        let takes_metrics = application.is_some() || !metrics.emf.is_empty() || !metrics.scrape.is_empty();
+        let what = if takes_metrics { "no peer is watched" } else { "nothing is watched" };
+        reader.note(&format!(
+            "{what}, for there is no [[peer]]; write one with urls = [\"https://HOST/PATH\"] (`ukai init URL` writes a whole file)"
+        ));
+    }
     Config {
         root_hints: reader.list(&at.key("root_hints"), file.root_hints.as_deref()),
         ca: file.ca.map(|ca| reader.certificates(&at.key("ca"), &ca)).unwrap_or_default(),
@@ -163,7 +171,7 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
         vantage,
         region,
         account_id,
-        metrics: metrics::metrics(file.metrics.unwrap_or_default(), reader),
+        metrics,
         report_dir: match file.report.and_then(|report| self::report(report, reader)) {
             Some(dir) => reader.path(&dir),
             None => data_dir.join("reports"),

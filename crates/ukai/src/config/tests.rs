@@ -199,6 +199,15 @@ fn each_mistake_says_how_to_mend_it() {
     }
 }
 
+#[test]
+fn a_file_without_a_peer_says_that_nothing_is_watched() {
+    let said = |text: &str| parsed(text).warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(said("").contains("nothing is watched, for there is no [[peer]]; write one"), "{}", said(""));
+    let metrics = said("[[metrics.emf]]\nfile = \"app.log\"\n");
+    assert!(metrics.contains("no peer is watched"), "{metrics}");
+    assert!(!said(MINIMAL).contains("watched"), "{}", said(MINIMAL));
+}
+
 const KEY: &str = "a2V5LW9mLTMyLW9jdGV0cy1mb3ItdHNpZy10ZXN0cyE=";
 
 /// With the key in a file, and with more in each of the tables.
