@@ -138,10 +138,12 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
     let allow_addresses: Vec<IpNet> = reader.list(&at.key("allow_addresses"), file.allow_addresses.as_deref());
     warn_of_addresses(&peers, &allow_addresses, reader);
     let dns = file.dns.map(|dns| self::dns(dns, &resolver, &peers, reader));
+    // Known also where the section is wrong otherwise: what is written there is not missing.
+    let follower = file.application.as_ref().and_then(|application| application.resolver.clone());
     let application = file.application.and_then(|application| self::application(application, reader));
     let zone = zone::zone(
         zone::Written { rfc2136: file.rfc2136, unbound: file.unbound },
-        &zone::Beside { dns: dns.is_some(), resolver: &resolver, application: application.as_ref(), peers: &peers },
+        &zone::Beside { dns: dns.is_some(), resolver: &resolver, follower: follower.as_deref(), peers: &peers },
         reader,
     );
     let acts = peers.iter().any(|peer| peer.level >= Level::Approve);

@@ -224,6 +224,22 @@ fn with_zone(dir: &Files, top: &str, zone: &str, tsig: &str) -> Result<Config, C
 const WAYS: &str = "resolver = [\"192.0.2.1\"]\n[application]\ntoken_file = \"token\"\nresolver = \"192.0.2.2\"";
 
 #[test]
+fn what_is_wrong_in_one_section_is_not_missed_in_another() {
+    let dir = Files::new();
+    for (application, wrong) in [
+        ("resolver = \"192.0.2.2\"", "needs a token"),
+        ("token_file = \"token\"\nresolver = \"dns.google\"", "dns.google"),
+    ] {
+        let top = format!("resolver = [\"192.0.2.1\"]\n[application]\n{application}");
+        let error = with_zone(&dir, &top, "", "").unwrap_err().to_string();
+        assert!(error.contains(wrong) && error.lines().count() == 1, "{error}");
+    }
+    let same = "resolver = [\"192.0.2.2\"]\n[application]\nresolver = \"192.0.2.2\"";
+    let error = with_zone(&dir, same, "", "").unwrap_err().to_string();
+    assert!(error.contains("needs a token") && error.contains("no way past an override"), "{error}");
+}
+
+#[test]
 fn a_policy_zone_is_read() {
     let dir = Files::new();
     let config = with_zone(&dir, WAYS, "secondaries = [\"192.0.2.54:5353\", \"2001:db8::54\"]", "").unwrap();
