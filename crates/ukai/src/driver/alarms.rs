@@ -18,6 +18,7 @@ use ukai_core::event::Origin;
 use ukai_core::metric::{MetricId, Namespace};
 use ukai_core::state::{AlarmRecord, State};
 
+use crate::config::nearest;
 use crate::socket::LINE_BYTES;
 
 /// Of an answer's room; the other half is for what JSON adds.
@@ -281,6 +282,16 @@ pub fn mute_rules(state: &State, now: Timestamp) -> Vec<ShownMuteRule> {
         .collect()
 }
 
+/// That there is no such alarm, and which was likely meant: one that is written nearly so, or so behind its peer.
+pub fn no_such_alarm<'k>(name: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
+    let behind = format!("/{name}");
+    let meant = nearest(name, known.clone()).or_else(|| known.clone().find(|known| known.ends_with(&behind)));
+    match meant {
+        Some(meant) => format!("there is no alarm {name}; did you mean \"{meant}\"? `ukai alarms` lists them"),
+        None => format!("there is no alarm {name}; `ukai alarms` lists them"),
+    }
+}
+
 /// Each alarm whose actions a rule holds back now, by name.
 pub fn muted(state: &State, now: Timestamp) -> BTreeMap<&str, MutedAlarm> {
     let mut muted: BTreeMap<&str, MutedAlarm> = BTreeMap::new();
@@ -382,6 +393,18 @@ mod tests {
         let page = page(&state, at("2026-01-01T00:30:00Z"), None);
         assert_eq!((page.alarms[0].muted_by.as_deref(), page.alarms[0].muted_until), (Some("longer"), Some(until)));
         assert_eq!(page.alarms[1].muted_until, None);
+    }
+
+    #[test]
+    fn an_alarm_that_is_not_there_may_be_another() {
+        let known = ["api/errors", "api/latency", "slow"];
+        let said = |name: &str| no_such_alarm(name, known.into_iter());
+        assert_eq!(
+            said("api/erors"),
+            "there is no alarm api/erors; did you mean \"api/errors\"? `ukai alarms` lists them"
+        );
+        assert!(said("latency").contains("did you mean \"api/latency\"?"));
+        assert_eq!(said("disk"), "there is no alarm disk; `ukai alarms` lists them");
     }
 
     #[test]

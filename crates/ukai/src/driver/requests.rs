@@ -16,7 +16,7 @@ use crate::socket::Op;
 use crate::socket::server::{Answer, Request};
 
 use super::alarm_history::{Past, recall};
-use super::alarms::MutedAlarm;
+use super::alarms::{MutedAlarm, no_such_alarm};
 use super::journal::Journal;
 use super::{Driver, Stop, alarms};
 
@@ -108,7 +108,7 @@ impl Driver {
                 &answers,
                 match alarms::in_full(&self.engine, now, &name) {
                     Some(alarm) => value(&alarm),
-                    None => no_alarm(&name),
+                    None => no_alarm(state, &name),
                 },
             ),
             Op::AlarmHistory { name } => self.alarm_history(state, now, name, answers),
@@ -211,6 +211,7 @@ impl Driver {
     fn alarm_history(&self, state: &State, now: jiff::Timestamp, name: String, answers: mpsc::Sender<Answer>) {
         let journal = self.journal.clone();
         let known = state.alarms.records.get(&name).map(|record| record.definition.clone());
+        let unknown = no_alarm(state, &name);
         let settings = self.engine.settings();
         let past = Past::of(&name, known, &settings.region, &settings.account_id);
         tokio::spawn(async move {
@@ -219,7 +220,7 @@ impl Driver {
                 &answers,
                 match told {
                     Ok(past) if past.is_known => Answer::Value(past.answer(now)),
-                    Ok(_) => no_alarm(&name),
+                    Ok(_) => unknown,
                     Err(error) => Answer::Refused(format!("the history cannot be read: {error:#}")),
                 },
             );
@@ -372,10 +373,12 @@ fn addressed(state: &State, command: Command) -> Result<Command, Answer> {
         Command::DeleteAlarms { alarms } | Command::SetAlarmActions { alarms, .. } => {
             match alarms.iter().find(|alarm| !state.alarms.records.contains_key(*alarm)) {
                 None => Ok(command),
-                Some(alarm) => Err(no_alarm(alarm)),
+                Some(alarm) => Err(no_alarm(state, alarm)),
             }
         }
-        Command::SetAlarmState { alarm, .. } if !state.alarms.records.contains_key(alarm) => Err(no_alarm(alarm)),
+        Command::SetAlarmState { alarm, .. } if !state.alarms.records.contains_key(alarm) => {
+            Err(no_alarm(state, alarm))
+        }
         Command::DeleteMuteRule { rule } if !state.alarms.mute_rules.contains_key(rule) => {
             Err(not_found(format!("there is no mute rule {rule}; `ukai alarms mute` lists them")))
         }
@@ -410,8 +413,8 @@ fn no_override(id: &str) -> Answer {
     not_found(format!("there is no override {id}; `ukai overrides` lists them"))
 }
 
-fn no_alarm(name: &str) -> Answer {
-    not_found(format!("there is no alarm {name}; `ukai alarms` lists them"))
+fn no_alarm(state: &State, name: &str) -> Answer {
+    not_found(no_such_alarm(name, state.alarms.records.keys().map(String::as_str)))
 }
 
 fn not_found(sentence: String) -> Answer {
