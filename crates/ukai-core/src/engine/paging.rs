@@ -386,6 +386,12 @@ impl Engine {
         let summary = incident.summary.clone();
         let cause = incident.verdict.as_ref().map(|verdict| verdict.summary.clone());
         let reason = cause.unwrap_or_else(|| summary.clone());
+        // Who was not woken before reads of an outage, not of one that goes on.
+        let fails = if incident.worthy { "outage" } else { "failure" };
+        let subject = match incident.paged {
+            true => format!("{peer}: still failing"),
+            false => format!("{peer}: {fails}, {} fails ({})", incident.stage.name(), incident.class.name()),
+        };
         self.record(turn, Event::IncidentPaged { incident: id.to_owned(), reason: reason.clone() });
         self.tell(
             turn,
@@ -394,7 +400,7 @@ impl Engine {
                 peer: peer.to_owned(),
                 incident: Some(id.to_owned()),
                 page: true,
-                subject: format!("{peer}: still failing"),
+                subject,
                 text: if reason == summary { format!("{summary}.") } else { format!("{summary}. {reason}") },
             },
         );

@@ -102,6 +102,17 @@ fn an_incident_that_had_an_override_is_over_for_good() {
     assert!(!play.saw(|event| matches!(event, Event::IncidentReopened { .. })));
 }
 
+/// Subjects of the pages, in their order.
+fn subjects(play: &Play) -> Vec<String> {
+    let page = |event: &Event| match event {
+        Event::NotificationQueued { notification, .. } if notification.kind == NotificationKind::Paged => {
+            Some(notification.subject.clone())
+        }
+        _ => None,
+    };
+    play.log.iter().filter_map(|record| page(&record.event)).collect()
+}
+
 /// Somebody read "closed" and went to bed.
 #[test]
 fn what_fails_again_soon_after_the_close_and_lasts_pages_once_more() {
@@ -129,6 +140,7 @@ fn what_fails_again_soon_after_the_close_and_lasts_pages_once_more() {
     );
     play.run_for(60);
     assert_eq!(pages(&play), 2, "it lasts");
+    assert_eq!(subjects(&play), ["api: outage, connect fails (timeout)", "api: still failing"]);
     play.crash();
     play.run_for(HOUR_S);
     assert_eq!((opened(&play), pages(&play)), (1, 2), "once more, and not again");
