@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 use ukai_core::event::{Event, NotificationKind};
+use ukai_core::observe::{ErrorClass, Stage};
 
 use crate::play::Play;
 use crate::world::*;
@@ -100,6 +101,24 @@ fn an_incident_that_had_an_override_is_over_for_good() {
     play.run_for(30);
     assert_eq!(opened(&play), 2, "its decisions are not carried over");
     assert!(!play.saw(|event| matches!(event, Event::IncidentReopened { .. })));
+}
+
+#[test]
+fn what_is_open_again_is_told_by_what_fails_now() {
+    let mut play = Play::new(World::healthy());
+    play.run_for(120);
+    play.world.hosts.insert(ip(OLD), Host::Silent);
+    play.run_for(40);
+    play.world.hosts.insert(ip(OLD), Host::Serves);
+    for _ in 0..100 {
+        if play.engine.state().open_incident("api").is_some() {
+            play.run_for(10);
+        }
+    }
+    play.world.hosts.insert(ip(OLD), Host::Fails(Stage::Tls, ErrorClass::Expired));
+    play.run_for(30);
+    let again = play.engine.state().open_incident("api").unwrap();
+    assert_eq!((again.reopened, again.stage, again.class), (1, Stage::Tls, ErrorClass::Expired));
 }
 
 /// Subjects of the pages, in their order.
