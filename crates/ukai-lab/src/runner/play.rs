@@ -111,6 +111,7 @@ fn outcome(
         wrongly_proven: judge::wrongly_proven(&scenario.expect, seen).into_iter().map(str::to_owned).collect(),
         times: judge::times(&scenario.expect, seen),
         kills: seen.kills,
+        servers: seen.servers.clone(),
         checks,
         reports,
         directory,
@@ -196,6 +197,10 @@ impl<'a> Play<'a> {
     async fn run(&mut self, mut heard: Receiver<Heard>) -> anyhow::Result<()> {
         let lines = self.world.describe();
         self.say(DrillEvent::World { lines });
+        self.seen.servers = self.stage.servers();
+        if !self.seen.servers.is_empty() {
+            self.say(DrillEvent::Servers { servers: self.seen.servers.clone() });
+        }
         self.teach_history().await?;
         self.stage.start_vantages(&self.world)?;
         self.stage.start_daemon()?;
