@@ -128,6 +128,10 @@ impl Answerer {
             Err(reject) => {
                 scratch.tally.add(Count::Malformed);
                 return match reject {
+                    Reject::Additional(query) if allowed => {
+                        query.write(out, &Response::empty(Rcode::FORMERR), limit.octets(&query));
+                        Decision::Reply
+                    }
                     Reject::Header(rcode) if allowed => {
                         write_header_only(out, bytes, rcode);
                         Decision::Reply
