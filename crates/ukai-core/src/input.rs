@@ -57,6 +57,10 @@ pub enum Input {
     ProviderListed {
         serving: Vec<ServedNow>,
     },
+    /// Everything that the keeper of leases in somebody else's zone cannot end now; none where it can.
+    LeasesStuck {
+        leases: Vec<StuckLease>,
+    },
     /// The provider ended an override by itself (expiry), or an operator did so offline.
     ProviderEnded {
         id: String,
@@ -116,6 +120,15 @@ pub struct Verification {
     pub by_resolver: Result<BTreeSet<IpAddr>, String>,
     /// A probe of every endpoint by the normal path.
     pub observations: Vec<Observation>,
+}
+
+/// A lease that is over, while what it allowed may still be answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StuckLease {
+    pub id: String,
+    pub host: String,
+    /// Why it cannot be taken away.
+    pub why: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

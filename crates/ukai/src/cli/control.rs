@@ -143,6 +143,7 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
         table.row(tone, row);
     }
     anstream::print!("{table}");
+    print_leftovers(&status["leftovers"]);
     for line in muted_alarms(&status) {
         anstream::println!("{}", Painted(Tone::Warning, line));
     }
@@ -150,6 +151,19 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
         anstream::print!("\n{}", live_overrides(overrides, Timestamp::now()));
     }
     Ok(ExitCode::from(DONE))
+}
+
+/// What is over and still stands: nobody else ends it.
+fn print_leftovers(leftovers: &Value) {
+    for left in leftovers.as_array().into_iter().flatten() {
+        let text = |key: &str| left[key].as_str().unwrap_or("-");
+        let addresses = left["addresses"].as_array().filter(|addresses| !addresses.is_empty());
+        let stands =
+            addresses.map(|all| format!(" ({})", list(all.iter().filter_map(Value::as_str)))).unwrap_or_default();
+        let why = left["why"].as_str().unwrap_or("it is being taken away");
+        let line = format!("{} for {} is over and still there{stands}: {why}", text("id"), text("host"));
+        anstream::println!("{}", Painted(Tone::Bad, line));
+    }
 }
 
 /// Whose actions do not run now, and until when: a line for each rule.
@@ -337,6 +351,7 @@ pub async fn overrides(args: OverridesArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         return json(&value);
     }
+    print_leftovers(&value["leftovers"]);
     let Overrides { overrides, serving, trouble } =
         serde_json::from_value(value).context("the daemon's answer is not understood")?;
     if let Some(trouble) = trouble {

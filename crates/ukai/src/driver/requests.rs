@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
+use ukai_core::engine::Residue;
 use ukai_core::input::{Command, Input};
 use ukai_core::overrides::{Override, Phase};
 use ukai_core::state::{Incident, State};
@@ -153,6 +154,7 @@ impl Driver {
             metrics: self.metrics(),
             undelivered: state.undelivered.len(),
             peers: peers.collect(),
+            leftovers: self.engine.residues().into_iter().map(ShownResidue::from).collect(),
             muted_total: muted.len(),
             muted: muted.values().take(MUTED_SHOWN).cloned().collect(),
             overrides: state
@@ -189,6 +191,7 @@ impl Driver {
         let known =
             newest(state.overrides.values(), |over: &&Override| over.ended_at.is_none(), |over| over.proposed_at);
         let known = serde_json::to_value(known);
+        let leftovers: Vec<ShownResidue> = self.engine.residues().into_iter().map(ShownResidue::from).collect();
         let provider = self.provider.clone();
         tokio::spawn(async move {
             let (serving, trouble) = match &provider {
@@ -201,7 +204,9 @@ impl Driver {
             answer(
                 &answers,
                 match known {
-                    Ok(known) => Answer::Value(json!({ "overrides": known, "serving": serving, "trouble": trouble })),
+                    Ok(known) => Answer::Value(json!({
+                        "overrides": known, "serving": serving, "trouble": trouble, "leftovers": leftovers,
+                    })),
                     Err(error) => Answer::Refused(format!("the overrides cannot be shown: {error}")),
                 },
             );
@@ -277,6 +282,8 @@ struct Status {
     metrics: MetricsStatus,
     undelivered: usize,
     peers: Vec<PeerStatus>,
+    /// Overrides that are over and still stand.
+    leftovers: Vec<ShownResidue>,
     /// Alarms whose actions a mute rule holds back now, the first of `muted_total`.
     muted: Vec<MutedAlarm>,
     muted_total: usize,
@@ -294,6 +301,24 @@ struct MetricsStatus {
     /// Metrics that are kept, and the memory that they take.
     kept: usize,
     bytes: usize,
+}
+
+/// One that is over and still stands, because it cannot be taken away.
+#[derive(Serialize)]
+struct ShownResidue {
+    id: String,
+    host: String,
+    /// What is answered for the host, as far as it is known.
+    addresses: Vec<String>,
+    /// null: its withdrawal is under way.
+    why: Option<String>,
+}
+
+impl From<Residue> for ShownResidue {
+    fn from(residue: Residue) -> ShownResidue {
+        let Residue { id, host, addresses, why } = residue;
+        ShownResidue { id, host, addresses: addresses.iter().map(ToString::to_string).collect(), why }
+    }
 }
 
 /// One that stands, is going, or waits for somebody.
