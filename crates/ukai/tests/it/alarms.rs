@@ -287,6 +287,12 @@ fn an_action_reaches_who_listens_to_its_topic_and_a_state_set_by_hand_snaps_back
     let told = said(&place.ask(&["alarms", "history", "loud"]));
     assert!(told.contains("StateUpdate") && told.contains("Alarm \"loud\" created"), "{told}");
 
+    for unknown in [vec!["show", "loude"], vec!["history", "loude"], vec!["test", "loude", "--data", "0"]] {
+        let refused = place.ask(&[&["alarms"], &unknown[..]].concat());
+        assert_eq!(code(&refused), 1, "{unknown:?}");
+        assert!(said(&refused).contains("did you mean \"loud\"?"), "{}", said(&refused));
+    }
+
     // Muted, it changes and says nothing.
     let put = [
         "alarms",
