@@ -335,7 +335,7 @@ mod tests {
     use crate::client::AskOptions;
     use crate::message::{Question, compose_query};
 
-    fn parse(bytes: &[u8]) -> Result<Query<'_>, Reject> {
+    fn parse(bytes: &[u8]) -> Result<Query<'_>, Reject<'_>> {
         Query::parse(bytes, &mut Key::default())
     }
 
