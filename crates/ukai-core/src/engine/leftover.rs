@@ -48,25 +48,27 @@ pub struct Residue {
     pub host: String,
     /// What is answered for the host, as far as it is known.
     pub addresses: BTreeSet<IpAddr>,
-    /// Why it is still there. None: its withdrawal is under way.
-    pub why: Option<String>,
+    /// Why it could not be taken away.
+    pub why: String,
 }
 
 impl Engine {
-    /// Overrides that are over and still stand, by id.
+    /// Overrides that are over and still stand, by id: those that a try could not take away.
     pub fn residues(&self) -> Vec<Residue> {
-        let listed = self.live.leftovers.values().map(|left| Residue {
-            id: left.served.id.clone(),
-            host: left.served.host.clone(),
-            addresses: left.served.addresses.clone(),
-            why: left.why.clone(),
+        let failed = self.live.leftovers.values().filter_map(|left| Some((&left.served, left.why.clone()?)));
+        let listed = failed.map(|(served, why)| Residue {
+            id: served.id.clone(),
+            host: served.host.clone(),
+            addresses: served.addresses.clone(),
+            why,
         });
-        let is_new = |stuck: &&Stuck| stuck.is_told && !self.live.leftovers.contains_key(&stuck.lease.id);
+        let is_listed = |id: &String| self.live.leftovers.get(id).is_some_and(|left| left.why.is_some());
+        let is_new = |stuck: &&Stuck| stuck.is_told && !is_listed(&stuck.lease.id);
         let kept = self.live.stuck.values().filter(is_new).map(|stuck| Residue {
             id: stuck.lease.id.clone(),
             host: stuck.lease.host.clone(),
             addresses: BTreeSet::new(),
-            why: Some(stuck.lease.why.clone()),
+            why: stuck.lease.why.clone(),
         });
         listed.chain(kept).collect()
     }

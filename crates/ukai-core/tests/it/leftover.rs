@@ -62,7 +62,7 @@ fn what_leads_the_name_astray_is_paged_once() {
     assert!(pages[0].text.contains(CHANGED) && pages[0].text.contains(&format!("ukai revert {id}")), "{:?}", pages[0]);
     let residues = play.engine.residues();
     assert_eq!((residues.len(), &residues[0].addresses), (1, &standing.addresses));
-    assert_eq!(residues[0].why.as_deref(), Some(CHANGED));
+    assert_eq!(residues[0].why, CHANGED);
     play.crash();
     with_the_zone(&mut play);
     list_for(&mut play, &[standing], 3);
@@ -85,7 +85,9 @@ fn a_mark_alone_wakes_nobody_until_something_is_answered() {
 fn who_has_mended_it_has_it_tried_at_once() {
     let (mut play, id, standing) = ended();
     play.input(Input::ProviderListed { serving: vec![standing.clone()] });
+    assert!(play.engine.residues().is_empty(), "it may be on its way");
     assert_eq!(refuse(&mut play), 1);
+    assert_eq!(play.engine.residues().len(), 1);
     play.command(Command::Revert { id: id.clone(), why: "mended".into() }, 1);
     assert_eq!(refuse(&mut play), 1, "not a minute later");
     play.command(Command::RevertAll { why: "mended".into() }, 1);

@@ -143,7 +143,9 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
         table.row(tone, row);
     }
     anstream::print!("{table}");
-    print_leftovers(&status["leftovers"]);
+    for line in leftovers(&status) {
+        anstream::println!("{}", Painted(Tone::Bad, line));
+    }
     for line in muted_alarms(&status) {
         anstream::println!("{}", Painted(Tone::Warning, line));
     }
@@ -154,16 +156,15 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What is over and still stands: nobody else ends it.
-fn print_leftovers(leftovers: &Value) {
-    for left in leftovers.as_array().into_iter().flatten() {
-        let text = |key: &str| left[key].as_str().unwrap_or("-");
-        let addresses = left["addresses"].as_array().filter(|addresses| !addresses.is_empty());
-        let stands =
-            addresses.map(|all| format!(" ({})", list(all.iter().filter_map(Value::as_str)))).unwrap_or_default();
-        let why = left["why"].as_str().unwrap_or("it is being taken away");
-        let line = format!("{} for {} is over and still there{stands}: {why}", text("id"), text("host"));
-        anstream::println!("{}", Painted(Tone::Bad, line));
-    }
+fn leftovers(answer: &Value) -> Vec<String> {
+    let of = |left: &Value| {
+        let text = |key: &str| left[key].as_str().unwrap_or("-").to_owned();
+        let addresses: Vec<&str> =
+            left["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let stands = if addresses.is_empty() { String::new() } else { format!(" ({})", list(addresses)) };
+        format!("{} for {} is over and still there{stands}: {}", text("id"), text("host"), text("why"))
+    };
+    answer["leftovers"].as_array().into_iter().flatten().map(of).collect()
 }
 
 /// Whose actions do not run now, and until when: a line for each rule.
@@ -351,7 +352,9 @@ pub async fn overrides(args: OverridesArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         return json(&value);
     }
-    print_leftovers(&value["leftovers"]);
+    for line in leftovers(&value) {
+        anstream::println!("{}", Painted(Tone::Bad, line));
+    }
     let Overrides { overrides, serving, trouble } =
         serde_json::from_value(value).context("the daemon's answer is not understood")?;
     if let Some(trouble) = trouble {
@@ -477,4 +480,41 @@ pub async fn events(args: EventsArgs) -> anyhow::Result<ExitCode> {
 fn json(value: &Value) -> anyhow::Result<ExitCode> {
     anstream::println!("{}", serde_json::to_string_pretty(value)?);
     Ok(ExitCode::from(DONE))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_over_and_still_there_is_said_with_its_reason() {
+        let left =
+            json!({ "id": "ovr-1", "host": "api.peer.test", "addresses": ["192.0.2.7"], "why": "it is refused" });
+        let mark = json!({ "id": "ovr-2", "host": "two.test", "addresses": [], "why": "the key is gone" });
+        assert_eq!(
+            leftovers(&json!({ "leftovers": [left, mark] })),
+            [
+                "ovr-1 for api.peer.test is over and still there (192.0.2.7): it is refused",
+                "ovr-2 for two.test is over and still there: the key is gone",
+            ]
+        );
+        assert!(leftovers(&json!({ "leftovers": [] })).is_empty());
+    }
+
+    #[test]
+    fn muted_alarms_stand_together_by_their_rule() {
+        let muted = |alarm: &str, by: &str| json!({ "alarm": alarm, "by": by, "until": "2026-01-01T03:00:00Z" });
+        let status =
+            json!({ "muted": [muted("a", "night"), muted("b", "deploy"), muted("c", "night")], "muted_total": 5 });
+        assert_eq!(
+            muted_alarms(&status),
+            [
+                "muted until 2026-01-01T03:00:00Z by deploy: b",
+                "muted until 2026-01-01T03:00:00Z by night: a, c",
+                "and 2 more alarms are muted; `ukai alarms mute` lists the rules",
+            ]
+        );
+    }
 }

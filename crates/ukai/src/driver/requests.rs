@@ -310,8 +310,7 @@ struct ShownResidue {
     host: String,
     /// What is answered for the host, as far as it is known.
     addresses: Vec<String>,
-    /// null: its withdrawal is under way.
-    why: Option<String>,
+    why: String,
 }
 
 impl From<Residue> for ShownResidue {
