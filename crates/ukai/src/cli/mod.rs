@@ -28,6 +28,7 @@ mod overrides;
 mod paint;
 mod queries;
 mod run;
+mod status;
 mod vantage;
 
 use std::process::ExitCode;
@@ -218,7 +219,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Init(args) => configuration::init(args),
         Command::Config(command) => configuration::run(command),
         Command::History(command) => history::run(command).await,
-        Command::Status(args) => control::status(args).await,
+        Command::Status(args) => status::status(args).await,
         Command::Alarms(args) => alarms::run(args).await,
         Command::Metrics(args) => metrics::run(args).await,
         Command::Incidents(args) => control::incidents(args).await,
