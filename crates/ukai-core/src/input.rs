@@ -99,12 +99,6 @@ pub enum Input {
         by: Actor,
         command: Command,
     },
-    /// The event log could not be written since then, and can be now. `paged`: people were told meanwhile.
-    LogWritable {
-        since: Timestamp,
-        why: String,
-        paged: bool,
-    },
     /// The shell met something that a person should know of.
     Troubled {
         what: String,

@@ -188,7 +188,6 @@ impl Engine {
                 self.report_written(turn, incident, result);
             }
             Input::Command { id, by, command } => self.command(turn, id, by, command),
-            Input::LogWritable { since, why, paged } => self.log_writable(turn, since, &why, paged),
             Input::Troubled { what } => self.record(turn, Event::Troubled { what }),
             Input::Tick => {}
         }

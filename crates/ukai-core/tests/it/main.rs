@@ -27,3 +27,4 @@ mod play;
 mod tidy;
 mod told;
 mod world;
+mod zones;

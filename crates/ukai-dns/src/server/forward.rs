@@ -337,13 +337,15 @@ impl Failures {
     }
 
     fn add_error(&mut self, upstream: &Upstream, error: &AskError) {
-        self.reached |= matches!(error, AskError::Timeout { .. });
+        self.reached |= matches!(error, AskError::Timeout { .. } | AskError::Truncated { .. });
         self.texts.push(format!("{upstream}: {error}"));
     }
 
     fn errors(self) -> Vec<ExtendedError> {
         // No upstream at all answered before the deadline when there are no texts.
         let code = match self.reached || self.texts.is_empty() {
+            // It said itself why it failed: that no authority can be reached is not ours to add.
+            _ if !self.passed_on.is_empty() => ExtendedError::OTHER,
             true => ExtendedError::NO_REACHABLE_AUTHORITY,
             false => ExtendedError::NETWORK_ERROR,
         };

@@ -72,7 +72,7 @@ impl Driver {
     pub(super) fn request_in_trouble(&mut self, request: Request) {
         match request.op {
             Op::Command { .. } | Op::Reload => {
-                let why = self.blind.as_ref().map(|blind| blind.why.clone()).unwrap_or_default();
+                let why = self.trouble.clone().unwrap_or_default();
                 answer(&request.answers, Answer::Refused(format!("nothing can be decided now: {why}")));
             }
             op => self.read(op, request.answers),
@@ -143,7 +143,7 @@ impl Driver {
             zone: self.config.zone.as_ref().map(ToString::to_string),
             zone_trouble: self.provider.trouble(),
             frozen: state.frozen.as_ref().map(|frozen| json!({ "by": frozen.by, "why": frozen.why, "at": frozen.at })),
-            trouble: self.blind.as_ref().map(|blind| blind.why.clone()),
+            trouble: self.trouble.clone(),
             metrics: self.metrics(),
             undelivered: state.undelivered.len(),
             peers: peers.collect(),
