@@ -132,7 +132,11 @@ fn a_delegation_to_servers_without_addresses_is_lame() {
     let problem = "the name server ns-1.peer.example does not exist";
     evidence.delegation.as_mut().unwrap().problems = vec![problem.into()];
     let said = verdict(&world, &evidence);
-    assert_eq!((said.code, said.sure, said.action), (Code::LameDelegation, Sure::Likely, Action::Escalate), "{said:#?}");
+    assert_eq!(
+        (said.code, said.sure, said.action),
+        (Code::LameDelegation, Sure::Likely, Action::Escalate),
+        "{said:#?}"
+    );
     assert!(said.evidence_for.iter().any(|reason| reason == problem), "{said:#?}");
     // With no delegation read at all, nothing is known of its servers: and nobody says that they agree.
     evidence.delegation = None;

@@ -48,10 +48,11 @@ pub(super) async fn compare(walker: &Arc<Walker>, parent: &Name, zone: &Zone, is
         let name = &reply.question.name;
         let alias = reply.cname_chain().first().map(|target| alias(name, target));
         let own: BTreeSet<IpAddr> = reply.addresses().into_iter().collect();
-        if own != given {
+        if own != given && (alias.is_none() || !own.is_empty()) {
             let own = if own.is_empty() { "none".to_owned() } else { list(&own) };
             let zone = &zone.name;
-            glue.problems.push(format!("{parent} gives {} as the address of {name}, {zone} itself {own}", list(&given)));
+            glue.problems
+                .push(format!("{parent} gives {} as the address of {name}, {zone} itself {own}", list(&given)));
         }
         glue.problems.extend(alias);
         glue.servers.extend(own.difference(&given).map(|ip| Authority {

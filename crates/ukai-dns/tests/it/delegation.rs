@@ -374,7 +374,11 @@ async fn name_servers_without_glue_are_walked_to_and_cycles_end() {
     assert!(found.servers.iter().any(|server| server.address == tree.address(6) && server.delegated));
     let cycle = tree.walk("www.one.test").await;
     assert_eq!((cycle.zone.to_string().as_str(), cycle.complete), ("one.test", false));
-    assert!(cycle.problems.iter().any(|problem| problem.contains("no address could be found for")), "{:?}", cycle.problems);
+    assert!(
+        cycle.problems.iter().any(|problem| problem.contains("no address could be found for")),
+        "{:?}",
+        cycle.problems
+    );
 }
 
 #[tokio::test]

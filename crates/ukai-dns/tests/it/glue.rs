@@ -58,11 +58,7 @@ async fn glue_that_the_zone_itself_contradicts_is_told_and_both_are_asked() {
 async fn glue_that_is_missing_is_told() {
     let tree = tree(
         |ip| {
-            vec![
-                ns("peer.test", "ns-1.peer.test"),
-                ns("peer.test", "ns-2.peer.test"),
-                a("ns-1.peer.test", 60, &ip(3)),
-            ]
+            vec![ns("peer.test", "ns-1.peer.test"), ns("peer.test", "ns-2.peer.test"), a("ns-1.peer.test", 60, &ip(3))]
         },
         |_| BTreeMap::new(),
     )

@@ -165,7 +165,8 @@ fn endless_aliases(reading: &Reading) -> Option<Finding> {
         Party::Peer,
         "The name is an alias that leads nowhere: its CNAMEs never come to an end.",
     );
-    let finding = circles.into_iter().fold(finding, |finding, circle| finding.because(format!("at the peer's servers {circle}")));
+    let finding =
+        circles.into_iter().fold(finding, |finding, circle| finding.because(format!("at the peer's servers {circle}")));
     Some(finding.likely().unless("one of the peer's servers giving an address"))
 }
 
@@ -376,7 +377,9 @@ pub fn negative_cache(reading: &Reading) -> Ruling {
     finding = match left {
         Some(left) => finding.because(format!("the negative answer has {left} s left")),
         // RFC 2308, 5: a negative answer without SOA is not to be cached; a resolver that makes one up often has none.
-        None => finding.against("the negative answer has no SOA: it may be a rule of our resolver's, and nothing cached").likely(),
+        None => finding
+            .against("the negative answer has no SOA: it may be a rule of our resolver's, and nothing cached")
+            .likely(),
     };
     finding = own_word(reading, finding);
     let proved: BTreeSet<IpAddr> = set.intersection(&reading.proved).copied().collect();
