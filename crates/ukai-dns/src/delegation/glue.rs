@@ -22,7 +22,8 @@ pub(super) struct Glue {
 
 /// For the name servers inside the zone. `is_heard`: a server of the zone answered, so that it can be asked.
 ///
-/// A family that the parent leaves out altogether is no finding: one address is enough to get there.
+/// A family that the parent leaves out altogether is no finding, as one address is enough to get there; nor is a zone that has no
+/// word on its servers' addresses, as the parent's lead to them.
 pub(super) async fn compare(walker: &Arc<Walker>, parent: &Name, zone: &Zone, is_heard: bool) -> Glue {
     let mut glue = Glue::default();
     let mut asked = JoinSet::new();
@@ -41,20 +42,20 @@ pub(super) async fn compare(walker: &Arc<Walker>, parent: &Name, zone: &Zone, is
             }
         }
     }
-    let mut replies: Vec<(BTreeSet<IpAddr>, Reply)> =
-        asked.join_all().await.into_iter().filter_map(|(given, reply)| Some((given, reply?))).collect();
+    let mut replies: Vec<(BTreeSet<IpAddr>, Reply)> = Vec::new();
+    while let Some(finished) = asked.join_next().await {
+        replies.extend(finished.ok().and_then(|(given, reply)| Some((given, reply?))));
+    }
     replies.sort_by(|(_, one), (_, other)| one.question.name.cmp(&other.question.name));
     for (given, reply) in replies {
         let name = &reply.question.name;
         let alias = reply.cname_chain().first().map(|target| alias(name, target));
         let own: BTreeSet<IpAddr> = reply.addresses().into_iter().collect();
-        if own != given && (alias.is_none() || !own.is_empty()) {
-            let own = if own.is_empty() { "none".to_owned() } else { list(&own) };
-            let zone = &zone.name;
-            glue.problems
-                .push(format!("{parent} gives {} as the address of {name}, {zone} itself {own}", list(&given)));
+        if !own.is_empty() && own != given {
+            let (given, own) = (list(&given), list(&own));
+            glue.problems.push(format!("{parent} gives {given} as the address of {name}, {} itself {own}", zone.name));
         }
-        glue.problems.extend(alias);
+        glue.problems.extend(alias.filter(|told| !glue.problems.contains(told)));
         glue.servers.extend(own.difference(&given).map(|ip| Authority {
             name: name.clone(),
             address: walker.socket_address(*ip),
