@@ -83,9 +83,13 @@ pub enum Silence {
     Timeout,
     Refused,
     Unreachable,
+    /// The connection was made, and ended before an answer was whole.
+    Cut,
     Tls,
     Http,
     Malformed,
+    /// It answers with aliases that come back to themselves, or are too many: nothing is said of the name.
+    Endless,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

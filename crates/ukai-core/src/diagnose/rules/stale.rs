@@ -166,10 +166,23 @@ fn stale(reading: &Reading, differs: &Differs, summary: &str) -> Finding {
         finding =
             finding.against(format!("our resolver did not answer for {family}: its answer is half known")).likely();
     }
+    finding = own_word(reading, finding);
     if differs.secondhand {
         return vouched(reading, on_second_hand(finding, differs), &differs.proved);
     }
     vouched(reading, first_hand(reading, finding, differs.agreed), &differs.proved)
+}
+
+/// What our resolver holds itself is not an old answer of the peer's, or not only: never proven to be one.
+pub fn own_word(reading: &Reading, finding: Finding) -> Finding {
+    if !answers::ours_is_its_own(reading.evidence()) {
+        return finding;
+    }
+    finding
+        .against(
+            "our resolver answers with authority (AA): it holds the name itself, as a zone or by a rule; look there first",
+        )
+        .likely()
 }
 
 /// Held to what is known of before: who answers there, and whose word it is.
