@@ -382,15 +382,18 @@ impl<'a> Reading<'a> {
         self.vantages().filter(fails).map(|view| view.vantage.as_str()).collect()
     }
 
-    /// A vantage has no secrets: where one is needed, the answer that nobody without it got beyond in peace is a good one.
+    /// A vantage has no secrets: where one is needed, what anybody without it was answered in peace is the good answer, and
+    /// no other is.
     fn is_served_there(&self, proof: &Proof) -> bool {
-        let refused = proof.result.failure.as_ref().is_some_and(|failure| failure.class == ErrorClass::HttpStatus);
-        let status = proof.result.http.as_ref().map(|http| http.status).filter(|_| refused);
-        let mut in_peace = self.case.history.unauthenticated.iter();
-        let as_in_peace = self.case.peer.needs_secret
-            && in_peace
-                .any(|(endpoint, known)| Some(*known) == status && path_of(endpoint) == path_of(&proof.endpoint));
-        proof.result.is_success() || as_in_peace
+        let path = path_of(&proof.endpoint);
+        let in_peace = self.case.history.unauthenticated.iter().find(|(endpoint, _)| path_of(endpoint) == path);
+        let failure = proof.result.failure.as_ref();
+        match (in_peace.filter(|_| self.case.peer.needs_secret), &proof.result.http) {
+            (Some((_, known)), Some(http)) => {
+                http.status == *known && failure.is_none_or(|failure| failure.class == ErrorClass::HttpStatus)
+            }
+            _ => failure.is_none(),
+        }
     }
 
     /// Addresses where the peer was proven before, that nobody names now and that prove themselves still.

@@ -157,6 +157,8 @@ fn a_vantage_without_the_secret_is_served_by_the_answer_of_peace() {
     assert_eq!((as_in_peace.code, as_in_peace.sure), (Code::BlockedUs, Sure::Proven), "{as_in_peace:#?}");
     let no_better = with_a_secret(503, 503).verdict_with_a_secret();
     assert_eq!(no_better.code, Code::PeerHttp, "{no_better:#?}");
+    let all_alike = with_a_secret(403, 403).verdict_with_a_secret();
+    assert_eq!(all_alike.code, Code::PeerHttp, "{all_alike:#?}");
     let hidden = with_a_secret(403, 401).verdict();
     assert_ne!(hidden.code, Code::BlockedUs, "without a secret 401 is an error like any other");
 }
@@ -223,6 +225,29 @@ fn what_our_own_ipv6_keeps_us_from_says_nothing_of_the_peer() {
     let mut reached = without_own_v6(Host::Status(503));
     reached.evidence.controls[0].v6 = Some(Reached::Yes);
     assert_ne!(reached.verdict().code, Code::PeerHttp, "the peer's IPv6 fails by itself");
+}
+
+/// ukai's own server does not answer.
+fn without_our_server(world: World) -> Made {
+    let mut made = Made::of(world);
+    let asked = made.evidence.asked.iter().find(|asked| asked.source == Source::OurResolver).unwrap();
+    let silent = Outcome::Silent { why: Silence::Timeout, detail: "no answer within 2 s".into() };
+    let asked = Asked { source: Source::Embedded, outcome: silent, ..asked.clone() };
+    made.evidence.asked.push(asked);
+    made
+}
+
+#[test]
+fn our_own_server_is_no_cause_of_what_fails_past_it() {
+    without_our_server(World::healthy()).says(Code::OwnResolver, Sure::Proven, Action::None, true);
+    without_our_server(World::stale()).says(Code::StaleResolver, Sure::Proven, Action::Override, true);
+}
+
+#[test]
+fn an_answer_that_was_never_the_peers_is_not_proven_to_be_old() {
+    let mut world = World::stale();
+    world.resolver = Ok(set(&["203.1.2.4"]));
+    Made::of(world).says(Code::StaleResolver, Sure::Likely, Action::Override, true);
 }
 
 /// The peer moved, everybody knows it, and only we are not let out to the new address.

@@ -187,6 +187,25 @@ fn an_intercepted_port_53_pages() {
     });
 }
 
+/// Everything is whole, and whoever answers has a valid certificate.
+#[test]
+fn a_valid_stranger_behind_an_intercepted_port_53_is_told_of() {
+    let stranger = |world: &mut World| {
+        world.resolver = Ok(set(&[EVIL]));
+        world.authority = servers(&[EVIL]);
+        world.hosts.insert(ip(EVIL), Host::ThirdKey);
+    };
+    let changed = |play: &Play| play.saw(|event| matches!(event, Event::IdentityChanged { .. }));
+    let mut boxed = after(0, |world| {
+        stranger(world);
+        world.canary = Canary::Intercepted("answered with 203.1.2.3".into());
+    });
+    boxed.run_for(HOUR_S);
+    assert!(changed(&boxed));
+    let same = after(HOUR_S, |world| world.canary = Canary::Intercepted("answered".into()));
+    assert!(!changed(&same), "who answers is who answered before");
+}
+
 #[test]
 fn what_is_only_worth_knowing_wakes_nobody() {
     pages_nobody("all is fine", |_| ());

@@ -17,7 +17,7 @@ use ukai_core::event::{Event, Recorded};
 use super::endured::endured;
 use super::judge::{self, Check};
 use super::kills::Killer;
-use super::operator::Said;
+use super::operator::{Cli, Said};
 use super::replay::replay;
 use super::seen::{AfterHeal, Answered, HostCounts, Message, Ms, Seen};
 use super::stage::{self, Heard, Stage};
@@ -222,7 +222,9 @@ impl<'a> Play<'a> {
         let file = self.stage.path().join("history.json");
         std::fs::write(&file, serde_json::to_vec_pretty(&self.world.history())?)?;
         let words = ["history", "import"].map(str::to_owned).into_iter().chain([file.display().to_string()]);
-        let said = self.stage.cli.run(&words.collect::<Vec<_>>(), Person::A).await;
+        // No daemon runs yet: what it will read is written, whatever socket it will have.
+        let offline = Cli { socket: None, ..self.stage.cli.clone() };
+        let said = offline.run(&words.collect::<Vec<_>>(), Person::A).await;
         if !said.done() {
             bail!("the history could not be imported: {}", said.text());
         }

@@ -62,6 +62,12 @@ impl Scenario {
         std::iter::once(&self.world).chain(self.faults.iter().chain(&self.heals).map(|timed| &timed.change))
     }
 
+    /// The name servers that the peer's zone itself names: those that it is delegated to before anything breaks.
+    pub fn own_servers(&self) -> Vec<String> {
+        let servers = self.initial_state().delegation();
+        if servers.is_empty() { NAME_SERVERS.map(str::to_owned).to_vec() } else { servers }
+    }
+
     /// The host name under watch.
     pub fn host(&self) -> &str {
         self.peer.url.host_str().unwrap_or_default()
