@@ -424,3 +424,13 @@ fn an_application_that_fails_now_and_then_is_told_of_and_one_that_fails_for_good
     assert!(play.engine.state().open_incident("api").is_none());
     assert_eq!(pages(&play, "api").len(), 1);
 }
+
+#[test]
+fn an_application_that_is_limited_wakes_nobody_though_it_fails_before_a_probe_does() {
+    let mut play = after(1, is(Host::Status(429)));
+    assert!(!play.saw(|event| matches!(event, Event::IncidentOpened { .. })), "no probe has met it");
+    play.application_calls(false, OLD, 8);
+    assert!(play.saw(|event| matches!(event, Event::IncidentOpened { .. })));
+    play.run_for(HOUR_S);
+    assert_eq!(pages(&play, "api"), []);
+}

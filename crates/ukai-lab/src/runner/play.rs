@@ -28,7 +28,7 @@ use crate::app::CallReport;
 use crate::scenario::{DaemonSignal, Deed, History, Moment, Operator, Person, Scenario, WorldChange};
 use crate::world::{Caller, Slot, World};
 
-/// The peer must be seen healthy by then, by daemon and application.
+/// The peer must be seen healthy by then, by daemon and application, and by then plus its probes if it is watched slowly.
 const HEALTHY_WITHIN: Ms = 15_000;
 /// Probes of a healthy peer that show that the daemon is at work.
 const HEALTHY_PROBES: usize = 2;
@@ -383,15 +383,20 @@ impl<'a> Play<'a> {
             self.zero = Some(now);
             self.plan(now);
             self.say(DrillEvent::Healthy);
-        } else if now >= HEALTHY_WITHIN {
+        } else if now >= self.healthy_within() {
             bail!(
                 "the peer was not seen healthy within {} s (daemon {}, {probes} probes, application {})",
-                HEALTHY_WITHIN / 1000,
+                self.healthy_within() / 1000,
                 if watched { "watches" } else { "does not watch" },
                 if called { "succeeds" } else { "fails" }
             );
         }
         Ok(())
+    }
+
+    fn healthy_within(&self) -> Ms {
+        let probes = u32::try_from(HEALTHY_PROBES).unwrap_or(u32::MAX);
+        HEALTHY_WITHIN + ms(self.scenario.interval().saturating_mul(probes))
     }
 
     fn plan(&mut self, zero: Ms) {
