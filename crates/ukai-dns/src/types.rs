@@ -103,6 +103,7 @@ pub struct ExtendedError {
 }
 
 impl ExtendedError {
+    pub const OTHER: u16 = 0;
     pub const STALE_ANSWER: u16 = 3;
     pub const FORGED_ANSWER: u16 = 4;
     pub const CACHED_ERROR: u16 = 13;

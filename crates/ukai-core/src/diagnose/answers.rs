@@ -149,6 +149,17 @@ pub fn ttl_readings(evidence: &Evidence) -> Vec<TtlReading> {
     readings
 }
 
+/// Our resolver answers with authority (AA) every time: it holds the name itself, as a zone or by a rule of whoever runs it,
+/// and passes nobody else's answer on. One of the peer's own name servers may.
+pub fn ours_is_its_own(evidence: &Evidence) -> bool {
+    let mut ours = answers(evidence, Source::OurResolver).peekable();
+    let Some(first) = ours.peek().map(|(asked, _)| asked.identity.as_str()) else { return false };
+    let delegated = evidence.delegation.iter().flat_map(|delegation| &delegation.servers);
+    let mut places = delegated.filter_map(|server| server.rsplit_once('(')?.1.strip_suffix(')'));
+    let is_theirs = places.any(|ip| first.contains(&format!("//{ip}:")) || first.contains(&format!("//[{ip}]:")));
+    !is_theirs && ours.filter(|(asked, _)| asked.identity == first).all(|(_, answer)| answer.authoritative)
+}
+
 /// Extended error codes that our resolver gave.
 pub fn our_extended_errors(evidence: &Evidence) -> BTreeSet<u16> {
     answers(evidence, Source::OurResolver)
@@ -221,7 +232,7 @@ pub fn validated_anywhere(evidence: &Evidence) -> Option<&str> {
 }
 
 /// Extended error of an overridden answer.
-const FORGED_ANSWER: u16 = 4;
+pub const FORGED_ANSWER: u16 = 4;
 /// A and AAAA.
 const FAMILIES: usize = 2;
 
@@ -258,7 +269,9 @@ pub fn authority(evidence: &Evidence) -> Authority {
         return if heard { Authority::TooFew { answered: 0, delegated: delegated.len() } } else { Authority::Silent };
     }
     let first = answered[0].1;
-    let alike = answered.iter().all(|(_, view)| view.addresses == first.addresses && view.nxdomain == first.nxdomain);
+    // Servers disagree on whether a name without addresses exists, and some deny a name for the family that it lacks: neither
+    // leads anybody elsewhere.
+    let alike = answered.iter().all(|(_, view)| view.addresses == first.addresses);
     let heard = || views.iter().filter(|(_, view)| !view.families.is_empty());
     let apart = heard().any(|(_, view)| view.varies || view.contradicts(first));
     if !alike || apart {
@@ -277,7 +290,7 @@ pub fn authority(evidence: &Evidence) -> Authority {
         return Authority::TooFew { answered: answered.len(), delegated: delegated.len() };
     }
     if first.addresses.is_empty() {
-        return Authority::Empty { nxdomain: first.nxdomain };
+        return Authority::Empty { nxdomain: answered.iter().all(|(_, view)| view.nxdomain) };
     }
     Authority::Agreed(first.addresses.clone())
 }

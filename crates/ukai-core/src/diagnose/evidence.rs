@@ -83,9 +83,13 @@ pub enum Silence {
     Timeout,
     Refused,
     Unreachable,
+    /// The connection was made, and ended before an answer was whole.
+    Cut,
     Tls,
     Http,
     Malformed,
+    /// It answers with aliases that come back to themselves, or are too many: nothing is said of the name.
+    Endless,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,6 +196,12 @@ impl Candidate {
 
     pub fn first_failure(&self) -> Option<&crate::observe::Failure> {
         self.failures().next()
+    }
+
+    /// A connection to it was made, whatever became of it then.
+    pub fn is_reached(&self) -> bool {
+        let connected = |failure: &crate::observe::Failure| failure.stage > crate::observe::Stage::Connect;
+        self.proofs.iter().any(|proof| proof.result.failure.as_ref().is_none_or(connected))
     }
 
     pub fn failures(&self) -> impl Iterator<Item = &crate::observe::Failure> {

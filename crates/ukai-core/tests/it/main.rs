@@ -28,3 +28,4 @@ mod play;
 mod tidy;
 mod told;
 mod world;
+mod zones;

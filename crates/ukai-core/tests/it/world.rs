@@ -278,7 +278,10 @@ impl World {
             let at = self.now + SignedDuration::from_millis(1500 * place as i64);
             let answer = match &self.resolver {
                 Ok(addresses) => answer(addresses, ttl, false),
-                Err(rcode) => Answer { rcode: *rcode, ..answer(&BTreeSet::new(), ttl, false) },
+                Err(rcode) => {
+                    let soa = (*rcode == Rcode::Nxdomain).then_some(Soa { serial: 7, negative_ttl: 900 });
+                    Answer { rcode: *rcode, soa, ..answer(&BTreeSet::new(), ttl, false) }
+                }
             };
             asked.push(question(Source::OurResolver, "udp://127.0.0.53:53", "udp", at, answer));
         }

@@ -53,6 +53,8 @@ pub struct AskOptions {
     /// Turns validation off at the resolver, so that a bogus answer can be seen.
     pub checking_disabled: bool,
     pub dnssec_ok: bool,
+    /// Off, the question is one from before EDNS (RFC 6891): without an OPT record, whatever else is wanted.
+    pub edns: bool,
     /// Asks the server whether it holds the answer to be authentic, without asking for signatures (RFC 6840, 5.7).
     pub authentic_data: bool,
     /// Asks which of its instances answers (RFC 5001).
@@ -73,6 +75,7 @@ impl Default for AskOptions {
             recursion_desired: true,
             checking_disabled: false,
             dnssec_ok: false,
+            edns: true,
             authentic_data: false,
             nsid: false,
             client_subnet: None,
@@ -124,9 +127,9 @@ impl Client {
         trace: &Trace,
         start: Instant,
     ) -> Result<Reply, AskError> {
-        let mut reply = self.attempt(upstream, &Query::new(question, options, true, trace)?, options).await?;
+        let mut reply = self.attempt(upstream, &Query::new(question, options, options.edns, trace)?, options).await?;
         // RFC 6891 section 7: a server from before EDNS says FORMERR (or NOTIMP) to the OPT record.
-        if !reply.edns && matches!(reply.rcode, Rcode::FORMERR | Rcode::NOTIMP) {
+        if options.edns && !reply.edns && matches!(reply.rcode, Rcode::FORMERR | Rcode::NOTIMP) {
             reply = self.attempt(upstream, &Query::new(question, options, false, trace)?, options).await?;
         }
         reply.elapsed = start.elapsed();
@@ -138,7 +141,8 @@ impl Client {
             Upstream::Udp(server) => {
                 let (bytes, mismatched) = udp::exchange(*server, query, options.timeout).await?;
                 if options.tcp_on_truncation && is_truncated(&bytes) {
-                    let mut reply = self.attempt_tcp(*server, query).await?;
+                    let whole = self.attempt_tcp(*server, query).await;
+                    let mut reply = whole.map_err(|error| AskError::Truncated { tcp: Box::new(error) })?;
                     reply.mismatched += mismatched;
                     return Ok(reply);
                 }
@@ -299,6 +303,9 @@ pub enum AskError {
     Unreachable,
     #[error("the connection was cut before a reply came")]
     Closed,
+    /// Over UDP there was an answer, cut short; the whole one was not to be had.
+    #[error("its answer over UDP is truncated, and over TCP {tcp}")]
+    Truncated { tcp: Box<AskError> },
     #[error("the server does not repeat the case of the question")]
     CaseChanged,
     #[error("the socket failed: {0}")]
@@ -321,6 +328,7 @@ impl AskError {
             Self::ConnectionRefused => "refused",
             Self::Unreachable => "unreachable",
             Self::Closed => "closed",
+            Self::Truncated { tcp } => tcp.class(),
             Self::CaseChanged => "case_changed",
             Self::Network(_) => "network",
             Self::Tls(_) => "tls",

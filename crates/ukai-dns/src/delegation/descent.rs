@@ -31,7 +31,17 @@ pub(super) struct Walker {
     options: WalkOptions,
     deadline: Instant,
     queries: AtomicUsize,
-    addresses: Mutex<BTreeMap<Name, Vec<SocketAddr>>>,
+    hosts: Mutex<BTreeMap<Name, Host>>,
+}
+
+/// A name server's name, and what a walk of its own found.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Host {
+    pub addresses: Vec<SocketAddr>,
+    /// It is an alias of this name.
+    pub alias: Option<Name>,
+    /// What its zone says of it. None: nobody answered for it, or the way to it leads back to itself.
+    pub denied: Option<Rcode>,
 }
 
 /// A zone as its parent describes it.
@@ -41,6 +51,8 @@ pub(super) struct Zone {
     pub ns: Vec<Name>,
     pub servers: Vec<Authority>,
     pub signed: bool,
+    /// A referral named the servers; otherwise they are those of the zone above, in which no cut was seen.
+    pub referred: bool,
 }
 
 /// How far it went.
@@ -73,7 +85,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 impl Walker {
     pub fn new(client: Client, options: WalkOptions) -> Self {
         let deadline = Instant::now() + options.bound;
-        Self { client, options, deadline, queries: AtomicUsize::new(0), addresses: Mutex::default() }
+        Self { client, options, deadline, queries: AtomicUsize::new(0), hosts: Mutex::default() }
     }
 
     pub fn options(&self) -> &WalkOptions {
@@ -120,34 +132,46 @@ impl Walker {
     /// The servers of the zone as its own apex names them, sorted.
     pub async fn child_servers(&self, zone: &Zone) -> Vec<Name> {
         let question = Question { name: zone.name.clone(), qtype: RecordType::NS };
-        match self.ask_zone(zone, &question).await.step {
-            Some(Step::Answer(reply)) => names_of(&reply.answers, &zone.name),
-            Some(Step::Referral(..)) | None => Vec::new(),
-        }
+        self.said(zone, &question).await.map_or_else(Vec::new, |reply| names_of(&reply.answers, &zone.name))
     }
 
-    /// The addresses of a name server, by a walk of its own.
-    pub async fn addresses(self: &Arc<Self>, name: &Name, depth: usize) -> Vec<SocketAddr> {
+    /// A name server, by a walk of its own.
+    pub async fn host(self: &Arc<Self>, name: &Name, depth: usize) -> Host {
         if depth >= MAX_DEPTH {
-            return Vec::new();
+            return Host::default();
         }
         if let Some(known) = self.known().get(name) {
             return known.clone();
         }
         // Found empty by anybody who needs it in order to find it: a cycle of glueless names has no way in.
-        self.known().insert(name.clone(), Vec::new());
+        self.known().insert(name.clone(), Host::default());
         let descent = Arc::clone(self).descend(name.clone(), depth + 1).await;
         let Some(reply) = descent.answer else {
-            return Vec::new();
+            return Host::default();
         };
         let mut found = reply.addresses();
         let question = Question { name: name.clone(), qtype: RecordType::AAAA };
-        if let Some(Step::Answer(reply)) = self.ask_zone(&descent.zone, &question).await.step {
-            found.extend(reply.addresses());
+        found.extend(self.said(&descent.zone, &question).await.iter().flat_map(Reply::addresses));
+        let chain = reply.cname_chain();
+        let mut host = Host {
+            addresses: found.into_iter().map(|ip| self.socket_address(ip)).collect(),
+            alias: chain.first().cloned(),
+            denied: Some(reply.rcode),
+        };
+        if let (true, Some(end)) = (host.addresses.is_empty(), chain.last()) {
+            let end = Box::pin(self.host(end, depth + 1)).await;
+            host = Host { alias: host.alias, ..end };
         }
-        let addresses: Vec<_> = found.into_iter().map(|ip| self.socket_address(ip)).collect();
-        self.known().insert(name.clone(), addresses.clone());
-        addresses
+        self.known().insert(name.clone(), host.clone());
+        host
+    }
+
+    /// What the servers of the zone say with authority, the first that says anything.
+    pub async fn said(&self, zone: &Zone, question: &Question) -> Option<Reply> {
+        match self.ask_zone(zone, question).await.step {
+            Some(Step::Answer(reply)) => Some(*reply),
+            Some(Step::Referral(..)) | None => None,
+        }
     }
 
     /// Whether a denial comes from above the zone that the host should have: from the root or a top-level zone, or from one that
@@ -163,10 +187,8 @@ impl Walker {
         if branch == *host {
             return None;
         }
-        match self.ask_zone(zone, &Question { name: branch, qtype: RecordType::NS }).await.step {
-            Some(Step::Answer(above)) if above.rcode == Rcode::NXDOMAIN => Some(above.rcode),
-            _ => None,
-        }
+        let above = self.said(zone, &Question { name: branch, qtype: RecordType::NS }).await?;
+        (above.rcode == Rcode::NXDOMAIN).then_some(above.rcode)
     }
 
     fn root(&self) -> Zone {
@@ -177,7 +199,7 @@ impl Walker {
             address: self.socket_address(ip),
             delegated: true,
         });
-        Zone { name: Name::root(), ns: Vec::new(), servers: servers.collect(), signed: false }
+        Zone { name: Name::root(), ns: Vec::new(), servers: servers.collect(), signed: false, referred: false }
     }
 
     /// Asks the servers of a zone until one gives an authoritative answer or a referral that leads down.
@@ -223,15 +245,13 @@ impl Walker {
         let mut apex = reply.soa.as_ref().map(|soa| soa.zone.clone());
         if apex.is_none() {
             let question = Question { name: reply.question.name.clone(), qtype: RecordType::SOA };
-            if let Some(Step::Answer(soa)) = self.ask_zone(&zone, &question).await.step {
-                apex = soa.soa.map(|soa| soa.zone);
-            }
+            apex = self.said(&zone, &question).await.and_then(|reply| reply.soa).map(|soa| soa.zone);
         }
         let Some(apex) = apex.filter(|apex| apex.is_below(&zone.name) && reply.question.name.is_at_or_below(apex))
         else {
             return;
         };
-        let unnamed = Zone { name: apex.clone(), ns: Vec::new(), ..zone.clone() };
+        let unnamed = Zone { name: apex.clone(), ns: Vec::new(), referred: false, ..zone.clone() };
         let ns = self.child_servers(&unnamed).await;
         descent.parent = Parent { zone: zone.name, servers: asked };
         descent.zone = Zone { ns, ..unnamed };
@@ -257,7 +277,7 @@ impl Walker {
         for name in without_glue {
             // A name inside the zone cannot be found without its glue.
             if !name.is_at_or_below(&child) {
-                let addresses = self.addresses(&name, depth).await;
+                let addresses = self.host(&name, depth).await.addresses;
                 servers.extend(addresses.into_iter().map(|address| Authority {
                     name: name.clone(),
                     address,
@@ -269,15 +289,20 @@ impl Walker {
         let mut servers: Vec<_> = servers.into_iter().collect();
         servers.sort_by_key(|server| (server.address.is_ipv6(), server.name.clone(), server.address));
         servers.truncate(self.options.max_servers);
-        Zone { name: child, ns, servers, signed }
+        Zone { name: child, ns, servers, signed, referred: true }
     }
 
-    fn socket_address(&self, ip: IpAddr) -> SocketAddr {
+    pub fn socket_address(&self, ip: IpAddr) -> SocketAddr {
         SocketAddr::new(ip, self.options.authority_port)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, Vec<SocketAddr>>> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What was found of a name server that was walked to.
+    pub fn known_host(&self, name: &Name) -> Option<Host> {
+        self.known().get(name).cloned()
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, Host>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,6 +11,7 @@
 mod authority;
 mod canary;
 mod descent;
+mod glue;
 mod hints;
 
 use std::collections::BTreeSet;
@@ -172,18 +173,17 @@ async fn walk_one(walker: &Arc<Walker>, host: &Name) -> (Delegation, Option<Repl
     };
     let child_ns = if answer.is_some() { walker.child_servers(&zone).await } else { Vec::new() };
     let mut servers = zone.servers.clone();
+    let glue = glue::compare(walker, &parent.zone, &zone, answer.is_some()).await;
+    problems.extend(glue.problems);
+    servers.extend(glue.servers);
     for name in &child_ns {
         if !servers.iter().any(|server| server.name == *name) {
-            servers.extend(walker.addresses(name, 0).await.into_iter().map(|address| Authority {
-                name: name.clone(),
-                address,
-                delegated: zone.ns.contains(name),
-            }));
+            let found = walker.host(name, 0).await.addresses;
+            let delegated = zone.ns.contains(name);
+            servers.extend(found.into_iter().map(|address| Authority { name: name.clone(), address, delegated }));
         }
     }
-    for name in zone.ns.iter().filter(|name| !servers.iter().any(|server| server.name == **name)) {
-        problems.push(format!("the name server {name} has no address"));
-    }
+    problems.extend(glue::without(walker, &zone, &servers));
     if !child_ns.is_empty() && child_ns != zone.ns {
         problems.push(format!("{} names other servers for {} than the zone does", parent.zone, zone.name));
     }

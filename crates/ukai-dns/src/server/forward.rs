@@ -306,6 +306,8 @@ struct Failures {
     texts: Vec<String>,
     /// Some upstream could be talked to, or stayed silent: then it is not our network alone.
     reached: bool,
+    /// Some upstream said itself that it fails.
+    answered: bool,
 }
 
 impl Failures {
@@ -332,18 +334,21 @@ impl Failures {
 
     fn add_rcode(&mut self, upstream: &Upstream, rcode: Rcode, errors: Vec<ExtendedError>) {
         self.reached = true;
+        self.answered = true;
         self.passed_on.extend(errors);
         self.texts.push(format!("{upstream}: {rcode}"));
     }
 
     fn add_error(&mut self, upstream: &Upstream, error: &AskError) {
-        self.reached |= matches!(error, AskError::Timeout { .. });
+        self.reached |= matches!(error, AskError::Timeout { .. } | AskError::Truncated { .. });
         self.texts.push(format!("{upstream}: {error}"));
     }
 
     fn errors(self) -> Vec<ExtendedError> {
         // No upstream at all answered before the deadline when there are no texts.
         let code = match self.reached || self.texts.is_empty() {
+            // Why it fails is its to say: that no authority can be reached is not ours to add.
+            _ if self.answered => ExtendedError::OTHER,
             true => ExtendedError::NO_REACHABLE_AUTHORITY,
             false => ExtendedError::NETWORK_ERROR,
         };

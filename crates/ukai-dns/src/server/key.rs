@@ -12,7 +12,7 @@ const MAX_LABEL: usize = 63;
 const PREFIX: usize = 3;
 const DNSSEC_OK: u8 = 1;
 const CHECKING_DISABLED: u8 = 2;
-/// Type 0 is reserved and never asked for: NXDOMAIN holds for every type, and is kept under it.
+/// Type 0 is reserved and never asked for: NXDOMAIN for an A holds for every type, and is kept under it.
 pub(crate) const ALL_TYPES: RecordType = RecordType(0);
 
 /// Type, flags and the name in lower case, in a buffer that is used for one query after the other.

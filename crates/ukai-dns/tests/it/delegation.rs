@@ -15,7 +15,7 @@ use crate::peer::{Handler, Peer, Via, a, asked, cname, name, ns, reply, soa};
 
 /// What one server does: the zones that it holds, each with records, and the cuts below it as NS records.
 #[derive(Clone, Default)]
-struct Zones {
+pub struct Zones {
     /// Apex and records; NS records below the apex are cuts, their addresses glue.
     zones: Vec<(&'static str, Vec<Record>)>,
     trouble: Trouble,
@@ -35,7 +35,7 @@ enum Trouble {
 }
 
 impl Zones {
-    fn of(apex: &'static str, records: Vec<Record>) -> Self {
+    pub fn of(apex: &'static str, records: Vec<Record>) -> Self {
         Self { zones: vec![(apex, records)], trouble: Trouble::None }
     }
 
@@ -115,7 +115,7 @@ impl Zones {
 }
 
 /// Servers on addresses of their own, all on one port, as port 53 is in the world.
-struct Tree {
+pub struct Tree {
     port: u16,
     net: u8,
     _peers: Vec<Peer>,
@@ -127,7 +127,7 @@ static NEXT_NET: AtomicU8 = AtomicU8::new(90);
 const ROOT: u8 = 1;
 
 impl Tree {
-    async fn start(build: impl Fn(&dyn Fn(u8) -> String) -> BTreeMap<u8, Zones>) -> Self {
+    pub async fn start(build: impl Fn(&dyn Fn(u8) -> String) -> BTreeMap<u8, Zones>) -> Self {
         for _ in 0..32 {
             let net = NEXT_NET.fetch_add(1, Ordering::SeqCst);
             let servers = build(&|host| format!("127.{net}.0.{host}"));
@@ -150,7 +150,7 @@ impl Tree {
         Some(tree)
     }
 
-    fn address(&self, host: u8) -> SocketAddr {
+    pub fn address(&self, host: u8) -> SocketAddr {
         (Ipv4Addr::new(127, self.net, 0, host), self.port).into()
     }
 
@@ -163,7 +163,7 @@ impl Tree {
         }
     }
 
-    async fn walk(&self, host: &str) -> Delegation {
+    pub async fn walk(&self, host: &str) -> Delegation {
         walk(&client(), &host.parse().unwrap(), &self.options()).await
     }
 }
@@ -177,7 +177,7 @@ fn names(names: &[Name]) -> Vec<String> {
 }
 
 /// Root (1), test (2), and peer.test on 3 and 4.
-fn three_levels(ip: &dyn Fn(u8) -> String) -> BTreeMap<u8, Zones> {
+pub fn three_levels(ip: &dyn Fn(u8) -> String) -> BTreeMap<u8, Zones> {
     let zone = vec![
         ns("peer.test", "ns-1.peer.test"),
         ns("peer.test", "ns-2.peer.test"),
@@ -374,7 +374,11 @@ async fn name_servers_without_glue_are_walked_to_and_cycles_end() {
     assert!(found.servers.iter().any(|server| server.address == tree.address(6) && server.delegated));
     let cycle = tree.walk("www.one.test").await;
     assert_eq!((cycle.zone.to_string().as_str(), cycle.complete), ("one.test", false));
-    assert!(cycle.problems.iter().any(|problem| problem.contains("has no address")), "{:?}", cycle.problems);
+    assert!(
+        cycle.problems.iter().any(|problem| problem.contains("no address could be found for")),
+        "{:?}",
+        cycle.problems
+    );
 }
 
 #[tokio::test]

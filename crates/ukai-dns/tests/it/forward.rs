@@ -204,7 +204,18 @@ async fn an_upstreams_reasons_are_passed_on() {
     let server = Running::start(config(dir.path(), &[peer.address])).await;
     let message = server.ask("www.example.com", RecordType::A).await;
     assert_eq!(message.metadata.response_code, ResponseCode::ServFail);
+    assert_eq!(errors(&message).iter().map(|error| error.0).collect::<Vec<_>>(), [0, 6]);
     assert!(errors(&message).contains(&(6, "bogus".to_owned())));
+}
+
+#[tokio::test]
+async fn an_upstream_that_refuses_is_not_out_of_reach() {
+    let peer = Peer::start(|query, _| Some(reply(query, ResponseCode::Refused))).await;
+    let dir = directory();
+    let server = Running::start(config(dir.path(), &[peer.address])).await;
+    let message = server.ask("www.example.com", RecordType::A).await;
+    let errors = errors(&message);
+    assert!(matches!(errors.as_slice(), [(0, text)] if text.ends_with(": REFUSED")), "{errors:?}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod clients;
 mod delegation;
 mod file;
 mod forward;
+mod glue;
 mod overrides;
 mod peer;
 mod policy;

@@ -170,6 +170,10 @@ fn shown(asked: &[&Asked]) -> String {
 
 fn content(record_type: &str, answer: &Answer) -> String {
     let rcode = format!("{:?}", answer.rcode).to_uppercase();
+    // What was cut off says nothing of what there is.
+    if answer.truncated && answer.addresses.is_empty() && answer.soa.is_none() {
+        return "truncated".to_owned();
+    }
     if record_type == "SOA" {
         return answer.soa.as_ref().map_or(rcode, |soa| format!("serial {}", soa.serial));
     }
@@ -253,8 +257,10 @@ fn silence_name(silence: Silence) -> &'static str {
         Silence::Timeout => "silent",
         Silence::Refused => "nothing listens there (connection refused)",
         Silence::Unreachable => "unreachable",
+        Silence::Cut => "connection cut",
         Silence::Tls => "TLS failed",
         Silence::Http => "HTTP failed",
         Silence::Malformed => "malformed",
+        Silence::Endless => "endless aliases",
     }
 }

@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ukai_core::diagnose::evidence::{Answer, Asked, Outcome, Rcode};
+use ukai_core::diagnose::evidence::{Answer, Asked, Outcome, Rcode, Silence};
 use ukai_dns::{Name, RecordType};
 use ukai_probe::escape::escape;
 
@@ -77,6 +77,8 @@ struct End {
     said: Option<BTreeMap<String, Vec<Answer>>>,
     asked: Vec<Asked>,
     problem: Option<String>,
+    /// There is none: they come back, or are too many.
+    endless: bool,
     parent_says: Option<Rcode>,
 }
 
@@ -113,11 +115,13 @@ async fn end_of(look: &Look<'_>, target: String) -> End {
         };
         if onward.iter().any(|name| chain.contains(name) || *name == look.asker.host) {
             end.problem = Some(format!("the CNAMEs come back to {}", onward.join(", ")));
+            end.endless = true;
             return end;
         }
         chain.extend(onward);
     }
     end.problem = Some(format!("the CNAMEs lead through more than {ZONES_MAX} zones"));
+    end.endless = true;
     end
 }
 
@@ -212,8 +216,11 @@ fn too_few(asked: &[Asked], zone: &Zone) -> Option<String> {
 fn completed(asked: &Asked, zone: &Name, bare: bool, ends: &BTreeMap<&str, End>, apart: bool) -> Vec<Asked> {
     let Some(own) = counts(asked) else { return Vec::new() };
     let Some(target) = lead(own, zone, bare) else { return vec![asked.clone()] };
-    let said = ends.get(target.as_str()).and_then(|end| end.said.as_ref());
-    let Some(said) = said else {
+    let end = ends.get(target.as_str());
+    if let Some(detail) = end.filter(|end| end.endless).and_then(|end| end.problem.clone()) {
+        return vec![Asked { outcome: Outcome::Silent { why: Silence::Endless, detail }, ..asked.clone() }];
+    }
+    let Some(said) = end.and_then(|end| end.said.as_ref()) else {
         // What it leads to is unknown; that it leads elsewhere than the others must not be lost.
         return if apart { vec![asked.clone()] } else { Vec::new() };
     };

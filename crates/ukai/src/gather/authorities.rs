@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use ukai_core::diagnose::evidence::{Asked, Canary, Delegation, Source};
+use ukai_core::diagnose::evidence::{Asked, Canary, Delegation, Outcome, Silence, Source};
 use ukai_dns::delegation::{self, WalkOptions};
-use ukai_dns::{Name, RecordType, Upstream};
+use ukai_dns::{AskOptions, Name, Question, RecordType, Upstream};
 use ukai_probe::escape::escape;
 
 use super::FAMILIES;
@@ -71,10 +71,17 @@ pub async fn ask(
         Ok(host) => look.walk(&host).await,
         Err(error) => lost(format!("{} cannot be asked for: {error}", subject.host)),
     };
-    let (followed, canary) = tokio::join!(look.ask_and_follow(&zone, also), canary(vantage, asker, &zone.servers));
+    let (followed, canary, plain) = tokio::join!(
+        look.ask_and_follow(&zone, also),
+        canary(vantage, asker, &zone.servers),
+        answer_without_edns(vantage, asker, &zone.servers),
+    );
     let mut delegation = zone.delegation;
     delegation.parent_rcode = delegation.parent_rcode.or(followed.parent_says);
     delegation.problems.extend(followed.problems);
+    delegation.problems.extend(plain.iter().filter(|server| is_silent(&followed.asked, server)).map(|server| {
+        escape(&format!("{server} answers over UDP only without EDNS (RFC 6891), which not every resolver tries"))
+    }));
     Authorities { asked: followed.asked, delegation: Some(delegation), canary }
 }
 
@@ -200,6 +207,31 @@ async fn canary(vantage: &Vantage, asker: &Asker, servers: &[Server]) -> Canary 
         }
     }
     seen
+}
+
+/// Those that answer a question from before EDNS, which some servers and boxes on the way drop without a word.
+async fn answer_without_edns(vantage: &Vantage, asker: &Asker, servers: &[Server]) -> Vec<String> {
+    let Ok(question) = Question::new(&asker.host, RecordType::A) else { return Vec::new() };
+    let left = asker.deadline.saturating_duration_since(Instant::now());
+    let options = AskOptions {
+        recursion_desired: false,
+        edns: false,
+        tcp_on_truncation: false,
+        timeout: QUERY_TIMEOUT.min(left),
+        ..AskOptions::default()
+    };
+    let asked = join_all(servers.iter().map(async |server| {
+        let reply = vantage.dns.ask(&Upstream::Udp(server.address), &question, &options).await;
+        reply.is_ok().then(|| server.shown())
+    }));
+    asked.await.into_iter().flatten().collect()
+}
+
+/// Nothing came over UDP, whatever was asked.
+fn is_silent(asked: &[Asked], server: &str) -> bool {
+    let is_timeout = |asked: &Asked| matches!(asked.outcome, Outcome::Silent { why: Silence::Timeout, .. });
+    let mut by_udp = asked.iter().filter(|asked| asked.server == server && asked.transport == "udp").peekable();
+    by_udp.peek().is_some() && by_udp.all(is_timeout)
 }
 
 impl Server {

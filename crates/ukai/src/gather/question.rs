@@ -160,7 +160,7 @@ pub fn rcode(code: ukai_dns::Rcode) -> Rcode {
 
 fn outcome(reply: &Reply) -> Outcome {
     match reply.endless_aliases() {
-        Some(why) => silent(Silence::Malformed, &why),
+        Some(why) => silent(Silence::Endless, &why),
         None => Outcome::Answered(answer(reply)),
     }
 }
@@ -197,7 +197,9 @@ fn silence(error: &AskError) -> Silence {
     match error {
         AskError::Timeout { .. } => Silence::Timeout,
         AskError::ConnectionRefused => Silence::Refused,
-        AskError::Unreachable | AskError::Closed | AskError::Network(_) => Silence::Unreachable,
+        AskError::Unreachable | AskError::Network(_) => Silence::Unreachable,
+        AskError::Closed => Silence::Cut,
+        AskError::Truncated { tcp } => silence(tcp),
         AskError::Tls(_) => Silence::Tls,
         AskError::HttpStatus(_) | AskError::Http(_) => Silence::Http,
         AskError::Malformed(_) | AskError::CaseChanged => Silence::Malformed,

@@ -137,18 +137,23 @@ fn classify(result: &Result<Reply, AskError>) -> ErrorClass {
             Rcode::REFUSED => ErrorClass::Refused,
             _ => ErrorClass::Protocol,
         },
-        Err(AskError::Timeout { .. }) => ErrorClass::Timeout,
-        Err(AskError::ConnectionRefused) => ErrorClass::Refused,
-        Err(AskError::Unreachable) => ErrorClass::Unreachable,
-        Err(AskError::Closed) => ErrorClass::Reset,
-        Err(AskError::Network(_)) => ErrorClass::Local,
-        Err(
-            AskError::Tls(_)
-            | AskError::HttpStatus(_)
-            | AskError::Http(_)
-            | AskError::Malformed(_)
-            | AskError::CaseChanged,
-        ) => ErrorClass::Protocol,
+        Err(error) => classify_error(error),
+    }
+}
+
+fn classify_error(error: &AskError) -> ErrorClass {
+    match error {
+        AskError::Timeout { .. } => ErrorClass::Timeout,
+        AskError::ConnectionRefused => ErrorClass::Refused,
+        AskError::Unreachable => ErrorClass::Unreachable,
+        AskError::Closed => ErrorClass::Reset,
+        AskError::Network(_) => ErrorClass::Local,
+        AskError::Truncated { tcp } => classify_error(tcp),
+        AskError::Tls(_)
+        | AskError::HttpStatus(_)
+        | AskError::Http(_)
+        | AskError::Malformed(_)
+        | AskError::CaseChanged => ErrorClass::Protocol,
     }
 }
 

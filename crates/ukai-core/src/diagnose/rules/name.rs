@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::stale::{first_hand, identities, vouched};
+use super::stale::{first_hand, identities, own_word, vouched};
 use super::{Finding, Ruling};
 use crate::diagnose::answers::{self, Authority, OurAnswer};
-use crate::diagnose::evidence::{Asked, Rcode, Source};
+use crate::diagnose::evidence::{Asked, Outcome, Rcode, Silence, Source};
 use crate::diagnose::reading::{Continuity, Reading, SteeredBy, list};
 use crate::diagnose::verdict::{Action, Party};
 use crate::observe::{ErrorClass, Failure};
@@ -95,6 +95,9 @@ fn sayers(reading: &Reading, address: IpAddr) -> String {
 
 /// An alias of the peer's whose target is gone, or belongs to somebody else by now (S29).
 pub fn dangling_cname(reading: &Reading) -> Ruling {
+    if let Some(finding) = endless_aliases(reading) {
+        return finding.explains();
+    }
     let Some((asked, chain)) = answers::chain(reading.evidence()) else {
         if !is_heard(reading) {
             return Ruling::Unknown("nobody said whether the name is an alias".to_owned());
@@ -138,7 +141,33 @@ pub fn dangling_cname(reading: &Reading) -> Ruling {
             .because(list(who))
             .explains();
     }
+    if reading.authority_set.is_empty() && reading.our_set.is_empty() {
+        return Ruling::Unknown(format!("nobody gave an address of {target}, where the alias leads"));
+    }
     Ruling::Excluded(format!("the alias leads to an address of {target}"))
+}
+
+/// The peer's own servers send whoever asks round in a circle, or on without end.
+fn endless_aliases(reading: &Reading) -> Option<Finding> {
+    let told = reading.evidence().asked.iter().filter(|asked| asked.source == Source::Authority);
+    let circles: BTreeSet<&str> = told
+        .filter(|asked| asked.is_address_question())
+        .filter_map(|asked| match &asked.outcome {
+            Outcome::Silent { why: Silence::Endless, detail } => Some(detail.as_str()),
+            _ => None,
+        })
+        .collect();
+    if circles.is_empty() || !reading.authority_set.is_empty() || !reading.our_set.is_empty() || reading.works_now() {
+        return None;
+    }
+    let finding = Finding::new(
+        Action::Refuse,
+        Party::Peer,
+        "The name is an alias that leads nowhere: its CNAMEs never come to an end.",
+    );
+    let finding =
+        circles.into_iter().fold(finding, |finding, circle| finding.because(format!("at the peer's servers {circle}")));
+    Some(finding.likely().unless("one of the peer's servers giving an address"))
 }
 
 /// Where the zone is not known, names with the same last two labels count as one's own.
@@ -308,9 +337,19 @@ pub fn dnssec_bogus(reading: &Reading) -> Ruling {
     finding.explains()
 }
 
-/// Our resolver refuses this name on purpose (RFC 8914, 4.16 to 4.19): a policy of ours, or of whoever runs it.
-pub fn blocked_name(reading: &Reading) -> Option<u16> {
-    answers::our_extended_errors(reading.evidence()).into_iter().find(|code| BLOCKED_ERRORS.contains(code))
+/// Our resolver withholds this name on purpose, or leads it elsewhere (RFC 8914, 4.5 and 4.16 to 4.19): a policy of ours, or of
+/// whoever runs it. The code, and what is to be said of it.
+pub fn withheld(reading: &Reading) -> Option<(u16, &'static str)> {
+    let codes = answers::our_extended_errors(reading.evidence());
+    let blocked = codes.iter().copied().find(|code| BLOCKED_ERRORS.contains(code));
+    if reading.our_set.is_empty() {
+        let summary = "Our own resolver withholds this name on purpose: whoever runs it must allow it.";
+        return blocked.map(|code| (code, summary));
+    }
+    let is_our_override = reading.case.overridden.is_some() || answers::sees_our_own_override(reading.evidence());
+    let forged = codes.contains(&answers::FORGED_ANSWER).then_some(answers::FORGED_ANSWER);
+    let code = blocked.or(forged).filter(|_| !is_our_override && !reading.works_now())?;
+    Some((code, "Our own resolver leads this name elsewhere on purpose: whoever runs it must allow it."))
 }
 
 pub fn negative_cache(reading: &Reading) -> Ruling {
@@ -335,9 +374,14 @@ pub fn negative_cache(reading: &Reading) -> Ruling {
         "Our resolver still says that there is no address; the peer's servers have one again.",
     )
     .unless("our resolver giving an address");
-    if let Some(left) = left {
-        finding = finding.because(format!("the negative answer has {left} s left"));
-    }
+    finding = match left {
+        Some(left) => finding.because(format!("the negative answer has {left} s left")),
+        // RFC 2308, 5: a negative answer without SOA is not to be cached; a resolver that makes one up often has none.
+        None => finding
+            .against("the negative answer has no SOA: it may be a rule of our resolver's, and nothing cached")
+            .likely(),
+    };
+    finding = own_word(reading, finding);
     let proved: BTreeSet<IpAddr> = set.intersection(&reading.proved).copied().collect();
     let finding = first_hand(reading, finding, set).likely_if(proved.is_empty());
     vouched(reading, finding, &proved).explains()
@@ -347,7 +391,7 @@ pub fn negative_cache(reading: &Reading) -> Ruling {
 /// peer's servers as we do.
 fn failure_cache(reading: &Reading, set: &BTreeSet<IpAddr>) -> Ruling {
     let proves = !set.is_disjoint(&reading.proved);
-    Finding::new(
+    let finding = Finding::new(
         if proves { Action::Override } else { Action::None },
         Party::OurResolver,
         "Our resolver fails for this name alone, while the peer's servers answer it.",
@@ -356,8 +400,12 @@ fn failure_cache(reading: &Reading, set: &BTreeSet<IpAddr>) -> Ruling {
     .because(format!("our resolver answers for {} controls", reading.by_name.passed))
     .against("a failure is cached for five minutes at most (RFC 9520, 3.2): it may be over before anything is done")
     .likely()
-    .unless("our resolver giving an address")
-    .explains()
+    .unless("our resolver giving an address");
+    let finding = match reading.ours {
+        OurAnswer::Refused => finding.against("REFUSED for one name alone may be a rule of our resolver's"),
+        _ => finding,
+    };
+    own_word(reading, finding).explains()
 }
 
 /// Servers that the parent names, and that do not answer for the zone: without authority, or with an error (RFC 1912, 2.8).
@@ -390,12 +438,32 @@ fn mostly_lame(reading: &Reading, delegated: usize) -> Ruling {
     .explains()
 }
 
+/// The parent delegates the zone to names of which none leads to a server.
+fn without_servers(reading: &Reading) -> Option<Ruling> {
+    let delegation = reading.evidence().delegation.as_ref()?;
+    let is_asked = reading.evidence().asked.iter().any(|asked| asked.source == Source::Authority);
+    let has_none = !delegation.parent_ns.is_empty() && delegation.servers.is_empty() && !is_asked;
+    let is_found = !reading.our_set.is_empty() || reading.independents.is_some() || reading.works_now();
+    if !has_none || is_found || !is_heard(reading) {
+        return None;
+    }
+    let finding = Finding::new(
+        Action::Escalate,
+        Party::Peer,
+        "The parent delegates the peer's zone to name servers of which not one has an address that can be found.",
+    )
+    .because(format!("it names {}", list(&delegation.parent_ns)));
+    let finding = delegation.problems.iter().fold(finding, |finding, problem| finding.because(problem.clone()));
+    Some(finding.likely().unless("one of the name servers having an address").explains())
+}
+
 pub fn lame_delegation(reading: &Reading) -> Ruling {
     if let Authority::TooFew { delegated, .. } = reading.authority {
         return mostly_lame(reading, delegated);
     }
-    if reading.authority == Authority::Silent && !is_heard(reading) {
-        return Ruling::Unknown("no authoritative server was heard".to_owned());
+    if reading.authority == Authority::Silent {
+        return without_servers(reading)
+            .unwrap_or_else(|| Ruling::Unknown("no authoritative server was heard".to_owned()));
     }
     let Authority::Contradicting(sets) = &reading.authority else {
         return Ruling::Excluded("the authoritative servers do not contradict each other".to_owned());

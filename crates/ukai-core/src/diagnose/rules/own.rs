@@ -113,7 +113,8 @@ pub fn own_egress(reading: &Reading) -> Ruling {
 }
 
 pub fn own_resolver(reading: &Reading) -> Ruling {
-    if own_server_is_silent(reading.evidence()) {
+    // Past it the peer fails as well: that is not explained by it.
+    if own_server_is_silent(reading.evidence()) && reading.failure().is_none() {
         return Finding::new(
             Action::None,
             Party::OurResolver,
@@ -123,17 +124,11 @@ pub fn own_resolver(reading: &Reading) -> Ruling {
         .unless("our own server answering")
         .explains();
     }
-    if let Some(code) = super::name::blocked_name(reading)
-        && reading.our_set.is_empty()
-    {
-        return Finding::new(
-            Action::None,
-            Party::OurResolver,
-            "Our own resolver withholds this name on purpose: whoever runs it must allow it.",
-        )
-        .because(format!("it says so itself: extended error {code} (RFC 8914)"))
-        .unless("our resolver giving an address")
-        .explains();
+    if let Some((code, summary)) = super::name::withheld(reading) {
+        return Finding::new(Action::None, Party::OurResolver, summary)
+            .because(format!("it says so itself: extended error {code} (RFC 8914)"))
+            .unless("our resolver giving an address of the peer's")
+            .explains();
     }
     let score = reading.by_name;
     if score.passed == 0 && score.failed >= CONTROLS_NEEDED {

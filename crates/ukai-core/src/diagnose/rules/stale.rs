@@ -160,16 +160,34 @@ fn stale(reading: &Reading, differs: &Differs, summary: &str) -> Finding {
         let still = format!("{} is still among what the peer's servers give: it may only be dead", list(still_given));
         finding = finding.against(still).likely();
     }
+    let history = reading.case.history;
+    if !history.identities.is_empty() && !reading.our_set.iter().any(|address| history.knows_address(*address)) {
+        let never = format!("{} was never seen to be the peer's: nothing shows that it is old", list(&reading.our_set));
+        finding = finding.against(never).likely();
+    }
     let lost = answers::lost_family(reading.evidence());
     let is_of = |family: &str, address: &IpAddr| address.is_ipv6() == (family == "AAAA");
     if let Some(family) = lost.filter(|family| differs.agreed.iter().any(|address| is_of(family, address))) {
         finding =
             finding.against(format!("our resolver did not answer for {family}: its answer is half known")).likely();
     }
+    finding = own_word(reading, finding);
     if differs.secondhand {
         return vouched(reading, on_second_hand(finding, differs), &differs.proved);
     }
     vouched(reading, first_hand(reading, finding, differs.agreed), &differs.proved)
+}
+
+/// What our resolver holds itself is not an old answer of the peer's, or not only: never proven to be one.
+pub fn own_word(reading: &Reading, finding: Finding) -> Finding {
+    if !answers::ours_is_its_own(reading.evidence()) {
+        return finding;
+    }
+    finding
+        .against(
+            "our resolver answers with authority (AA): it holds the name itself, as a zone or by a rule; look there first",
+        )
+        .likely()
 }
 
 /// Held to what is known of before: who answers there, and whose word it is.

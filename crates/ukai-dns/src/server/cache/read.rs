@@ -86,7 +86,9 @@ impl Answer {
         }
         let (body, after) = (key.0.len(), key.0.len() + sections.len());
         let lifetime = reading.settle(&mut octets[body..after], start);
-        if rcode == Rcode::NXDOMAIN && answers == 0 {
+        // A load balancer that has no AAAA may deny the whole name (RFC 4074 section 4.2): what is said of other types than
+        // A must not hide the addresses.
+        if rcode == Rcode::NXDOMAIN && answers == 0 && key.qtype() == RecordType::A {
             octets[..2].copy_from_slice(&ALL_TYPES.0.to_be_bytes());
         }
         Ok(Self {

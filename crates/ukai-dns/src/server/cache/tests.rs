@@ -127,6 +127,20 @@ fn an_absent_name_is_absent_for_every_type_and_an_absent_type_is_not() {
 }
 
 #[test]
+fn who_denies_a_name_for_its_aaaa_does_not_deny_its_a() {
+    let now = Instant::now();
+    let store = Store::new(1_000);
+    for qtype in [RecordType::AAAA, RecordType::HTTPS] {
+        let name = format!("lb{}.test", qtype.0);
+        let message = reply(&name, Rcode::NXDOMAIN, &[], Some(30));
+        let absent = Answer::read(&message, Kept(key(&name, qtype).octets()), now).unwrap();
+        store.keep(&name, qtype, absent);
+        assert!(store.has(&name, qtype, now));
+        assert!(!store.has(&name, RecordType::A, now), "{qtype}");
+    }
+}
+
+#[test]
 fn an_absence_lasts_an_hour_at_most_and_not_at_all_without_soa() {
     let now = Instant::now();
     let lifetime = |rcode, minimum| read("a.test", &reply("a.test", rcode, &[], minimum), now).lifetime;

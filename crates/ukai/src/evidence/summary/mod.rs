@@ -222,6 +222,10 @@ fn said(asked: &[&Asked], language: Language) -> String {
         let ttl = answers().filter(|answer| !answer.addresses.is_empty()).filter_map(|answer| answer.ttl).max();
         return format!("{}{}", shown(&addresses), ttl.map(|ttl| format!(" (TTL {ttl})")).unwrap_or_default());
     }
+    if answers().any(|answer| answer.truncated) {
+        // What was cut off says nothing of what there is.
+        return language.of(("truncated, and no whole answer", "切り詰められ、完全な応答なし")).to_owned();
+    }
     let codes: BTreeSet<String> = answers().map(|answer| format!("{:?}", answer.rcode).to_uppercase()).collect();
     if !codes.is_empty() {
         let none = language.of(("no address", "アドレスなし"));

@@ -93,11 +93,11 @@ const fn own(code: Code) -> Words {
         Code::OwnResolver => of(
             "弊社が利用するリゾルバーの障害",
             RESOLVER,
-            "弊社が利用するリゾルバーが、無関係な名前を含めて名前解決に失敗しています。サービス側の問題ではありません。",
+            "弊社が利用するリゾルバーが、無関係な名前を含めて名前解決に失敗しているか、この名前を規則により遮断または変更しています。サービス側の問題ではありません。",
         )
         .cloud(
-            "Please tell us whether the resolver has a known fault, and when it will be mended. Which queries failed, and how, is in dns/.",
-            "リゾルバーの障害の有無と復旧見込みをお知らせください。失敗した問い合わせと応答は dns/ に収めています。",
+            "Please tell us whether the resolver has a known fault or a rule for this name, and when it will be mended. Which queries failed, and how, is in dns/.",
+            "リゾルバーの障害またはこの名前に対する規則の有無と、復旧見込みをお知らせください。失敗した問い合わせと応答は dns/ に収めています。",
         ),
         Code::Intercepted => of(
             "経路上のプロキシーによる TLS の横取り",
@@ -261,7 +261,7 @@ const fn identity(code: Code) -> Words {
         _ => of(
             "別名（CNAME）の宛先の不在",
             IDENTITY,
-            "この名前は別名（CNAME）ですが、その宛先が存在しないか、別の相手のものになっています。",
+            "この名前は別名（CNAME）ですが、その宛先が存在しないか、循環しているか、別の相手のものになっています。",
         )
         .peer(
             "Please mend or remove the alias. Somebody else may take what it points to.",
@@ -302,11 +302,11 @@ const fn peer_dns(code: Code) -> Words {
         _ => of(
             "権威サーバー間の不一致",
             PEER_DNS,
-            "サービス側の権威サーバーの応答が互いに食い違っており、一部が古いか誤っています。",
+            "サービス側の権威サーバーの応答が互いに食い違っているか、委任先の権威サーバーがゾーンに応答していません。",
         )
         .peer(
-            "Please bring all name servers of the zone to the same serial. What each of them said is in dns/.",
-            "ゾーンのすべてのネームサーバーを同じシリアルに揃えてください。各サーバーの応答は dns/ に収めています。",
+            "Please bring all name servers of the zone to the same serial, and see that each that the parent names answers for the zone. What each of them said is in dns/.",
+            "ゾーンのすべてのネームサーバーを同じシリアルに揃え、親ゾーンが示す各サーバーがゾーンに応答することをご確認ください。各サーバーの応答は dns/ に収めています。",
         ),
     }
 }

@@ -313,7 +313,7 @@ async fn aliases_without_an_end() {
     let (one, two) = tokio::join!(gathered(ring(), ring()), gathered(itself(), itself()));
     for (evidence, verdict) in [one, two] {
         is_held_back(&evidence, &verdict);
-        assert_eq!(silences(&evidence, |_| true), BTreeSet::from([Silence::Malformed]));
+        assert_eq!(silences(&evidence, |_| true), BTreeSet::from([Silence::Endless]));
         nobody_is_tried(&evidence);
         let observed = evidence.observations[0].failure().unwrap();
         assert!(observed.detail.contains("the CNAMEs come back to"), "{observed:?}");
@@ -375,4 +375,24 @@ async fn servers_that_take_a_connection_and_say_nothing() {
     assert!(half.0.candidates.iter().any(|candidate| candidate.address.to_string() == LIE));
     assert_eq!(silences(&whole.0, |_| true), BTreeSet::from([Silence::Timeout]));
     nobody_is_tried(&whole.0);
+}
+
+#[tokio::test]
+async fn servers_that_answer_only_without_edns_are_told_from_silent_ones() {
+    let without_edns = || -> Voice {
+        let honest = voice(peer_zone_at(HOME));
+        // The count of additional records: with EDNS there is one.
+        Arc::new(move |query, by_tcp| if query[11] == 0 || by_tcp { honest(query, by_tcp) } else { Vec::new() })
+    };
+    let (old, silent) = tokio::join!(
+        gathered(voice(peer_zone_at(HOME)), without_edns()),
+        gathered(voice(peer_zone_at(HOME)), Arc::new(|_, _| Vec::new())),
+    );
+    let told = "ns-1.peer.test (";
+    let is_told = |evidence: &Evidence| {
+        let problems = &evidence.delegation.as_ref().unwrap().problems;
+        problems.iter().any(|problem| problem.starts_with(told) && problem.contains("only without EDNS"))
+    };
+    assert!(is_told(&old.0), "{:#?}", old.0.delegation);
+    assert!(!is_told(&silent.0), "{:#?}", silent.0.delegation);
 }
