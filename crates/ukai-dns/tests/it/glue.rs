@@ -46,7 +46,7 @@ async fn glue_that_the_zone_itself_contradicts_is_told_and_both_are_asked() {
     let (stale, own) = (tree.address(9).ip(), tree.address(3).ip());
     let told = format!("test gives {stale} as the address of ns-1.peer.test, peer.test itself {own}");
     assert!(says(&found, &told), "{:?}", found.problems);
-    let of_ns_1: Vec<_> = found.servers.iter().filter(|server| server.name.to_string() == "ns-1.peer.test").collect();
+    let of_ns_1: Vec<_> = found.servers.iter().filter(|server| server.name == "ns-1.peer.test").collect();
     assert_eq!(
         of_ns_1.iter().map(|server| (server.address, server.delegated)).collect::<Vec<_>>(),
         [(tree.address(3), true), (tree.address(9), true)]
