@@ -224,6 +224,11 @@ pub enum Event {
         /// It may be paged anew.
         page_again: bool,
         worthy: bool,
+        /// What fails now. None: the event is of an older version, and what failed first stands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stage: Option<Stage>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class: Option<ErrorClass>,
     },
     /// It was opened on a failure of a part, or on one that wakes nobody; now nothing has got through for a round.
     IncidentWorsened {

@@ -57,6 +57,10 @@ pub enum Input {
     ProviderListed {
         serving: Vec<ServedNow>,
     },
+    /// Everything that the keeper of leases in somebody else's zone cannot end now; none where it can.
+    LeasesStuck {
+        leases: Vec<StuckLease>,
+    },
     /// The provider ended an override by itself (expiry), or an operator did so offline.
     ProviderEnded {
         id: String,
@@ -99,6 +103,12 @@ pub enum Input {
         by: Actor,
         command: Command,
     },
+    /// The event log could not be written since then, and can be now. `paged`: people were told meanwhile.
+    LogWritable {
+        since: Timestamp,
+        why: String,
+        paged: bool,
+    },
     /// The shell met something that a person should know of.
     Troubled {
         what: String,
@@ -116,6 +126,15 @@ pub struct Verification {
     pub by_resolver: Result<BTreeSet<IpAddr>, String>,
     /// A probe of every endpoint by the normal path.
     pub observations: Vec<Observation>,
+}
+
+/// A lease that is over, while what it allowed may still be answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StuckLease {
+    pub id: String,
+    pub host: String,
+    /// Why it cannot be taken away.
+    pub why: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -247,9 +247,11 @@ impl State {
                 };
                 self.incidents.insert(incident.clone(), opened);
             }
-            Event::IncidentReopened { incident, summary, page_again, worthy, .. } => {
+            Event::IncidentReopened { incident, summary, page_again, worthy, stage, class, .. } => {
                 let Some(known) = self.incidents.get_mut(incident) else { return };
                 known.summary.clone_from(summary);
+                known.stage = stage.unwrap_or(known.stage);
+                known.class = class.unwrap_or(known.class);
                 known.worthy = *worthy;
                 known.page_if_it_lasts = known.paged && !page_again;
                 known.paged &= !page_again;

@@ -198,6 +198,12 @@ impl Candidate {
         self.failures().next()
     }
 
+    /// A connection to it was made, whatever became of it then.
+    pub fn is_reached(&self) -> bool {
+        let connected = |failure: &crate::observe::Failure| failure.stage > crate::observe::Stage::Connect;
+        self.proofs.iter().any(|proof| proof.result.failure.as_ref().is_none_or(connected))
+    }
+
     pub fn failures(&self) -> impl Iterator<Item = &crate::observe::Failure> {
         self.proofs.iter().filter_map(|proof| proof.result.failure.as_ref())
     }

@@ -351,7 +351,7 @@ impl<'a> Reading<'a> {
     pub fn passes_at(&self, address: IpAddr) -> Vec<&'a str> {
         let passes = |view: &&VantageView| {
             let mut tried = self.seen_there(view, address).peekable();
-            tried.peek().is_some() && tried.all(|proof| proof.result.is_success())
+            tried.peek().is_some() && tried.all(|proof| self.is_served_there(proof))
         };
         self.vantages().filter(passes).map(|view| view.vantage.as_str()).collect()
     }
@@ -377,9 +377,23 @@ impl<'a> Reading<'a> {
     /// Vantages that tried this address, and failed.
     pub fn fails_at(&self, address: IpAddr) -> Vec<&'a str> {
         let fails = |view: &&VantageView| {
-            self.seen_there(view, address).any(|proof| !proof.result.is_success() && is_telling(proof))
+            self.seen_there(view, address).any(|proof| !self.is_served_there(proof) && is_telling(proof))
         };
         self.vantages().filter(fails).map(|view| view.vantage.as_str()).collect()
+    }
+
+    /// A vantage has no secrets: where one is needed, what anybody without it was answered in peace is the good answer, and
+    /// no other is.
+    fn is_served_there(&self, proof: &Proof) -> bool {
+        let path = path_of(&proof.endpoint);
+        let in_peace = self.case.history.unauthenticated.iter().find(|(endpoint, _)| path_of(endpoint) == path);
+        let failure = proof.result.failure.as_ref();
+        match (in_peace.filter(|_| self.case.peer.needs_secret), &proof.result.http) {
+            (Some((_, known)), Some(http)) => {
+                http.status == *known && failure.is_none_or(|failure| failure.class == ErrorClass::HttpStatus)
+            }
+            _ => failure.is_none(),
+        }
     }
 
     /// Addresses where the peer was proven before, that nobody names now and that prove themselves still.
@@ -387,6 +401,12 @@ impl<'a> Reading<'a> {
         let named = |address: &IpAddr| self.our_set.contains(address) || self.authority_set.contains(address);
         let known = |address: &IpAddr| self.case.history.knows_address(*address);
         self.proved.iter().copied().filter(|address| known(address) && !named(address)).collect()
+    }
+
+    /// Addresses that an authority or an independent resolver gave us, each by its own word alone, and our resolver did not.
+    pub fn given_elsewhere(&self) -> BTreeSet<IpAddr> {
+        let independents = answers::addresses_of(self.evidence(), Source::Independent);
+        independents.union(&self.authority_set).filter(|address| !self.our_set.contains(address)).copied().collect()
     }
 
     /// What clients elsewhere are led to, by the authorities' answers for their subnets and by independent resolvers, and not
@@ -505,6 +525,12 @@ fn host_of(url: &str) -> String {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let port = authority.rfind(':').filter(|at| !authority[*at..].contains(']')).unwrap_or(authority.len());
     authority[..port].trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// What follows the host and the port of a URL: another vantage may reach an endpoint by another port.
+fn path_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.find('/').map_or("/", |at| &rest[at..])
 }
 
 /// A vantage that may not contact an address, or cannot open a socket, has not tried it.

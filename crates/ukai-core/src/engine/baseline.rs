@@ -8,11 +8,12 @@ use jiff::SignedDuration;
 use super::incident::Opening;
 use super::{Engine, Turn};
 use crate::alarm::defaults::identity;
+use crate::diagnose::account::{Said, Word, account};
 use crate::diagnose::answers::{self, Authority};
 use crate::diagnose::diagnose;
 use crate::diagnose::evidence::{Canary, Evidence, Source};
 use crate::diagnose::history::{History, SeenAnswer, SeenDelegation};
-use crate::diagnose::reading::{Continuity, Reading};
+use crate::diagnose::reading::{Case, Continuity, Reading};
 use crate::diagnose::verdict::{Code, Verdict};
 use crate::event::Event;
 
@@ -36,7 +37,7 @@ impl Engine {
             self.record(turn, Event::BaselineLearned { peer: peer.to_owned(), history: Box::new(history) });
         }
         let verdict = diagnose(&case);
-        if reading.works_now() && matches!(verdict.code, Code::IdentityDiscontinuity | Code::Intercepted) {
+        if reading.works_now() && (verdict.code == Code::Intercepted || leads_to_a_stranger(&case)) {
             self.identity_changed(turn, peer, &reading, &verdict);
             return;
         }
@@ -74,7 +75,14 @@ impl Engine {
         if told || self.muting(&alarm, turn.now).is_some() {
             return;
         }
-        let what = verdict.evidence_for.join("; ");
+        let mut reasons = verdict.evidence_for.clone();
+        if verdict.code != Code::IdentityDiscontinuity {
+            reasons.extend(met.iter().filter_map(|address| match reading.continuity(*address) {
+                Continuity::Broken { old, new } => Some(format!("before: {old}; now: {new}")),
+                _ => None,
+            }));
+        }
+        let what = reasons.join("; ");
         let event = Event::IdentityChanged { peer: peer.to_owned(), keys, what: what.clone() };
         self.record(turn, event);
         let seen = reading.evidence().observations.clone();
@@ -82,6 +90,12 @@ impl Engine {
             self.open_incident(turn, peer, Opening::by_identity(&alarm, seen, &what));
         }
     }
+}
+
+/// Whatever else explains it, and comes first: an intercepted port 53 is how strangers come to be led to.
+fn leads_to_a_stranger(case: &Case) -> bool {
+    let explains = |word: &Word| word.code == Code::IdentityDiscontinuity && matches!(word.said, Said::Explains { .. });
+    account(case).iter().any(explains)
 }
 
 /// The history with what this gathering adds, if it adds something and may be trusted to.

@@ -436,7 +436,9 @@ impl Engine {
 
     pub(super) fn withdrawn(&mut self, turn: &mut Turn, id: &str, generation: u64, result: Result<(), String>) {
         let Some(over) = self.state.overrides.get(id) else { return };
-        let Phase::Withdrawing(reason) = over.phase else { return };
+        let Phase::Withdrawing(reason) = over.phase else {
+            return self.leftover_withdrawn(turn, id, generation, result);
+        };
         if over.generation != generation {
             return;
         }

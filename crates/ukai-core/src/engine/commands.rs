@@ -102,28 +102,36 @@ impl Engine {
         if over.phase.is_pending() {
             return self.reject(turn, id, by, why);
         }
-        if !over.phase.may_stand() {
-            return Err(format!("{id} does not stand: it is {}", over.phase.name()));
+        let (ttl_s, phase) = (over.plan.ttl_s, over.phase);
+        if matches!(phase, Phase::Withdrawing(_)) {
+            self.ask_to_withdraw(turn, id);
+            return Ok(format!("{id} is being taken back already; it is tried again now"));
         }
-        let ttl_s = over.plan.ttl_s;
+        if !phase.may_stand() {
+            return match self.try_leftover_again(turn, id) {
+                true => Ok(format!("{id} has ended and is still there; it is tried again now")),
+                false => Err(format!("{id} does not stand: it is {}", phase.name())),
+            };
+        }
         self.withdraw(turn, id, EndReason::RevertedByPerson, by, why);
         Ok(format!("{id} is being taken back; clients may hold its answer for {ttl_s} s more"))
     }
 
     fn revert_all(&mut self, turn: &mut Turn, by: Actor, why: String) -> Result<String, String> {
-        let ids: Vec<String> = self
+        let ids: BTreeSet<String> = self
             .state
             .overrides
             .values()
-            .filter(|over| over.phase.stands() || over.phase.is_pending())
+            .filter(|over| over.phase.may_stand() || over.phase.is_pending())
             .map(|over| over.id.clone())
+            .chain(self.live.leftovers.keys().cloned())
             .collect();
         for id in &ids {
             self.revert(turn, id, by.clone(), why.clone())?;
         }
         Ok(match ids.len() {
             0 => "no override stands".to_owned(),
-            _ => format!("being taken back: {}", ids.join(", ")),
+            _ => format!("being taken back: {}", ids.into_iter().collect::<Vec<_>>().join(", ")),
         })
     }
 

@@ -167,6 +167,8 @@ impl Engine {
                 summary: summary.clone(),
                 page_again,
                 worthy: opening.page,
+                stage: Some(stage),
+                class: Some(class),
             },
         );
         self.tell(

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 
 use super::composites::Graph;
+use super::leftover::{Leftover, Stuck};
 use super::paging::{Controls, PendingPage, Watch};
 use crate::alarm::burst::Burst;
 use crate::alarm::evaluate::Evaluator;
@@ -33,8 +34,10 @@ pub struct Live {
     pub withdrawals: BTreeMap<String, u32>,
     /// Overrides that the provider lacked at the last listing.
     pub absent: BTreeSet<String>,
-    /// What ended and was served all the same: the generation, and when its withdrawal is asked for again.
-    pub leftovers: BTreeMap<String, (u64, Timestamp)>,
+    /// What ended and is served all the same, by override.
+    pub leftovers: BTreeMap<String, Leftover>,
+    /// What the lease keeper could not end, by override and host.
+    pub stuck: BTreeMap<(String, String), Stuck>,
     /// Overrides of the provider that nobody here knows, told once.
     pub unknown: BTreeSet<String>,
     pub last_now: Timestamp,
@@ -65,6 +68,7 @@ impl Default for Live {
             withdrawals: BTreeMap::new(),
             absent: BTreeSet::new(),
             leftovers: BTreeMap::new(),
+            stuck: BTreeMap::new(),
             unknown: BTreeSet::new(),
             last_now: Timestamp::MIN,
             controls: Controls::default(),

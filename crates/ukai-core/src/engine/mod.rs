@@ -34,6 +34,7 @@ use crate::input::Input;
 use crate::metric::store::{DirtyChunk, Metrics};
 use crate::peer::Settings;
 use crate::state::State;
+pub use leftover::Residue;
 use live::Live;
 
 mod actions;
@@ -45,6 +46,7 @@ mod change;
 mod commands;
 mod composites;
 mod incident;
+mod leftover;
 mod live;
 mod measure;
 mod notices;
@@ -172,6 +174,7 @@ impl Engine {
                 self.withdrawn(turn, &id, generation, result);
             }
             Input::ProviderListed { serving } => self.provider_listed(turn, &serving),
+            Input::LeasesStuck { leases } => self.leases_stuck(turn, leases),
             Input::ProviderEnded { id, why, offline_by } => {
                 self.provider_ended(turn, &id, &why, offline_by);
             }
@@ -188,6 +191,7 @@ impl Engine {
                 self.report_written(turn, incident, result);
             }
             Input::Command { id, by, command } => self.command(turn, id, by, command),
+            Input::LogWritable { since, why, paged } => self.log_writable(turn, since, &why, paged),
             Input::Troubled { what } => self.record(turn, Event::Troubled { what }),
             Input::Tick => {}
         }

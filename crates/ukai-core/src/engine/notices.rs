@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use super::{Engine, Turn};
 use crate::effect::Effect;
 use crate::event::{Event, Notification, NotificationKind};
@@ -38,6 +40,51 @@ impl Engine {
         );
         for subscriber in subscribers {
             turn.effect(Effect::Notify { notification: notification.clone(), subscriber });
+        }
+    }
+
+    /// The one page that is no event: the log cannot be written, so nothing is decided and nothing else would be told.
+    pub fn page_without_log(&self, since: Timestamp, why: &str) -> Vec<Effect> {
+        let vantage = &self.settings.vantage;
+        let notification = Notification {
+            key: format!("{vantage}-log-{}", since.as_second()),
+            incident: None,
+            peer: String::new(),
+            kind: NotificationKind::Trouble,
+            page: true,
+            subject: format!("{vantage}: ukai watches nothing, it cannot write its log"),
+            text: format!(
+                "Since {}: {why}. No peer is probed and no alarm is judged until it can be written. What is served stays, and overrides \
+                 end when their leases do. Make room or repair the disk; ukai goes on by itself.",
+                moment(since)
+            ),
+            alarm: None,
+        };
+        let subscribers = self.who_hears_of(&notification.peer);
+        let to = |subscriber| Effect::Notify { notification: notification.clone(), subscriber };
+        subscribers.into_iter().map(to).collect()
+    }
+
+    pub(super) fn log_writable(&mut self, turn: &mut Turn, since: Timestamp, why: &str, paged: bool) {
+        let blind = span(turn.now.duration_since(since).as_secs());
+        let what = format!("for {blind} nothing was watched or decided: {why}");
+        self.record(turn, Event::Troubled { what });
+        if paged {
+            self.tell(
+                turn,
+                Notice {
+                    kind: NotificationKind::Trouble,
+                    peer: String::new(),
+                    incident: None,
+                    page: false,
+                    subject: format!("{}: ukai watches again, its log can be written", self.settings.vantage),
+                    text: format!(
+                        "It could not from {} to {}: {why}. What happened in between was not seen.",
+                        moment(since),
+                        moment(turn.now)
+                    ),
+                },
+            );
         }
     }
 
@@ -113,7 +160,7 @@ pub fn span(seconds: i64) -> String {
 }
 
 /// A time as people read it: to the second, UTC.
-pub fn moment(at: jiff::Timestamp) -> String {
+pub fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 

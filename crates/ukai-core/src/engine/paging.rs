@@ -28,7 +28,7 @@ use crate::diagnose::verdict::Code;
 use crate::effect::Effect;
 use crate::event::{Event, NotificationKind};
 use crate::metric::of_probe::of_controls;
-use crate::observe::{Failure, Observation, Path};
+use crate::observe::{ErrorClass, Failure, Observation, Path};
 use crate::state::Incident;
 
 /// The longest that a fault must last before it pages: one round of the default interval.
@@ -51,6 +51,8 @@ const CONTROLS_WAIT: SignedDuration = SignedDuration::from_secs(12);
 const CONTROLS_STALE: SignedDuration = SignedDuration::from_mins(3);
 /// A watch is not taken up again after a restart if nothing was seen for so long before it.
 const UNSEEN_MAX: SignedDuration = SignedDuration::from_secs(60);
+/// What the application alone says is not understood before the cause was looked for; that takes no longer.
+const CAUSE_WAIT: SignedDuration = SignedDuration::from_secs(12);
 /// With fewer live ones nothing can be said of us.
 const CONTROLS_NEEDED: usize = 2;
 
@@ -347,6 +349,16 @@ impl Engine {
             return;
         };
         let (id, since) = (incident.id.clone(), incident.failing_since);
+        let waited = turn.now.duration_since(pending.since) >= CAUSE_WAIT;
+        match &incident.verdict {
+            // Waiting for the rate limit to pass is not what anybody is asked for.
+            Some(verdict) if verdict.code == Code::RateLimited => {
+                self.live_mut(peer, |live| live.page = None);
+                return;
+            }
+            None if !waited && is_by_application(incident) => return,
+            _ => {}
+        }
         if self.controls_page_instead(turn) {
             if !pending.suppressed {
                 self.live_mut(peer, |live| live.page = Some(PendingPage { suppressed: true, ..pending }));
@@ -386,6 +398,12 @@ impl Engine {
         let summary = incident.summary.clone();
         let cause = incident.verdict.as_ref().map(|verdict| verdict.summary.clone());
         let reason = cause.unwrap_or_else(|| summary.clone());
+        // Who was not woken before reads of an outage, not of one that goes on.
+        let fails = if incident.worthy { "outage" } else { "failure" };
+        let subject = match incident.paged {
+            true => format!("{peer}: still failing"),
+            false => format!("{peer}: {fails}, {} fails ({})", incident.stage.name(), incident.class.name()),
+        };
         self.record(turn, Event::IncidentPaged { incident: id.to_owned(), reason: reason.clone() });
         self.tell(
             turn,
@@ -394,7 +412,7 @@ impl Engine {
                 peer: peer.to_owned(),
                 incident: Some(id.to_owned()),
                 page: true,
-                subject: format!("{peer}: still failing"),
+                subject,
                 text: if reason == summary { format!("{summary}.") } else { format!("{summary}. {reason}") },
             },
         );
@@ -421,6 +439,11 @@ fn is_worthy(incident: &Incident) -> bool {
     let verdict = incident.verdict.as_ref();
     let served = verdict.is_some_and(|verdict| verdict.code == Code::ProbeError);
     incident.worthy && !served || verdict.is_some_and(|verdict| verdict.page)
+}
+
+/// The application's calls fail, and no probe has failed yet.
+fn is_by_application(incident: &Incident) -> bool {
+    incident.class == ErrorClass::Application
 }
 
 fn failure(result: &ControlResult) -> Option<String> {

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::change::{CHANGE_LOST_S, policy};
+use super::change::policy;
 use super::{Engine, Turn};
 use crate::diagnose::reading::list;
-use crate::effect::Effect;
 use crate::event::{Actor, Event};
 use crate::input::ServedNow;
 use crate::overrides::{EndReason, Phase};
@@ -55,20 +54,6 @@ impl Engine {
             );
             self.end(turn, &id, EndReason::Withdrawn);
         }
-    }
-
-    /// What ended and is served all the same. A listing comes every few seconds, a withdrawal may take a minute.
-    fn withdraw_leftover(&mut self, turn: &mut Turn, served: &ServedNow) {
-        let asked = self.live.leftovers.get(&served.id);
-        if asked.is_some_and(|(generation, again)| *generation == served.generation && turn.now < *again) {
-            return;
-        }
-        self.live.leftovers.insert(served.id.clone(), (served.generation, turn.after(CHANGE_LOST_S)));
-        turn.effect(Effect::Withdraw {
-            id: served.id.clone(),
-            generation: served.generation,
-            why: "its life ended, but the provider still served it".to_owned(),
-        });
     }
 
     pub(super) fn provider(&self) -> &str {

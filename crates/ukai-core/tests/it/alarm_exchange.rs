@@ -108,6 +108,19 @@ fn what_is_different_here_is_told() {
 }
 
 #[test]
+fn a_misspelt_member_is_told_whether_its_alarm_is_taken_or_not() {
+    let misspelt = metric("misspelt", json!({"TreatMissingDate": "ignore"}));
+    let mut without = metric("without", json!({"Treshold": 3.0}));
+    without.as_object_mut().unwrap().remove("Threshold");
+    let logs = json!({"AlarmName": "logs", "Pattern": "x"});
+    let text = json!({"MetricAlarms": [misspelt, without], "LogAlarms": [logs]}).to_string();
+    let imported = import(&text).unwrap();
+    assert!(says(&imported.notes, "misspelt", "TreatMissingDate (did you mean TreatMissingData?)"), "{imported:?}");
+    assert!(says(&imported.refused, "without", "Treshold (did you mean Threshold?)"), "{imported:?}");
+    assert!(!says(&imported.refused, "logs", "Pattern"), "nothing of it is taken");
+}
+
+#[test]
 fn what_is_not_json_says_where() {
     let error = import("{\n  \"MetricAlarms\": [,]\n}").unwrap_err();
     let ImportError::Json { line, column, why } = &error else { panic!("{error:?}") };

@@ -7,8 +7,8 @@ use ukai_core::diagnose::diagnose;
 use ukai_core::diagnose::evidence::*;
 use ukai_core::diagnose::reading::{Case, Overridden};
 use ukai_core::diagnose::verdict::{Action, Code, Sure, Verdict};
-use ukai_core::observe::{AddressResult, ErrorClass, Failure, Stage};
-use ukai_core::peer::Mode;
+use ukai_core::observe::{AddressResult, ErrorClass, Failure, HttpFacts, Stage};
+use ukai_core::peer::{Mode, Peer};
 
 use crate::world::*;
 
@@ -130,6 +130,124 @@ fn a_vantage_that_did_not_try_says_nothing() {
         failure.class = class;
         made.says(Code::PeerDown, Sure::Likely, Action::None, true);
     }
+}
+
+/// An endpoint that needs a secret, and what a vantage, which has none, is answered.
+fn with_a_secret(status: u16, there: u16) -> Made {
+    let mut made = Made::broken(Host::Status(status)).vantage("osaka", OLD, true);
+    made.world.history.unauthenticated.insert(ENDPOINT.into(), 401);
+    let result = &mut made.evidence.vantages[0].results[0];
+    result.endpoint = result.endpoint.replace("/health", ":8443/health");
+    result.result.http = Some(HttpFacts { status: there, ..HttpFacts::default() });
+    let detail = "as staged".to_owned();
+    result.result.failure = Some(Failure { stage: Stage::Processing, class: ErrorClass::HttpStatus, detail });
+    made
+}
+
+impl Made {
+    fn verdict_with_a_secret(&self) -> Verdict {
+        let peer = Peer { needs_secret: true, ..self.world.peer() };
+        diagnose(&case(&self.world.history, &peer, &self.evidence))
+    }
+}
+
+#[test]
+fn a_vantage_without_the_secret_is_served_by_the_answer_of_peace() {
+    let as_in_peace = with_a_secret(403, 401).verdict_with_a_secret();
+    assert_eq!((as_in_peace.code, as_in_peace.sure), (Code::BlockedUs, Sure::Proven), "{as_in_peace:#?}");
+    let no_better = with_a_secret(503, 503).verdict_with_a_secret();
+    assert_eq!(no_better.code, Code::PeerHttp, "{no_better:#?}");
+    let all_alike = with_a_secret(403, 403).verdict_with_a_secret();
+    assert_eq!(all_alike.code, Code::PeerHttp, "{all_alike:#?}");
+    let hidden = with_a_secret(403, 401).verdict();
+    assert_ne!(hidden.code, Code::BlockedUs, "without a secret 401 is an error like any other");
+}
+
+#[test]
+fn a_peer_that_answers_where_it_was_is_not_called_down() {
+    let left = |old| Made::of(moved_and_shut_in(old)).candidate(OLD);
+    let answering = left(Host::Status(503));
+    answering.says(Code::Open, Sure::Open, Action::None, false);
+    let seen_elsewhere = left(Host::Status(503)).vantage("osaka", NEW, false);
+    assert_eq!(seen_elsewhere.verdict().code, Code::PeerDown);
+    assert_eq!(left(Host::Silent).verdict().code, Code::PeerDown);
+    assert_eq!(left(Host::Foreign).verdict().code, Code::PeerDown, "somebody else has the old address by now");
+}
+
+#[test]
+fn where_nobody_agrees_a_source_that_leads_to_an_answer_is_heard() {
+    let mut world = World::healthy();
+    world.hosts.insert(ip(OLD), Host::Silent);
+    let made = |said: &str, host| {
+        let mut made = Made::of(World { hosts: [(ip(OLD), Host::Silent), (ip(NEW), host)].into(), ..world.clone() });
+        made.evidence.asked.retain(|asked| asked.source != Source::Authority);
+        let of_one = made.evidence.asked.iter_mut().rfind(|asked| asked.source == Source::Independent).unwrap();
+        if let Outcome::Answered(answer) = &mut of_one.outcome {
+            answer.addresses = vec![ip(said)];
+        }
+        made.candidate(NEW)
+    };
+    assert_eq!(made(NEW, Host::Serves).verdict().code, Code::Open);
+    assert_eq!(made(NEW, Host::Parked).verdict().code, Code::Open);
+    assert_eq!(made(NEW, Host::Silent).verdict().code, Code::PeerDown);
+    assert_eq!(made(OLD, Host::Serves).verdict().code, Code::PeerDown, "nobody leads there");
+}
+
+const SIX: &str = "2001:df0:1::1";
+
+/// The peer has an address of each family, no control is reached over IPv6, and over IPv4 the peer does that.
+fn without_own_v6(host: Host) -> Made {
+    let mut world = World::healthy();
+    world.hosts.extend([(ip(SIX), Host::Fails(Stage::Connect, ErrorClass::Unreachable)), (ip(OLD), host)]);
+    world.resolver = Ok(set(&[OLD, SIX]));
+    world.authority = servers(&[OLD, SIX]);
+    world.independents = set(&[OLD, SIX]);
+    world.history.identities[0].addresses.insert(ip(SIX));
+    let mut made = Made::of(world);
+    for control in &mut made.evidence.controls {
+        control.v6 = Some(Reached::No("unreachable".into()));
+    }
+    made
+}
+
+#[test]
+fn what_our_own_ipv6_keeps_us_from_says_nothing_of_the_peer() {
+    without_own_v6(Host::Serves).says(Code::OwnV6, Sure::Proven, Action::None, false);
+    for (host, code) in [
+        (Host::Status(503), Code::PeerHttp),
+        (Host::Status(401), Code::Auth),
+        (Host::Expired, Code::PeerCert),
+        (Host::Silent, Code::PeerDown),
+    ] {
+        let verdict = without_own_v6(host).verdict();
+        assert_eq!((verdict.code, verdict.sure), (code, Sure::Likely), "{verdict:#?}");
+    }
+    let mut reached = without_own_v6(Host::Status(503));
+    reached.evidence.controls[0].v6 = Some(Reached::Yes);
+    assert_ne!(reached.verdict().code, Code::PeerHttp, "the peer's IPv6 fails by itself");
+}
+
+/// ukai's own server does not answer.
+fn without_our_server(world: World) -> Made {
+    let mut made = Made::of(world);
+    let asked = made.evidence.asked.iter().find(|asked| asked.source == Source::OurResolver).unwrap();
+    let silent = Outcome::Silent { why: Silence::Timeout, detail: "no answer within 2 s".into() };
+    let asked = Asked { source: Source::Embedded, outcome: silent, ..asked.clone() };
+    made.evidence.asked.push(asked);
+    made
+}
+
+#[test]
+fn our_own_server_is_no_cause_of_what_fails_past_it() {
+    without_our_server(World::healthy()).says(Code::OwnResolver, Sure::Proven, Action::None, true);
+    without_our_server(World::stale()).says(Code::StaleResolver, Sure::Proven, Action::Override, true);
+}
+
+#[test]
+fn an_answer_that_was_never_the_peers_is_not_proven_to_be_old() {
+    let mut world = World::stale();
+    world.resolver = Ok(set(&["203.1.2.4"]));
+    Made::of(world).says(Code::StaleResolver, Sure::Likely, Action::Override, true);
 }
 
 /// The peer moved, everybody knows it, and only we are not let out to the new address.

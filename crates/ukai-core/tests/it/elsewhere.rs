@@ -20,19 +20,23 @@ use crate::world::{Host, NEW, World, case, history, ip, servers, set};
 const ZONE: &str = "the zone rpz.ukai.test at 192.0.2.53:53";
 
 /// An override that stands, and its id.
-fn served() -> (Play, String) {
+pub fn served() -> (Play, String) {
     let mut play = Play::new(world(Level::Approve));
-    reconf(&mut play, |settings| {
-        settings.zone = Some(ZONE.to_owned());
-        settings.hides_types = true;
-    });
+    with_the_zone(&mut play);
     let play = serve(play, Level::Approve);
     let id = play.engine.state().overrides.keys().next().unwrap().clone();
     assert!(play.engine.state().overrides[&id].phase.stands());
     (play, id)
 }
 
-fn listed(served: &ServedOverride) -> ServedNow {
+pub fn with_the_zone(play: &mut Play) {
+    reconf(play, |settings| {
+        settings.zone = Some(ZONE.to_owned());
+        settings.hides_types = true;
+    });
+}
+
+pub fn listed(served: &ServedOverride) -> ServedNow {
     ServedNow {
         id: served.id.clone(),
         host: served.host.clone(),

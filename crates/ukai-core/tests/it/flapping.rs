@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 use ukai_core::event::{Event, NotificationKind};
+use ukai_core::observe::{ErrorClass, Stage};
 
 use crate::play::Play;
 use crate::world::*;
@@ -102,6 +103,35 @@ fn an_incident_that_had_an_override_is_over_for_good() {
     assert!(!play.saw(|event| matches!(event, Event::IncidentReopened { .. })));
 }
 
+#[test]
+fn what_is_open_again_is_told_by_what_fails_now() {
+    let mut play = Play::new(World::healthy());
+    play.run_for(120);
+    play.world.hosts.insert(ip(OLD), Host::Silent);
+    play.run_for(40);
+    play.world.hosts.insert(ip(OLD), Host::Serves);
+    for _ in 0..100 {
+        if play.engine.state().open_incident("api").is_some() {
+            play.run_for(10);
+        }
+    }
+    play.world.hosts.insert(ip(OLD), Host::Fails(Stage::Tls, ErrorClass::Expired));
+    play.run_for(30);
+    let again = play.engine.state().open_incident("api").unwrap();
+    assert_eq!((again.reopened, again.stage, again.class), (1, Stage::Tls, ErrorClass::Expired));
+}
+
+/// Subjects of the pages, in their order.
+fn subjects(play: &Play) -> Vec<String> {
+    let page = |event: &Event| match event {
+        Event::NotificationQueued { notification, .. } if notification.kind == NotificationKind::Paged => {
+            Some(notification.subject.clone())
+        }
+        _ => None,
+    };
+    play.log.iter().filter_map(|record| page(&record.event)).collect()
+}
+
 /// Somebody read "closed" and went to bed.
 #[test]
 fn what_fails_again_soon_after_the_close_and_lasts_pages_once_more() {
@@ -129,6 +159,7 @@ fn what_fails_again_soon_after_the_close_and_lasts_pages_once_more() {
     );
     play.run_for(60);
     assert_eq!(pages(&play), 2, "it lasts");
+    assert_eq!(subjects(&play), ["api: outage, connect fails (timeout)", "api: still failing"]);
     play.crash();
     play.run_for(HOUR_S);
     assert_eq!((opened(&play), pages(&play)), (1, 2), "once more, and not again");

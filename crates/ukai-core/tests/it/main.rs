@@ -18,6 +18,7 @@ mod elsewhere;
 mod flapping;
 mod guards;
 mod guards_alone;
+mod leftover;
 mod liars;
 mod misread;
 mod noise;

@@ -187,6 +187,25 @@ fn an_intercepted_port_53_pages() {
     });
 }
 
+/// Everything is whole, and whoever answers has a valid certificate.
+#[test]
+fn a_valid_stranger_behind_an_intercepted_port_53_is_told_of() {
+    let stranger = |world: &mut World| {
+        world.resolver = Ok(set(&[EVIL]));
+        world.authority = servers(&[EVIL]);
+        world.hosts.insert(ip(EVIL), Host::ThirdKey);
+    };
+    let changed = |play: &Play| play.saw(|event| matches!(event, Event::IdentityChanged { .. }));
+    let mut boxed = after(0, |world| {
+        stranger(world);
+        world.canary = Canary::Intercepted("answered with 203.1.2.3".into());
+    });
+    boxed.run_for(HOUR_S);
+    assert!(changed(&boxed));
+    let same = after(HOUR_S, |world| world.canary = Canary::Intercepted("answered".into()));
+    assert!(!changed(&same), "who answers is who answered before");
+}
+
 #[test]
 fn what_is_only_worth_knowing_wakes_nobody() {
     pages_nobody("all is fine", |_| ());
@@ -404,4 +423,14 @@ fn an_application_that_fails_now_and_then_is_told_of_and_one_that_fails_for_good
     play.run_for(900);
     assert!(play.engine.state().open_incident("api").is_none());
     assert_eq!(pages(&play, "api").len(), 1);
+}
+
+#[test]
+fn an_application_that_is_limited_wakes_nobody_though_it_fails_before_a_probe_does() {
+    let mut play = after(1, is(Host::Status(429)));
+    assert!(!play.saw(|event| matches!(event, Event::IncidentOpened { .. })), "no probe has met it");
+    play.application_calls(false, OLD, 8);
+    assert!(play.saw(|event| matches!(event, Event::IncidentOpened { .. })));
+    play.run_for(HOUR_S);
+    assert_eq!(pages(&play, "api"), []);
 }

@@ -128,6 +128,10 @@ impl Answerer {
             Err(reject) => {
                 scratch.tally.add(Count::Malformed);
                 return match reject {
+                    Reject::Additional(query) if allowed => {
+                        query.write(out, &Response::empty(Rcode::FORMERR), limit.octets(&query));
+                        Decision::Reply
+                    }
                     Reject::Header(rcode) if allowed => {
                         write_header_only(out, bytes, rcode);
                         Decision::Reply
@@ -276,17 +280,20 @@ impl Answerer {
     }
 
     pub fn replace_leases(&self, leases: Layer) {
+        let is_other = !leases.gives_the_same_as(&self.zone().leases);
         self.zone.change(|zone| zone.leases = Arc::new(leases));
-        self.tell_followers();
+        self.tell_followers(is_other);
     }
 
     pub fn replace_file(&self, file: Layer) {
+        let is_other = !file.gives_the_same_as(&self.zone().file);
         self.zone.change(|zone| zone.file = Arc::new(file));
-        self.tell_followers();
+        self.tell_followers(is_other);
     }
 
-    fn tell_followers(&self) {
-        if let Some(policy) = &self.policy {
+    /// Of what is read again and says the same as before, nobody needs to be told.
+    fn tell_followers(&self, is_other: bool) {
+        if let Some(policy) = self.policy.as_ref().filter(|_| is_other) {
             policy.change(Moment::now());
         }
     }
@@ -352,4 +359,36 @@ fn version_body(text: &str) -> Vec<u8> {
     // The class, after owner and type.
     body[4..6].copy_from_slice(&CLASS_CH.to_be_bytes());
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::FileOverride;
+    use super::super::fuzz::{answerer, given};
+    use super::super::policy::PolicyZone;
+    use super::*;
+
+    #[tokio::test]
+    async fn followers_are_told_of_changes_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let zone = PolicyZone {
+            name: "rpz.ukai.test".parse().unwrap(),
+            key_file: None,
+            allow_transfer: vec!["127.0.0.0/8".parse().unwrap()],
+            notify: Vec::new(),
+        };
+        let answerer = answerer(Some(Policy::new(&zone, dir.path(), Moment::now()).unwrap()));
+        // Written with each new serial.
+        let serial = || std::fs::read_to_string(dir.path().join("policy.serial")).ok();
+        let give = |given: &[FileOverride]| answerer.replace_file(Layer::of_file(given, &answerer.forwarder.hashing));
+        give(&[given()]);
+        assert_eq!(serial(), None, "the file was read again, and says what it said");
+        answerer.replace_leases(Layer::default());
+        assert_eq!(serial(), None);
+        give(&[FileOverride { ttl: 11, ..given() }]);
+        let first = serial();
+        assert!(first.is_some());
+        give(&[]);
+        assert_ne!(serial(), first);
+    }
 }

@@ -109,21 +109,21 @@ fn context(seed: u64, bytes: &[u8]) -> String {
     format!("seed {seed}, message {}", hex(bytes))
 }
 
-fn answerer(policy: Option<Policy>) -> Answerer {
+pub(super) fn answerer(policy: Option<Policy>) -> Answerer {
     let upstream = "192.0.2.1".parse().unwrap();
     let mut settings: Settings = ServerConfig::new(Vec::new(), vec![upstream], "a".into(), "b".into()).settings;
     settings.version = Some("ukai".to_owned());
     let counters = Arc::new(Counters::default());
     let client = Client::new(ClientOptions { system_roots: false, ..ClientOptions::default() });
     let forwarder = Arc::new(Forwarder::new(client, &settings, Cache::new(1_000, 1_000_000), Arc::clone(&counters)));
-    let given = FileOverride {
-        name: "api.peer.example".parse().unwrap(),
-        ttl: 10,
-        a: vec![Ipv4Addr::new(192, 0, 2, 10)],
-        aaaa: Vec::new(),
-    };
-    let zone = Zone { leases: Arc::default(), file: Arc::new(Layer::of_file(&[given], &forwarder.hashing)) };
+    let zone = Zone { leases: Arc::default(), file: Arc::new(Layer::of_file(&[given()], &forwarder.hashing)) };
     Answerer::new(settings, zone, forwarder, counters, policy.map(Arc::new), Cookies::new().unwrap())
+}
+
+/// What it serves from a file.
+pub(super) fn given() -> FileOverride {
+    let name = "api.peer.example".parse().unwrap();
+    FileOverride { name, ttl: 10, a: vec![Ipv4Addr::new(192, 0, 2, 10)], aaaa: Vec::new() }
 }
 
 /// The key and the question of a message that has one, as it was asked.

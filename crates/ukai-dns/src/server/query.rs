@@ -52,12 +52,15 @@ pub(crate) struct Ask {
 }
 
 /// Why a message is no query.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Reject {
+#[derive(Debug)]
+pub(crate) enum Reject<'a> {
     /// Too short for a header, or itself a response: answering could go round for ever.
     Drop,
     /// Answered by a header and nothing else.
     Header(Rcode),
+    /// Something is wrong behind the question: a FORMERR, with an OPT record, for one was read in it (RFC 6891 section 7; of
+    /// cookies RFC 7873 section 5.2.2).
+    Additional(Query<'a>),
 }
 
 /// The sections of an answer, ready for any client: names in `body` point to the question or into `body` itself.
@@ -91,7 +94,7 @@ impl Response<'_> {
 
 impl<'a> Query<'a> {
     /// The name, in lower case, and what else an answer depends on go into `key`.
-    pub fn parse(bytes: &'a [u8], key: &mut Key) -> Result<Self, Reject> {
+    pub fn parse(bytes: &'a [u8], key: &mut Key) -> Result<Self, Reject<'a>> {
         let header = bytes.first_chunk::<HEADER_LEN>().ok_or(Reject::Drop)?;
         if header[2] & 0x80 != 0 {
             return Err(Reject::Drop);
@@ -99,10 +102,19 @@ impl<'a> Query<'a> {
         if header[2] & 0x78 != 0 {
             return Err(Reject::Header(Rcode::NOTIMP));
         }
-        Self::parse_question(header, bytes, key).ok_or(Reject::Header(Rcode::FORMERR))
+        let (mut query, end) = Self::parse_question(header, bytes, key).ok_or(Reject::Header(Rcode::FORMERR))?;
+        let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        match query.read_additional(bytes, end, count(8), count(10)) {
+            Some(()) => {}
+            None if query.edns().is_some() => return Err(Reject::Additional(query)),
+            None => return Err(Reject::Header(Rcode::FORMERR)),
+        }
+        key.set_rest(query.qtype, query.dnssec_ok(), query.asker.checking_disabled);
+        Ok(query)
     }
 
-    fn parse_question(header: &[u8; HEADER_LEN], bytes: &'a [u8], key: &mut Key) -> Option<Self> {
+    /// The query as far as its question says, and where that ends.
+    fn parse_question(header: &[u8; HEADER_LEN], bytes: &'a [u8], key: &mut Key) -> Option<(Self, usize)> {
         let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
         if count(4) != 1 || count(6) != 0 {
             return None;
@@ -112,7 +124,7 @@ impl<'a> Query<'a> {
         let end = HEADER_LEN + name_len + 4;
         let question = bytes.get(HEADER_LEN..end)?;
         let qtype = u16_at(question, name_len)?;
-        let mut query = Self {
+        let query = Self {
             question,
             qtype: RecordType(qtype),
             class: u16_at(question, name_len + 2)?,
@@ -126,9 +138,7 @@ impl<'a> Query<'a> {
                 answer_cookie: None,
             },
         };
-        query.read_additional(bytes, end, count(8), count(10))?;
-        key.set_rest(query.qtype, query.dnssec_ok(), query.asker.checking_disabled);
-        Some(query)
+        Some((query, end))
     }
 
     /// `None` for a message that has several OPT records, or one that is malformed or not at the root (RFC 6891 section 6.1.1).
@@ -325,7 +335,7 @@ mod tests {
     use crate::client::AskOptions;
     use crate::message::{Question, compose_query};
 
-    fn parse(bytes: &[u8]) -> Result<Query<'_>, Reject> {
+    fn parse(bytes: &[u8]) -> Result<Query<'_>, Reject<'_>> {
         Query::parse(bytes, &mut Key::default())
     }
 
@@ -343,15 +353,15 @@ mod tests {
     fn a_response_is_never_answered() {
         let mut bytes = query_bytes();
         bytes[2] |= 0x80;
-        assert_eq!(parse(&bytes).unwrap_err(), Reject::Drop);
-        assert_eq!(parse(&bytes[..11]).unwrap_err(), Reject::Drop);
+        assert!(matches!(parse(&bytes), Err(Reject::Drop)));
+        assert!(matches!(parse(&bytes[..11]), Err(Reject::Drop)));
     }
 
     #[test]
     fn other_opcodes_and_broken_questions() {
         let mut notify = query_bytes();
         notify[2] |= 4 << 3;
-        assert_eq!(parse(&notify).unwrap_err(), Reject::Header(Rcode::NOTIMP));
+        assert!(matches!(parse(&notify), Err(Reject::Header(Rcode::NOTIMP))));
         notify[3] |= 0x70;
         let mut answer = Vec::new();
         write_header_only(&mut answer, &notify, Rcode::NOTIMP);
@@ -361,14 +371,42 @@ mod tests {
         two_questions[5] = 2;
         let mut cut = query_bytes();
         cut.truncate(20);
-        let mut two_opts = query_bytes();
-        two_opts.extend_from_slice(&[0, 0, 41, 4, 0xd0, 0, 0, 0, 0, 0, 0]);
-        two_opts[11] = 2;
         let mut pointer = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         pointer.extend_from_slice(&[1, b'a', 0xc0, 4, 0, 1, 0, 1]);
-        for bytes in [two_questions, cut, two_opts, pointer] {
-            assert_eq!(parse(&bytes).unwrap_err(), Reject::Header(Rcode::FORMERR), "{bytes:?}");
+        for bytes in [two_questions, cut, pointer] {
+            assert!(matches!(parse(&bytes), Err(Reject::Header(Rcode::FORMERR))), "{bytes:?}");
         }
+    }
+
+    /// The query with its OPT record's data in place of none.
+    fn with_options(data: &[u8]) -> Vec<u8> {
+        let mut bytes = query_bytes();
+        bytes.truncate(HEADER_LEN + "\x03api\x04peer\x04test\x00".len() + 4);
+        bytes.extend_from_slice(&[0, 0, 41, 4, 0xd0, 0, 0, 0x80, 0, 0, data.len() as u8]);
+        bytes.extend_from_slice(data);
+        bytes
+    }
+
+    #[test]
+    fn whose_opt_record_was_read_gets_one_with_a_formerr() {
+        let mut two_opts = with_options(&[]);
+        two_opts.extend_from_slice(&[0, 0, 41, 4, 0xd0, 0, 0, 0, 0, 0, 0]);
+        two_opts[11] = 2;
+        let bad_cookie = with_options(&[0, 10, 0, 7, 1, 2, 3, 4, 5, 6, 7]);
+        let past_the_end = with_options(&[0, 3, 0, 9, 1]);
+        for bytes in [two_opts, bad_cookie, past_the_end] {
+            let Err(Reject::Additional(query)) = parse(&bytes) else { panic!("{bytes:?}") };
+            let answer = written(&query, &Response::empty(Rcode::FORMERR));
+            let message = Message::from_octets(&answer).unwrap();
+            let opt = message.opt().unwrap();
+            assert_eq!((message.header().rcode().to_int(), opt.version(), opt.dnssec_ok()), (1, 0, true));
+            assert_eq!(message.header_counts().qdcount(), 1);
+            assert!(answer.len() <= bytes.len());
+        }
+        let mut not_at_the_root = query_bytes();
+        not_at_the_root.truncate(HEADER_LEN + 15 + 4);
+        not_at_the_root.extend_from_slice(&[1, b'a', 0, 0, 41, 4, 0xd0, 0, 0, 0, 0, 0, 0]);
+        assert!(matches!(parse(&not_at_the_root), Err(Reject::Header(Rcode::FORMERR))));
     }
 
     #[test]
@@ -409,6 +447,7 @@ mod tests {
                 write_header_only(&mut out, bytes, rcode);
                 out
             }
+            Err(Reject::Additional(query)) => written(&query, &Response::empty(Rcode::FORMERR)),
             Err(Reject::Drop) => return,
         };
         assert_eq!(&out[..2], &bytes[..2]);

@@ -153,6 +153,13 @@ impl Layer {
         only_in(self, other).into_iter().chain(only_in(other, self)).collect()
     }
 
+    /// The same names with the same records.
+    pub fn gives_the_same_as(&self, other: &Self) -> bool {
+        let is_there =
+            |entry: &Entry| other.entry(entry.name(), entry.hash).is_some_and(|before| before.octets == entry.octets);
+        self.entries.len() == other.entries.len() && self.entries.iter().all(is_there)
+    }
+
     fn entry(&self, name: &[u8], hash: u64) -> Option<&Entry> {
         self.entries.find(hash, |entry| entry.hash == hash && entry.name() == name)
     }

@@ -123,7 +123,7 @@ async fn a_lease_that_is_over_is_not_in_the_zone() {
     let dir = directory();
     let server = Running::start(signed(dir.path(), peer.address)).await;
     let zone = zone_at(server.address, key("ukai", &SECRET));
-    let soon = OverrideRecord { expires_at: Timestamp::now() + Duration::from_secs(2), ..over("a.test", 1) };
+    let soon = OverrideRecord { expires_at: Timestamp::now() + Duration::from_secs(5), ..over("a.test", 1) };
     server.control.set(soon, None).await.unwrap();
     let serial = zone.serial().await.unwrap();
     eventually("the zone is empty and has a new serial", async || {

@@ -122,11 +122,21 @@ pub const ALLOWED: &[Allowed] = &[
         &["stale_resolver"],
         "without the peer's servers all that is seen is that independent resolvers lead elsewhere, where it serves; it is never called proven",
     ),
-    row(
-        &["S37"],
+    open(
+        &["S37", "S12b"],
         &["and-an-independent-is-lost", "and-an-independent-is-stale"],
+        "nobody hears the peer's servers, and two are left that disagree: one resolver's word is nobody's, but somebody answers where it leads",
+    ),
+    open(
+        &["S38b"],
+        &["and-the-peer-fails"],
+        "what was left behind answers errors, and what is new was never reached: our own way there cannot be told from a dead machine",
+    ),
+    row(
+        &["S38b"],
+        &["flapping-2s"],
         &["peer_down"],
-        "two are left that are heard, or disagree: one resolver's word is nobody's, and what everybody else gives is dead",
+        "between two faults the new addresses are led to and reached for a moment, and are not new any more",
     ),
     row(
         &["S37"],

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::scenario::{HostBehaviour, HostChange, NameState, RecordTable, Records, Scenario, WorldChange, WorldState};
+use crate::scenario::{
+    Egress, HostBehaviour, HostChange, NameState, RecordTable, Records, Scenario, WorldChange, WorldState,
+};
 
 /// The world right before the last fault.
 pub fn before_last_fault(scenario: &Scenario) -> WorldState {
@@ -136,6 +138,10 @@ pub fn multiply(scenario: &mut Scenario, size: usize) {
         for (label, host) in hosts {
             let each = copies.get(&label).copied().unwrap_or(1);
             change.hosts.extend(copies_of(&label, each).map(|label| (label, host.clone())));
+        }
+        if let Some(Egress::Allow(labels)) = &mut change.egress {
+            let listed = labels.iter().flat_map(|label| copies_of(label, copies.get(label).copied().unwrap_or(1)));
+            *labels = listed.collect();
         }
     }
 }

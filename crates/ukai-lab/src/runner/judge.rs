@@ -97,11 +97,16 @@ pub fn while_broken(scenario: &Scenario, seen: &Seen) -> Vec<Check> {
     checks
 }
 
-/// An answer that is wrong only until its TTL runs out is gone around no longer than that.
+/// An answer that is wrong only until its TTL runs out is gone around no longer than that: than any TTL that the peer gave.
 fn lease(scenario: &Scenario, seen: &Seen) -> Option<Check> {
     let (_, verdict) = seen.verdict()?;
     let plan = seen.plan().filter(|_| verdict.code == core::Code::StaleResolverTransient)?;
-    let ttl_s = u64::from(scenario.initial_state().authoritative.ttl);
+    let mut state = scenario.initial_state();
+    let mut ttl_s = u64::from(state.authoritative.ttl);
+    for fault in &scenario.faults {
+        fault.change.apply_to(&mut state);
+        ttl_s = ttl_s.max(u64::from(state.authoritative.ttl));
+    }
     let held = plan.lease_s <= ttl_s;
     Some(Check::new("lease", format!("{ttl_s} s at most"), format!("{} s", plan.lease_s), held))
 }

@@ -41,7 +41,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::scenario::{NO_VERDICT, Scenario};
-use crate::servers::Stack;
+use crate::servers::{Maker, Stack};
 pub use judge::{Check, Times};
 pub use kills::Kill;
 pub use tell::{Change, DrillEvent, Told};
@@ -94,6 +94,8 @@ pub struct DrillOutcome {
     pub times: Times,
     /// How often the controller was killed because [`DrillOptions::kill_after`] asked for it.
     pub kills: u32,
+    /// Programs that the override went to, and those that follow them; none where it was the daemon's own.
+    pub servers: Vec<Maker>,
     /// Reports that are still there.
     pub reports: Vec<PathBuf>,
     /// Logs and data, if they were kept.

@@ -17,7 +17,7 @@ use ukai_core::event::{Event, Recorded};
 use super::endured::endured;
 use super::judge::{self, Check};
 use super::kills::Killer;
-use super::operator::Said;
+use super::operator::{Cli, Said};
 use super::replay::replay;
 use super::seen::{AfterHeal, Answered, HostCounts, Message, Ms, Seen};
 use super::stage::{self, Heard, Stage};
@@ -28,7 +28,7 @@ use crate::app::CallReport;
 use crate::scenario::{DaemonSignal, Deed, History, Moment, Operator, Person, Scenario, WorldChange};
 use crate::world::{Caller, Slot, World};
 
-/// The peer must be seen healthy by then, by daemon and application.
+/// The peer must be seen healthy by then, by daemon and application, and by then plus its probes if it is watched slowly.
 const HEALTHY_WITHIN: Ms = 15_000;
 /// Probes of a healthy peer that show that the daemon is at work.
 const HEALTHY_PROBES: usize = 2;
@@ -111,6 +111,7 @@ fn outcome(
         wrongly_proven: judge::wrongly_proven(&scenario.expect, seen).into_iter().map(str::to_owned).collect(),
         times: judge::times(&scenario.expect, seen),
         kills: seen.kills,
+        servers: seen.servers.clone(),
         checks,
         reports,
         directory,
@@ -196,6 +197,10 @@ impl<'a> Play<'a> {
     async fn run(&mut self, mut heard: Receiver<Heard>) -> anyhow::Result<()> {
         let lines = self.world.describe();
         self.say(DrillEvent::World { lines });
+        self.seen.servers = self.stage.servers();
+        if !self.seen.servers.is_empty() {
+            self.say(DrillEvent::Servers { servers: self.seen.servers.clone() });
+        }
         self.teach_history().await?;
         self.stage.start_vantages(&self.world)?;
         self.stage.start_daemon()?;
@@ -222,7 +227,9 @@ impl<'a> Play<'a> {
         let file = self.stage.path().join("history.json");
         std::fs::write(&file, serde_json::to_vec_pretty(&self.world.history())?)?;
         let words = ["history", "import"].map(str::to_owned).into_iter().chain([file.display().to_string()]);
-        let said = self.stage.cli.run(&words.collect::<Vec<_>>(), Person::A).await;
+        // No daemon runs yet: what it will read is written, whatever socket it will have.
+        let offline = Cli { socket: None, ..self.stage.cli.clone() };
+        let said = offline.run(&words.collect::<Vec<_>>(), Person::A).await;
         if !said.done() {
             bail!("the history could not be imported: {}", said.text());
         }
@@ -381,15 +388,20 @@ impl<'a> Play<'a> {
             self.zero = Some(now);
             self.plan(now);
             self.say(DrillEvent::Healthy);
-        } else if now >= HEALTHY_WITHIN {
+        } else if now >= self.healthy_within() {
             bail!(
                 "the peer was not seen healthy within {} s (daemon {}, {probes} probes, application {})",
-                HEALTHY_WITHIN / 1000,
+                self.healthy_within() / 1000,
                 if watched { "watches" } else { "does not watch" },
                 if called { "succeeds" } else { "fails" }
             );
         }
         Ok(())
+    }
+
+    fn healthy_within(&self) -> Ms {
+        let probes = u32::try_from(HEALTHY_PROBES).unwrap_or(u32::MAX);
+        HEALTHY_WITHIN + ms(self.scenario.interval().saturating_mul(probes))
     }
 
     fn plan(&mut self, zero: Ms) {

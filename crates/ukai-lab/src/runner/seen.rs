@@ -11,6 +11,7 @@ use ukai_core::plan::Plan;
 
 use super::vigil::Poll;
 use crate::app::CallReport;
+use crate::servers::Maker;
 
 /// Milliseconds since the drill's clock was started.
 pub type Ms = u64;
@@ -22,6 +23,8 @@ pub const RECOVERED_CALLS: usize = 3;
 pub struct Seen {
     pub events: Vec<(Ms, Recorded)>,
     pub calls: Vec<(Ms, CallReport)>,
+    /// Programs that the override goes to, where it is not the daemon's own.
+    pub servers: Vec<Maker>,
     pub first_fault: Option<Ms>,
     pub last_fault: Option<Ms>,
     pub first_heal: Option<Ms>,

@@ -24,7 +24,7 @@ use super::provider::{DnsServer, Taken};
 use super::{DrillOptions, Keep};
 use crate::app::{AppOptions, CallReport, Sign};
 use crate::scenario::{Person, Provider, Scenario};
-use crate::servers::{Stack, Team, is_installed};
+use crate::servers::{Maker, Stack, Team, is_installed};
 use crate::world::{SECRET_VARIABLE, World};
 
 /// Lines waiting for the runner; it reads them as they come.
@@ -84,6 +84,11 @@ struct Follower {
 }
 
 impl Stage {
+    /// Programs that take the place of the daemon's own server.
+    pub fn servers(&self) -> Vec<Maker> {
+        self.team.as_ref().map(Team::makers).unwrap_or_default()
+    }
+
     /// Writes what the daemon reads. Nothing runs yet.
     pub fn set_up(
         scenario: &Scenario,

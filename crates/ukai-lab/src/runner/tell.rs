@@ -10,6 +10,7 @@ use super::DrillOutcome;
 use super::seen::Ms;
 use crate::app::CallReport;
 use crate::scenario::{Controls, DaemonSignal, Egress, Parent, Provider, Records, ServerMode, WorldChange};
+use crate::servers::Maker;
 
 /// An event of the drill and when it was, in seconds since the first second that faults are counted from.
 #[derive(Debug, Clone, Serialize)]
@@ -40,6 +41,10 @@ pub enum DrillEvent {
     },
     World {
         lines: Vec<String>,
+    },
+    /// Programs of somebody else's that the override goes to, in place of the daemon's own server.
+    Servers {
+        servers: Vec<Maker>,
     },
     /// The daemon probes the peer and the application calls it, both with success: the clock starts.
     Healthy,

@@ -39,6 +39,13 @@ pub struct Scenario {
     pub expect: Expect,
 }
 
+/// The product's own, where a file gives none.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+/// Probes from a fault to the verdict, or from a heal to the end of an override, with some to spare.
+const PATIENCE_PROBES: u32 = 12;
+/// Nobody sits through a drill for longer than this for a TTL alone.
+const TTL_WAITED_FOR: Duration = Duration::from_secs(300);
+
 impl Scenario {
     /// Reads a scenario; `file_name` is what errors call it.
     pub fn parse(text: &str, file_name: &str) -> std::result::Result<Self, ScenarioError> {
@@ -60,6 +67,31 @@ impl Scenario {
     /// Every change of the scenario, `[world]` first.
     pub fn changes(&self) -> impl Iterator<Item = &WorldChange> {
         std::iter::once(&self.world).chain(self.faults.iter().chain(&self.heals).map(|timed| &timed.change))
+    }
+
+    /// How often the peer is looked at.
+    pub fn interval(&self) -> Duration {
+        self.peer.interval.unwrap_or(DEFAULT_INTERVAL)
+    }
+
+    /// What may pass between the world's last change and the end of an override, beyond what any drill waits: a peer that is
+    /// looked at slowly is proved slowly, and the last bad answer has its TTL.
+    pub fn patience(&self) -> Duration {
+        let mut state = self.initial_state();
+        let mut ttl = state.longest_ttl();
+        for fault in &self.faults {
+            fault.change.apply_to(&mut state);
+            ttl = ttl.max(state.longest_ttl());
+        }
+        let reverts = self.expect.after_heal.as_ref().is_some_and(|after| after.reverted == Some(true));
+        let ttl = if reverts { Duration::from_secs(ttl.into()).min(TTL_WAITED_FOR) } else { Duration::ZERO };
+        self.interval() * PATIENCE_PROBES + ttl
+    }
+
+    /// The name servers that the peer's zone itself names: those that it is delegated to before anything breaks.
+    pub fn own_servers(&self) -> Vec<String> {
+        let servers = self.initial_state().delegation();
+        if servers.is_empty() { NAME_SERVERS.map(str::to_owned).to_vec() } else { servers }
     }
 
     /// The host name under watch.

@@ -5,6 +5,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// TTL of an answer that is stale on purpose (RFC 8767, 5), in seconds.
+pub const STALE_TTL: u32 = 30;
+
 /// TTL of the peer's records when the scenario gives none.
 pub const DEFAULT_TTL: u32 = 60;
 /// SOA MINIMUM of the peer's zone when the scenario gives none.
@@ -91,6 +94,15 @@ impl WorldState {
 
     pub fn independent(&self, name: &str) -> ResolverSetup {
         self.independents.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The longest time to live that the peer, or a resolver of ours by itself, gives an answer, in seconds.
+    pub fn longest_ttl(&self) -> u32 {
+        match self.resolver.mode {
+            ResolverMode::TtlClamp(least) => self.authoritative.ttl.max(least),
+            ResolverMode::ServeStale => self.authoritative.ttl.max(STALE_TTL),
+            _ => self.authoritative.ttl,
+        }
     }
 
     /// The name servers that the parent delegates to.

@@ -198,6 +198,22 @@ fn every_host_behaviour_is_read_and_written_alike() {
 }
 
 #[test]
+fn a_share_may_be_a_percentage_and_an_exchange_may_have_a_preference() {
+    let scenario = parse("world.hosts.x = \"flaky-25\"\n");
+    assert_eq!(scenario.initial_state().hosts["x"].us.to_string(), "flaky-0.25");
+    let mail = |text: &str| format!("world.authoritative = {{ MX = [\"{text}\"] }}\n");
+    for text in ["mail.peer.test", "10 mail.peer.test.", "0 mail.peer.test"] {
+        let scenario = parse(&mail(text));
+        let Records::Table(table) = &scenario.initial_state().authoritative.records else { panic!("{text}") };
+        assert_eq!(table.mx, ["mail.peer.test"]);
+    }
+    assert_eq!(
+        complaint(&mail("first mail.peer.test")),
+        "t.toml:5:31: \"first\" is not a preference, a number up to 65535"
+    );
+}
+
+#[test]
 fn unknown_keys_are_refused_where_they_stand_with_the_nearest_known_one() {
     assert_eq!(
         complaint("world.resolvr = \"honest\"\n"),
@@ -233,7 +249,9 @@ fn unknown_values_are_refused_where_they_stand_with_the_nearest_known_one() {
         "t.toml:5:32: \"stale_resolvr\" is not a diagnosis code of the catalogue; did you mean \"stale_resolver\"?"
     );
     assert!(complaint("expect.verdict = \"open\"\n").starts_with("t.toml:5:18: \"open\" is not a diagnosis code"));
-    for value in ["status-99", "status-x", "slow-4", "flaky-2", "retry-after-", "stall-after-x-bytes", "hijack"] {
+    for value in
+        ["status-99", "status-x", "slow-4", "flaky-1.5", "flaky-101", "retry-after-", "stall-after-x-bytes", "hijack"]
+    {
         assert!(
             complaint(&format!("world.hosts.x = \"{value}\"\n")).starts_with("t.toml:5:17: unknown value"),
             "{value}"

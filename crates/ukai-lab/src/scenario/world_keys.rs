@@ -140,9 +140,7 @@ fn read_table(section: &Section<'_>) -> Result<RecordTable> {
         https: labels("HTTPS", UseKind::Host)?,
         txt: section.find("TXT").map(|field| read_words(&field)).transpose()?.unwrap_or_default(),
         mx: match section.find("MX") {
-            Some(field) => {
-                field.one_or_many()?.iter().map(|item| read_name(item, item.text()?)).collect::<Result<_>>()?
-            }
+            Some(field) => field.one_or_many()?.iter().map(read_mail_host).collect::<Result<_>>()?,
             None => Vec::new(),
         },
         ttl: section.find("ttl").map(|field| field.number(0..=MAX_TTL)).transpose()?,
@@ -154,6 +152,16 @@ fn read_table(section: &Section<'_>) -> Result<RecordTable> {
             None => Signed::No,
         },
     })
+}
+
+/// An exchange, with or without its preference (RFC 1035, 3.3.9): which comes first matters to nobody here.
+fn read_mail_host(item: &Field<'_>) -> Result<String> {
+    let text = item.text()?;
+    let (preference, name) = text.split_once(' ').unwrap_or(("0", text));
+    if preference.parse::<u16>().is_err() {
+        return Err(item.error(format!("\"{preference}\" is not a preference, a number up to 65535")));
+    }
+    read_name(item, name.trim())
 }
 
 fn read_words(field: &Field<'_>) -> Result<Vec<String>> {
@@ -335,8 +343,11 @@ fn parse_numbered(text: &str) -> Option<HostBehaviour> {
     if let Some(seconds) = between::<u32>(text, "slow-", "s") {
         return (seconds <= 3_600).then(|| HostBehaviour::Slow(Duration::from_secs(seconds.into())));
     }
-    if let Some(probability) = between::<f64>(text, "flaky-", "") {
-        return (0.0..=1.0).contains(&probability).then_some(HostBehaviour::Flaky(probability));
+    if let Some(share) = between::<f64>(text, "flaky-", "") {
+        // Above 1 it can only be meant as a percentage.
+        let probability = if share > 1.0 { share / 100.0 } else { share };
+        let is_clear = !(share > 1.0 && share < 2.0);
+        return (is_clear && (0.0..=1.0).contains(&probability)).then_some(HostBehaviour::Flaky(probability));
     }
     between(text, "retry-after-", "")
         .map(HostBehaviour::RetryAfter)

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::maker::Maker;
 use super::server::{Server, free_address};
 use super::{ALGORITHM, Key, ZONE};
 
@@ -96,6 +97,10 @@ impl Authority {
 
     pub fn server(&mut self) -> &mut Server {
         &mut self.server
+    }
+
+    pub(super) fn maker(&self, role: &'static str) -> Maker {
+        self.server.maker(role)
     }
 
     pub fn address(&self) -> SocketAddr {

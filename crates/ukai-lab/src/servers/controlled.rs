@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::maker::Maker;
 use super::server::{Server, free_address};
 
 #[derive(Debug)]
@@ -49,6 +50,10 @@ impl Controlled {
 
     pub fn server(&mut self) -> &mut Server {
         &mut self.server
+    }
+
+    pub(super) fn maker(&self, role: &'static str) -> Maker {
+        self.server.maker(role)
     }
 
     pub fn address(&self) -> SocketAddr {

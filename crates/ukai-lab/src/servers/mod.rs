@@ -5,12 +5,14 @@
 
 mod authority;
 mod controlled;
+mod maker;
 mod resolver;
 mod server;
 mod team;
 
 pub use authority::{Authority, Kind, Role, is_installed};
 pub use controlled::Controlled;
+pub use maker::Maker;
 pub use resolver::{Follower, Resolver};
 pub use server::{Server, free_address};
 pub use team::{Stack, Team};

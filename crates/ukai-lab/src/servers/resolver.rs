@@ -8,6 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::authority::{Authority, Kind, Role};
+use super::maker::Maker;
 use super::server::{Server, free_address};
 use super::{ALGORITHM, Key, ZONE};
 
@@ -129,6 +130,10 @@ impl Follower {
 
     pub fn server(&mut self) -> &mut Server {
         &mut self.server
+    }
+
+    pub(super) fn maker(&self, role: &'static str) -> Maker {
+        self.server.maker(role)
     }
 
     /// Where it resolves.

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::maker::Maker;
+
 /// Until it listens; a loaded machine gets half a minute.
 const POLL: Duration = Duration::from_millis(20);
 const POLLS: usize = 1500;
@@ -53,6 +55,10 @@ impl Server {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(super) fn maker(&self, role: &'static str) -> Maker {
+        Maker::of(self.program, role)
     }
 
     /// Starts it, and waits until it listens.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use toml::{Table, Value};
 
-use super::{ALGORITHM, Authority, Controlled, Follower, Key, Kind, Resolver, Role, ZONE};
+use super::{ALGORITHM, Authority, Controlled, Follower, Key, Kind, Maker, Resolver, Role, ZONE};
 
 const KEY_NAME: &str = "ukai";
 const SECRET_FILE: &str = "tsig.secret";
@@ -49,7 +49,7 @@ pub struct Team {
 
 #[derive(Debug)]
 enum Servers {
-    Zone { authority: Box<Authority>, _follower: Box<Follower>, key: Key, secret: PathBuf },
+    Zone { authority: Box<Authority>, follower: Box<Follower>, key: Key, secret: PathBuf },
     Unbound(Box<Controlled>),
 }
 
@@ -71,7 +71,17 @@ impl Team {
         std::fs::write(&secret, format!("{}\n", key.secret))?;
         let authority = Box::new(Authority::start(kind, &Role::Primary, &key, &[application])?);
         let follower = Follower::start(resolver, application, authority.address(), upstream, &key)?;
-        Ok(Team { servers: Servers::Zone { authority, _follower: Box::new(follower), key, secret }, application })
+        Ok(Team { servers: Servers::Zone { authority, follower: Box::new(follower), key, secret }, application })
+    }
+
+    /// Whose programs they are.
+    pub fn makers(&self) -> Vec<Maker> {
+        match &self.servers {
+            Servers::Zone { authority, follower, .. } => {
+                vec![authority.maker("holds the policy zone"), follower.maker("follows it")]
+            }
+            Servers::Unbound(unbound) => vec![unbound.maker("is told by its remote control")],
+        }
     }
 
     /// Everything that overrides may leave behind, by the eyes of another program.

@@ -15,7 +15,7 @@ use super::records::{CONTROLS, Subnet};
 use super::{Live, SECRET_VARIABLE, World};
 use crate::app::{AppOptions, Sign};
 use crate::certs::hex;
-use crate::scenario::{Controls, NAME_SERVERS, NameState, Records, WorldState};
+use crate::scenario::{Controls, NameState, Records, WorldState};
 
 pub(super) const CA_FILE: &str = "ca.pem";
 pub(super) const TOKEN_FILE: &str = "token";
@@ -229,7 +229,7 @@ pub(super) fn history(world: &World) -> serde_json::Value {
     } else {
         json!([])
     };
-    let servers = NAME_SERVERS.map(|server| world.live.server_host(server));
+    let servers: Vec<String> = world.live.own_servers.iter().map(|server| world.live.server_host(server)).collect();
     json!({
         "version": 1,
         "peer": peer_name(world),

@@ -29,6 +29,8 @@ use crate::scenario::{Controls, Egress, HostBehaviour};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Announced body length of an answer that breaks off, far more than is sent.
 const CUT_LENGTH: u64 = 4_096;
+/// As much of a body as is read of any.
+const STALLED_BODY_MAX: usize = 1 << 20;
 const PARKING_PAGE: &str = "<html><title>api</title><h1>This domain is for sale</h1><p>Buy it now.</p></html>";
 const WRONG_BODY: &str = "<html><h1>It works!</h1></html>";
 
@@ -246,14 +248,14 @@ impl Conversation {
             return answer(StatusCode::OK, Answer::whole("ok\n"), "text/plain");
         }
         if self.live.peer_auth() && !secret {
-            let body = Answer::whole("{\"error\":\"unauthorized\"}");
-            let mut response = answer(StatusCode::UNAUTHORIZED, body, "application/json");
+            let body = lengthened("{\"error\":\"unauthorized\"}".to_owned(), behaviour);
+            let mut response = answer(StatusCode::UNAUTHORIZED, Answer::whole(body), "application/json");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return response;
         }
         let (status, body) = self.live.healthy_answer();
         if *behaviour != HostBehaviour::CutBody {
-            return answer(status, Answer::whole(body), "application/json");
+            return answer(status, Answer::whole(lengthened(body, behaviour)), "application/json");
         }
         let mut response = answer(status, Answer::cut("{\"sta"), "application/json");
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(CUT_LENGTH));
@@ -273,6 +275,14 @@ impl Conversation {
         }
         response
     }
+}
+
+/// Where the path takes so many bytes and no more, there is always more to come.
+fn lengthened(mut body: String, behaviour: &HostBehaviour) -> String {
+    if let HostBehaviour::StallAfter(bytes) = behaviour {
+        body.push_str(&" ".repeat((*bytes).min(STALLED_BODY_MAX)));
+    }
+    body
 }
 
 fn answer(status: StatusCode, body: Answer, kind: &'static str) -> Response<Answer> {

@@ -31,6 +31,8 @@ pub(super) struct Live {
     pub names: Names,
     pub zoo: Zoo,
     pub secret: String,
+    /// Servers that the peer's zone names as its own.
+    pub own_servers: Vec<String>,
     tls: bool,
     auth: bool,
     pub healthy: (StatusCode, String),
@@ -60,6 +62,7 @@ impl Live {
             names: Names::new(scenario),
             zoo: Zoo::new(scenario.host())?,
             secret: format!("Bearer {}", config::random_word()),
+            own_servers: scenario.own_servers(),
             tls: scenario.peer.tls,
             auth: scenario.peer.auth,
             healthy: (status, body),

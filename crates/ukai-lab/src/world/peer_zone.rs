@@ -6,7 +6,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use super::Live;
 use super::authority::Reply;
 use super::records::{self, DELEGATION_TTL, STATIC_TTL, Subnet, Zone, name_server, text};
-use crate::scenario::{NAME_SERVERS, NameState, Records, ServerMode, Signed};
+use crate::scenario::{NameState, Records, ServerMode, Signed};
 
 /// Longest CNAME chain that is followed, as resolvers do.
 pub(super) const MAX_CHAIN: usize = 8;
@@ -119,8 +119,8 @@ impl<'a> Told<'a> {
 
     /// The peer's servers name each other; a server that stands outside names whom the parent names.
     fn child_servers(&self) -> Vec<String> {
-        if NAME_SERVERS.contains(&self.server) {
-            NAME_SERVERS.map(str::to_owned).to_vec()
+        if self.live.own_servers.iter().any(|server| server == self.server) {
+            self.live.own_servers.clone()
         } else {
             self.zone.state.delegation()
         }

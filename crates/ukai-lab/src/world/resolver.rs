@@ -16,12 +16,10 @@ use super::Live;
 use super::authority::{self, Reply};
 use super::peer_zone::{self, MAX_CHAIN, chained};
 use super::records::{self, STATIC_TTL, Subnet, Zone, soa, text};
-use crate::scenario::{Egress, Parent, ResolverMode, ResolverSetup, ServerMode, Signed};
+use crate::scenario::{Egress, Parent, ResolverMode, ResolverSetup, STALE_TTL, ServerMode, Signed};
 
 /// Entries that a resolver keeps; when it is full it forgets everything, which a drill never sees.
 const MAX_ENTRIES: usize = 10_000;
-/// RFC 8767 section 4: the TTL of a stale answer.
-const STALE_TTL: u32 = 30;
 /// RFC 8914: Stale Answer, DNSSEC Bogus.
 const EDE_STALE: u16 = 3;
 const EDE_BOGUS: u16 = 6;

@@ -29,8 +29,6 @@ use app::App;
 use embedded::Embedded;
 use queue::Queue;
 
-/// A peer is watched this often when its scenario does not say.
-const INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
 const LEASE: std::time::Duration = std::time::Duration::from_secs(4 * 3600);
 /// How often the time line looks whether something is over.
 const TICK_MS: Ms = 100;
@@ -364,7 +362,7 @@ fn settings(worlds: &[World]) -> Settings {
             name: world.peer(),
             host: world.layout.host.clone(),
             endpoints: world.endpoints(),
-            interval: scenario.peer.interval.unwrap_or(INTERVAL),
+            interval: scenario.interval(),
             level,
             approvals: u8::try_from(scenario.policy.approvals.unwrap_or(1)).unwrap_or(2),
             lease: scenario.policy.lease.unwrap_or(LEASE),

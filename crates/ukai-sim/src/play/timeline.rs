@@ -293,7 +293,8 @@ impl Play<'_> {
     fn is_over_as_a_drill(&self, zero: Ms) -> bool {
         let (scenario, seen) = (&self.staging.scenario, &self.seen[0]);
         let last_step = scenario.faults.iter().chain(&scenario.heals).map(|step| ms(step.at)).max();
-        let hard_end = HARD_END_MS.max(last_step.unwrap_or(0) + END_AFTER_LAST_STEP_MS);
+        let patience = ms(scenario.patience());
+        let hard_end = HARD_END_MS.max(last_step.unwrap_or(0) + END_AFTER_LAST_STEP_MS + patience);
         if judge::wrong_override(scenario, seen) && seen.served.is_some() || self.now >= zero + hard_end {
             return true;
         }
@@ -303,7 +304,7 @@ impl Play<'_> {
         let world = seen.last_fault.max(seen.last_heal).unwrap_or(0);
         let last = world.max(seen.last_turn());
         if judge::judge(scenario, seen).iter().any(|check| !check.held) {
-            let probes = scenario.peer.interval.map_or(HARD_END_MS, |interval| ms(interval * GIVE_UP_PROBES));
+            let probes = ms(scenario.interval() * GIVE_UP_PROBES);
             let wanted = scenario.expect.after_heal.as_ref().is_some_and(|after| after.reverted == Some(true));
             let waits = wanted && seen.last_heal.is_some() && seen.served_at().is_some() && !seen.override_ended();
             return self.now >= last + GIVE_UP_MS.max(probes) && !waits;

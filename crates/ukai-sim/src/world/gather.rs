@@ -12,7 +12,7 @@ use ukai_core::diagnose::evidence::{
     OwnNetwork, Proof, Purpose, Rcode, Reached, Reuse, Silence, Source, VantageView,
 };
 use ukai_core::observe::Path;
-use ukai_lab::scenario::{Egress, HostBehaviour, NAME_SERVERS, Parent, ServerMode};
+use ukai_lab::scenario::{Egress, HostBehaviour, Parent, ServerMode};
 
 use super::host::{From, Who};
 use super::observe::{Answered, OUR_RESOLVER};
@@ -258,10 +258,9 @@ impl World {
         let servers = state.delegation();
         let names: BTreeSet<String> = servers.iter().map(|server| self.layout.server_host(server)).collect();
         let child = servers.iter().find(|server| speaks_for_the_zone(state.server(server)));
+        let own = self.scenario.own_servers();
         let child_ns: BTreeSet<String> = match child {
-            Some(server) if NAME_SERVERS.contains(&server.as_str()) => {
-                NAME_SERVERS.iter().map(|server| self.layout.server_host(server)).collect()
-            }
+            Some(server) if own.contains(server) => own.iter().map(|server| self.layout.server_host(server)).collect(),
             Some(_) => names.clone(),
             None => BTreeSet::new(),
         };

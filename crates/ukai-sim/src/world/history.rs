@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 use ukai_core::diagnose::evidence::Source;
 use ukai_core::diagnose::history::{History, ProvenIdentity, SeenAnswer, SeenDelegation};
-use ukai_lab::scenario::{NAME_SERVERS, NameState, Records};
+use ukai_lab::scenario::{NameState, Records};
 
 use super::host::{PEER_ISSUER, PEER_KEY};
 use super::zone::{MAX_CHAIN, Subnet};
@@ -24,7 +24,8 @@ impl World {
         let addresses: BTreeSet<IpAddr> =
             [Subnet::Us, Subnet::Others].into_iter().flat_map(|subnet| self.seen(subnet)).collect();
         let known = ProvenIdentity { key_sha256: PEER_KEY.to_owned(), issuer: PEER_ISSUER.to_owned(), addresses };
-        let servers: BTreeSet<String> = NAME_SERVERS.iter().map(|server| self.layout.server_host(server)).collect();
+        let servers = self.scenario.own_servers();
+        let servers: BTreeSet<String> = servers.iter().map(|server| self.layout.server_host(server)).collect();
         let unauthenticated: BTreeMap<String, u16> = match self.scenario.peer.auth {
             true => self.endpoints().into_iter().map(|endpoint| (endpoint, 401)).collect(),
             false => BTreeMap::new(),

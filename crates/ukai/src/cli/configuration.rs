@@ -65,12 +65,11 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
             for warning in &config.warnings {
                 anstream::eprintln!("{} {warning}", Painted(Tone::Warning, "warning:"));
             }
-            anstream::println!(
-                "{} is in order: {} peer(s), {} control(s)",
-                file.display(),
-                config.peers.len(),
-                config.controls.len()
-            );
+            let (peers, controls) = (config.peers.len(), config.controls.len());
+            match peers {
+                0 => anstream::println!("{} has no error, and watches no peer: {controls} control(s)", file.display()),
+                _ => anstream::println!("{} is in order: {peers} peer(s), {controls} control(s)", file.display()),
+            }
         }
     }
     Ok(ExitCode::from(DONE))

@@ -129,7 +129,8 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
         } else if in_alarm.is_empty() {
             "OK".to_owned()
         } else {
-            list(in_alarm.iter().map(|alarm| text(&alarm["alarm"])))
+            let muted = |alarm: &Value| if alarm["muted_until"].is_null() { "" } else { " (muted)" };
+            list(in_alarm.iter().map(|alarm| text(&alarm["alarm"]) + muted(alarm)))
         };
         let tone = if !in_alarm.is_empty() { Tone::Bad } else { Tone::Plain };
         let verdict = match &peer["verdict"] {
@@ -142,10 +143,49 @@ pub async fn status(args: ShowArgs) -> anyhow::Result<ExitCode> {
         table.row(tone, row);
     }
     anstream::print!("{table}");
+    print_leftovers(&status["leftovers"]);
+    for line in muted_alarms(&status) {
+        anstream::println!("{}", Painted(Tone::Warning, line));
+    }
     if let Some(overrides) = status["overrides"].as_array().filter(|overrides| !overrides.is_empty()) {
         anstream::print!("\n{}", live_overrides(overrides, Timestamp::now()));
     }
     Ok(ExitCode::from(DONE))
+}
+
+/// What is over and still stands: nobody else ends it.
+fn print_leftovers(leftovers: &Value) {
+    for left in leftovers.as_array().into_iter().flatten() {
+        let text = |key: &str| left[key].as_str().unwrap_or("-");
+        let addresses = left["addresses"].as_array().filter(|addresses| !addresses.is_empty());
+        let stands =
+            addresses.map(|all| format!(" ({})", list(all.iter().filter_map(Value::as_str)))).unwrap_or_default();
+        let why = left["why"].as_str().unwrap_or("it is being taken away");
+        let line = format!("{} for {} is over and still there{stands}: {why}", text("id"), text("host"));
+        anstream::println!("{}", Painted(Tone::Bad, line));
+    }
+}
+
+/// Whose actions do not run now, and until when: a line for each rule.
+fn muted_alarms(status: &Value) -> Vec<String> {
+    let muted = status["muted"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut by_rule: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for one in muted {
+        let text = |key: &str| one[key].as_str().unwrap_or("-");
+        by_rule.entry((text("until"), text("by"))).or_default().push(text("alarm"));
+    }
+    let mut lines: Vec<String> = by_rule
+        .into_iter()
+        .map(|((until, by), alarms)| {
+            let until = until.parse().map_or_else(|_| until.to_owned(), |at: Timestamp| format!("{at:.0}"));
+            format!("muted until {until} by {by}: {}", list(alarms))
+        })
+        .collect();
+    let more = status["muted_total"].as_u64().unwrap_or(0).saturating_sub(muted.len() as u64);
+    if more > 0 {
+        lines.push(format!("and {more} more alarms are muted; `ukai alarms mute` lists the rules"));
+    }
+    lines
 }
 
 /// What stands, is going or waits for somebody, from the daemon's status.
@@ -311,6 +351,7 @@ pub async fn overrides(args: OverridesArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         return json(&value);
     }
+    print_leftovers(&value["leftovers"]);
     let Overrides { overrides, serving, trouble } =
         serde_json::from_value(value).context("the daemon's answer is not understood")?;
     if let Some(trouble) = trouble {

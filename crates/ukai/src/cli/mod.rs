@@ -15,6 +15,7 @@ mod drill;
 mod evidence;
 mod explain;
 mod export;
+mod failure;
 mod history;
 mod journal;
 mod keeper;
@@ -31,6 +32,8 @@ mod vantage;
 
 use std::process::ExitCode;
 
+pub use failure::Failed;
+
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Done, or observed healthy.
@@ -44,20 +47,6 @@ pub const NO_DAEMON: u8 = 3;
 /// The daemon refused, or its socket is not for this user.
 pub const REFUSED: u8 = 4;
 
-/// An error that knows its exit code.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Failed {
-    pub code: u8,
-    pub message: String,
-}
-
-impl Failed {
-    pub fn with(code: u8, message: impl Into<String>) -> anyhow::Error {
-        Failed { code, message: message.into() }.into()
-    }
-}
-
 /// ukai watches services that other people run, says which layer broke, and takes your application around the damage.
 #[derive(Debug, Parser)]
 #[command(
@@ -67,7 +56,8 @@ impl Failed {
     max_term_width = 110,
     after_help = "Exit codes: 0 done, or observed healthy; 1 the peer is broken, or it was not done, or there is no such \
                   incident, override or alarm; 2 usage or configuration; 3 no daemon; 4 refused, by the daemon or because \
-                  its socket is not for you."
+                  its socket is not for you.\nWith --json an error is one object on standard error: \
+                  {\"error\": {\"what\": …, \"mend\": … or null, \"exit_code\": …}}."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -192,19 +182,23 @@ pub fn main() -> ExitCode {
         // The whole command line is not even built: this process stays, and is to stay small.
         return ukai_dnsd::main(std::iter::once(program).chain(args).collect());
     }
-    let cli = Cli::parse();
-    with_runtime(|runtime| match cli.command {
+    let as_json = failure::wants_json(std::env::args_os());
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return failure::tell_usage(&error, as_json),
+    };
+    with_runtime(as_json, |runtime| match cli.command {
         Command::LabApp(args) => lab_app::run(args),
         command => runtime.block_on(dispatch(command)),
     })
 }
 
-fn with_runtime(run: impl FnOnce(&tokio::runtime::Runtime) -> anyhow::Result<ExitCode>) -> ExitCode {
+fn with_runtime(as_json: bool, run: impl FnOnce(&tokio::runtime::Runtime) -> anyhow::Result<ExitCode>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            anstream::eprintln!("ukai: the asynchronous runtime could not be started: {error}");
-            return ExitCode::from(BROKEN);
+            let error = anyhow::Error::new(error).context("the asynchronous runtime could not be started");
+            return failure::tell(&error, as_json);
         }
     };
     let result = run(&runtime);
@@ -212,11 +206,7 @@ fn with_runtime(run: impl FnOnce(&tokio::runtime::Runtime) -> anyhow::Result<Exi
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
-        Err(error) => {
-            let code = error.downcast_ref::<Failed>().map_or(BROKEN, |failed| failed.code);
-            anstream::eprintln!("{} {error:#}", paint::Painted(paint::Tone::Bad, "ukai:"));
-            ExitCode::from(code)
-        }
+        Err(error) => failure::tell(&error, as_json),
     }
 }
 

@@ -183,8 +183,8 @@ async fn until_gone(args: &WhyArgs) -> anyhow::Result<ExitCode> {
     }
     let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
     let message = format!(
-        "it may still be served{why}; the daemon tries again within a minute, and `ukai overrides` shows it. Only with the daemon \
-         stopped does `ukai revert --all --offline` go past it"
+        "it may still be served{why}; the daemon tries again within a minute, the same command at once, and `ukai overrides` shows \
+         it. Only with the daemon stopped does `ukai revert --all --offline` go past it"
     );
     Err(Failed::with(BROKEN, message))
 }

@@ -138,10 +138,12 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
     let allow_addresses: Vec<IpNet> = reader.list(&at.key("allow_addresses"), file.allow_addresses.as_deref());
     warn_of_addresses(&peers, &allow_addresses, reader);
     let dns = file.dns.map(|dns| self::dns(dns, &resolver, &peers, reader));
+    // Known also where the section is wrong otherwise: what is written there is not missing.
+    let follower = file.application.as_ref().and_then(|application| application.resolver.clone());
     let application = file.application.and_then(|application| self::application(application, reader));
     let zone = zone::zone(
         zone::Written { rfc2136: file.rfc2136, unbound: file.unbound },
-        &zone::Beside { dns: dns.is_some(), resolver: &resolver, application: application.as_ref(), peers: &peers },
+        &zone::Beside { dns: dns.is_some(), resolver: &resolver, follower: follower.as_deref(), peers: &peers },
         reader,
     );
     let acts = peers.iter().any(|peer| peer.level >= Level::Approve);
@@ -151,6 +153,14 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
             "a peer's level is approve or auto, and there is nowhere for an override to take effect: every one is refused; add [dns], \
              [rfc2136] or [unbound]",
         );
+    }
+    let metrics = metrics::metrics(file.metrics.unwrap_or_default(), reader);
+    if peers.is_empty() {
+        let takes_metrics = application.is_some() || !metrics.emf.is_empty() || !metrics.scrape.is_empty();
+        let what = if takes_metrics { "no peer is watched" } else { "nothing is watched" };
+        reader.note(&format!(
+            "{what}, for there is no [[peer]]; write one with urls = [\"https://HOST/PATH\"] (`ukai init URL` writes a whole file)"
+        ));
     }
     Config {
         root_hints: reader.list(&at.key("root_hints"), file.root_hints.as_deref()),
@@ -163,7 +173,7 @@ fn config(file: v1::File, reader: &mut Reader<'_>) -> Config {
         vantage,
         region,
         account_id,
-        metrics: metrics::metrics(file.metrics.unwrap_or_default(), reader),
+        metrics,
         report_dir: match file.report.and_then(|report| self::report(report, reader)) {
             Some(dir) => reader.path(&dir),
             None => data_dir.join("reports"),

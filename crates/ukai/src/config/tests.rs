@@ -199,6 +199,15 @@ fn each_mistake_says_how_to_mend_it() {
     }
 }
 
+#[test]
+fn a_file_without_a_peer_says_that_nothing_is_watched() {
+    let said = |text: &str| parsed(text).warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(said("").contains("nothing is watched, for there is no [[peer]]; write one"), "{}", said(""));
+    let metrics = said("[[metrics.emf]]\nfile = \"app.log\"\n");
+    assert!(metrics.contains("no peer is watched"), "{metrics}");
+    assert!(!said(MINIMAL).contains("watched"), "{}", said(MINIMAL));
+}
+
 const KEY: &str = "a2V5LW9mLTMyLW9jdGV0cy1mb3ItdHNpZy10ZXN0cyE=";
 
 /// With the key in a file, and with more in each of the tables.
@@ -213,6 +222,22 @@ fn with_zone(dir: &Files, top: &str, zone: &str, tsig: &str) -> Result<Config, C
 
 /// A follower, and a way past it.
 const WAYS: &str = "resolver = [\"192.0.2.1\"]\n[application]\ntoken_file = \"token\"\nresolver = \"192.0.2.2\"";
+
+#[test]
+fn what_is_wrong_in_one_section_is_not_missed_in_another() {
+    let dir = Files::new();
+    for (application, wrong) in [
+        ("resolver = \"192.0.2.2\"", "needs a token"),
+        ("token_file = \"token\"\nresolver = \"dns.google\"", "dns.google"),
+    ] {
+        let top = format!("resolver = [\"192.0.2.1\"]\n[application]\n{application}");
+        let error = with_zone(&dir, &top, "", "").unwrap_err().to_string();
+        assert!(error.contains(wrong) && error.lines().count() == 1, "{error}");
+    }
+    let same = "resolver = [\"192.0.2.2\"]\n[application]\nresolver = \"192.0.2.2\"";
+    let error = with_zone(&dir, same, "", "").unwrap_err().to_string();
+    assert!(error.contains("needs a token") && error.contains("no way past an override"), "{error}");
+}
 
 #[test]
 fn a_policy_zone_is_read() {

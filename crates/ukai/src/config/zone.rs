@@ -15,7 +15,7 @@ use ukai_dns::{Name, Upstream};
 
 use super::parse::Reader;
 use super::problem::At;
-use super::{Application, Peer, v1};
+use super::{Peer, v1};
 use crate::provider::Place;
 use crate::provider::rfc2136::PolicyZone;
 use crate::provider::unbound;
@@ -96,7 +96,8 @@ impl fmt::Display for ZoneSettings {
 pub struct Beside<'a> {
     pub dns: bool,
     pub resolver: &'a [Upstream],
-    pub application: Option<&'a Application>,
+    /// The resolver that the application asks, as it is written.
+    pub follower: Option<&'a str>,
     pub peers: &'a [Peer],
 }
 
@@ -160,12 +161,12 @@ fn control(settings: &Unbound) -> anyhow::Result<unbound::Control> {
 /// Who follows the zone proves an override, and who does not proves its end: ukai must know one of each.
 fn ways(at: &At, beside: &Beside<'_>, reader: &mut Reader<'_>) {
     let writes = beside.peers.iter().any(|peer| peer.level >= Level::Approve);
-    let follows = beside.application.and_then(|application| application.resolver.as_ref());
+    let follows: Option<Upstream> = beside.follower.and_then(|written| written.parse().ok());
     let mut say = |message: &str| match writes {
         true => reader.problem(at, message),
         false => reader.warn(at, message),
     };
-    if follows.is_none() {
+    if beside.follower.is_none() {
         say(
             "set application.resolver to the resolver that follows this zone, as the application asks it: through it an override is \
              proved",
@@ -176,7 +177,7 @@ fn ways(at: &At, beside: &Beside<'_>, reader: &mut Reader<'_>) {
             "set `resolver` to servers that do not follow this zone: they are the way past an override, which its end is decided on",
         );
     }
-    if let Some(follows) = follows.filter(|follows| beside.resolver.contains(follows)) {
+    if let Some(follows) = follows.as_ref().filter(|follows| beside.resolver.contains(follows)) {
         reader.problem(
             &At::default().key("resolver"),
             format!(

@@ -2,6 +2,8 @@
 //!
 //! An answer is one line of the socket, which is bounded: alarms come in pages, the rest is cut and says so.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,6 +18,7 @@ use ukai_core::event::Origin;
 use ukai_core::metric::{MetricId, Namespace};
 use ukai_core::state::{AlarmRecord, State};
 
+use crate::config::nearest;
 use crate::socket::LINE_BYTES;
 
 /// Of an answer's room; the other half is for what JSON adds.
@@ -37,8 +40,11 @@ pub struct ShownAlarm {
     pub peer: String,
     /// One that the peer has without asking for it.
     pub is_default: bool,
-    /// The mute rule that holds its actions back now.
+    /// The mute rule that holds its actions back now, of several the one whose window ends last.
     pub muted_by: Option<String>,
+    /// When that window ends.
+    #[serde(default)]
+    pub muted_until: Option<Timestamp>,
     /// As the API has it.
     pub definition: Definition,
 }
@@ -114,6 +120,16 @@ pub struct ShownMuteRule {
     pub next: Option<Timestamp>,
 }
 
+/// An alarm whose actions do not run now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MutedAlarm {
+    pub alarm: String,
+    /// The rule, of several the one whose window ends last.
+    pub by: String,
+    /// When that window ends.
+    pub until: Timestamp,
+}
+
 /// A metric that is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -156,8 +172,8 @@ pub fn page(state: &State, now: Timestamp, after: Option<&str>) -> AlarmPage {
 
 fn shown(state: &State, record: &AlarmRecord, now: Timestamp) -> ShownAlarm {
     let name = &record.definition.name;
-    let rules = state.alarms.mute_rules.values();
-    let muting = rules.filter(|rule| rule.targets(name)).find(|rule| rule.is_muting(now).is_some());
+    let rules = state.alarms.mute_rules.values().filter(|rule| rule.targets(name));
+    let muting = rules.filter_map(|rule| Some((rule, rule.is_muting(now)?.end))).max_by_key(|(_, until)| *until);
     ShownAlarm {
         name: name.clone(),
         state: record.state,
@@ -165,7 +181,8 @@ fn shown(state: &State, record: &AlarmRecord, now: Timestamp) -> ShownAlarm {
         reason: record.reason.clone(),
         peer: peer_of(state, record),
         is_default: matches!(record.origin, Origin::Default { .. }),
-        muted_by: muting.map(|rule| rule.name().to_owned()),
+        muted_by: muting.map(|(rule, _)| rule.name().to_owned()),
+        muted_until: muting.map(|(_, until)| until),
         definition: (*record.definition).clone(),
     }
 }
@@ -265,6 +282,32 @@ pub fn mute_rules(state: &State, now: Timestamp) -> Vec<ShownMuteRule> {
         .collect()
 }
 
+/// That there is no such alarm, and which was likely meant: one that is written nearly so, or so behind its peer.
+pub fn no_such_alarm<'k>(name: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
+    let behind = format!("/{name}");
+    let meant = nearest(name, known.clone()).or_else(|| known.clone().find(|known| known.ends_with(&behind)));
+    match meant {
+        Some(meant) => format!("there is no alarm {name}; did you mean \"{meant}\"? `ukai alarms` lists them"),
+        None => format!("there is no alarm {name}; `ukai alarms` lists them"),
+    }
+}
+
+/// Each alarm whose actions a rule holds back now, by name.
+pub fn muted(state: &State, now: Timestamp) -> BTreeMap<&str, MutedAlarm> {
+    let mut muted: BTreeMap<&str, MutedAlarm> = BTreeMap::new();
+    for rule in state.alarms.mute_rules.values() {
+        let Some(window) = rule.is_muting(now) else { continue };
+        let targets = rule.request().mute_targets.iter().flat_map(|targets| &targets.alarm_names);
+        for name in targets.filter(|name| state.alarms.records.contains_key(*name)) {
+            if muted.get(name.as_str()).is_none_or(|known| known.until < window.end) {
+                let alarm = MutedAlarm { alarm: name.clone(), by: rule.name().to_owned(), until: window.end };
+                muted.insert(name, alarm);
+            }
+        }
+    }
+    muted
+}
+
 /// By namespace, name and dimensions. What has no room is counted.
 pub fn metrics(engine: &Engine, namespace: Option<&str>, over_s: u32) -> Value {
     let kept = engine.metrics();
@@ -317,6 +360,52 @@ mod tests {
     use ukai_core::event::{Actor, Event, Recorded};
 
     use super::*;
+
+    fn put(state: &mut State, event: Event) {
+        state.apply(&Recorded { at: Timestamp::UNIX_EPOCH, event });
+    }
+
+    fn operator() -> Actor {
+        Actor { uid: None, name: "operator".into(), via: "cli".into() }
+    }
+
+    #[test]
+    fn a_muted_alarm_is_muted_until_the_last_of_its_windows_ends() {
+        let mut state = State::default();
+        for name in ["loud", "other"] {
+            let definition = serde_json::from_value(json!({ "AlarmName": name, "AlarmRule": "TRUE" })).unwrap();
+            let (definition, origin) = (Box::new(definition), Origin::Operator);
+            put(&mut state, Event::AlarmPut { definition, origin, by: operator() });
+        }
+        for (name, duration) in [("longer", "PT3H"), ("shorter", "PT1H"), ("over", "PT1M")] {
+            let rule = serde_json::from_value(json!({
+                "Name": name,
+                "Rule": { "Schedule": { "Expression": "at(2026-01-01T00:00)", "Duration": duration } },
+                "MuteTargets": { "AlarmNames": ["loud", "not there"] },
+            }));
+            put(&mut state, Event::MuteRulePut { rule: Box::new(rule.unwrap()), by: operator() });
+        }
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let muted = muted(&state, at("2026-01-01T00:30:00Z"));
+        let until = at("2026-01-01T03:00:00Z");
+        let loud = MutedAlarm { alarm: "loud".into(), by: "longer".into(), until };
+        assert_eq!(muted.into_values().collect::<Vec<_>>(), [loud]);
+        let page = page(&state, at("2026-01-01T00:30:00Z"), None);
+        assert_eq!((page.alarms[0].muted_by.as_deref(), page.alarms[0].muted_until), (Some("longer"), Some(until)));
+        assert_eq!(page.alarms[1].muted_until, None);
+    }
+
+    #[test]
+    fn an_alarm_that_is_not_there_may_be_another() {
+        let known = ["api/errors", "api/latency", "slow"];
+        let said = |name: &str| no_such_alarm(name, known.into_iter());
+        assert_eq!(
+            said("api/erors"),
+            "there is no alarm api/erors; did you mean \"api/errors\"? `ukai alarms` lists them"
+        );
+        assert!(said("latency").contains("did you mean \"api/latency\"?"));
+        assert_eq!(said("disk"), "there is no alarm disk; `ukai alarms` lists them");
+    }
 
     #[test]
     fn pages_fit_into_a_line_and_leave_nothing_out() {

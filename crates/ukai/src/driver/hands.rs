@@ -8,6 +8,7 @@ use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
+use ukai_core::diagnose::evidence::Purpose;
 use ukai_core::effect::{Effect, ServedOverride};
 use ukai_core::input::{Input, Verification};
 use ukai_core::observe::Path;
@@ -23,10 +24,12 @@ use super::delivery::Subscribers;
 use super::journal::Journal;
 use super::verify::verify;
 
-/// Peers that are probed at the same time; the prober bounds the connections beneath.
-const PROBES_AT_ONCE: usize = 64;
-/// A gathering is about a hundred packets in its first second; eight of them are still no flood.
-const GATHERINGS_AT_ONCE: usize = 8;
+/// Probes under way; the prober bounds the connections beneath. A hundred peers that are dead at once have a dozen each.
+const PROBES_AT_ONCE: usize = 2_048;
+/// A gathering is about a hundred packets in its first second, and waits for the rest of its ten.
+const GATHERINGS_AT_ONCE: usize = 64;
+/// What normal looks like can wait, and keeps no cause waiting.
+const BASELINES_AT_ONCE: usize = 8;
 /// Before the first failure of an incident, so that its charts show what normal was.
 const CHART_LEAD: SignedDuration = SignedDuration::from_mins(5);
 /// How long what was begun in a zone may take to end when the daemon stops.
@@ -42,6 +45,7 @@ pub struct Hands {
     report_dir: PathBuf,
     probes: Arc<Semaphore>,
     gatherings: Arc<Semaphore>,
+    baselines: Arc<Semaphore>,
     /// What must not be cut off in the middle.
     changes: JoinSet<()>,
     /// Closed when the change that was begun last has ended: changes are made one after the other, in the order that
@@ -68,6 +72,7 @@ impl Hands {
             report_dir,
             probes: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
             gatherings: Arc::new(Semaphore::new(GATHERINGS_AT_ONCE)),
+            baselines: Arc::new(Semaphore::new(BASELINES_AT_ONCE)),
             changes: JoinSet::new(),
             last_change: None,
             looks: JoinSet::new(),
@@ -176,7 +181,7 @@ impl Hands {
     fn gather(&mut self, id: String, peer: &str, order: Order) {
         let Some(subject) = self.configured.subjects.get(peer).cloned() else { return };
         let (configured, inputs) = (Arc::clone(&self.configured), self.inputs.clone());
-        let slots = Arc::clone(&self.gatherings);
+        let slots = Arc::clone(if order.purpose == Purpose::Baseline { &self.baselines } else { &self.gatherings });
         let anchor = Anchor::new(order.now);
         self.looks.spawn(async move {
             let _slot = slots.acquire().await;

@@ -62,6 +62,8 @@ pub use start::{Source, run};
 const INPUTS: usize = 1024;
 /// Between two tries to append.
 const APPEND_RETRY: Duration = Duration::from_secs(1);
+/// How long the log may be unwritable before somebody is woken: a disk that is cleaned up by a timer is no page.
+const BLIND_AT_MOST: Duration = Duration::from_secs(30);
 /// The engine's timer is looked at again after this at the latest, whatever the clocks did meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// An engine that wants a tick at once is not called more often than this.
@@ -99,8 +101,10 @@ struct Driver {
     /// Where the log ends, for whoever follows it.
     positions: watch::Sender<Position>,
     hosts: watch::Sender<BTreeMap<String, String>>,
-    /// Why the log cannot be written now.
-    trouble: Option<String>,
+    /// While the log cannot be written.
+    blind: Option<Blind>,
+    /// It could be written again, which is to be an event itself.
+    sees_again: Option<Blind>,
     /// None: they have ended.
     metrics: Option<Inputs>,
     /// Data since the start.
@@ -112,6 +116,15 @@ struct Driver {
     started_at: Timestamp,
     edges: Edges,
     data_dir: DataDir,
+}
+
+/// The log cannot be written: nothing is watched, nothing is decided.
+struct Blind {
+    since: Timestamp,
+    /// By elapsed time.
+    page_at: tokio::time::Instant,
+    paged: bool,
+    why: String,
 }
 
 /// Where inputs come from.
@@ -183,6 +196,9 @@ impl Driver {
     }
 
     async fn next(&mut self) -> Next {
+        if let Some(Blind { since, paged, why, .. }) = self.sees_again.take() {
+            return Next::Input(Box::new(Input::LogWritable { since, why, paged }));
+        }
         let wake = self.sleep();
         let edges = &mut self.edges;
         tokio::select! {
@@ -247,8 +263,9 @@ impl Driver {
         loop {
             match self.journal.append(self.position, events.clone()).await {
                 Ok(position) => {
-                    if self.trouble.take().is_some() {
+                    if let Some(blind) = self.blind.take() {
                         tracing::warn!("the event log can be written again");
+                        self.sees_again = Some(blind);
                     }
                     self.position = position;
                     self.publish(&events);
@@ -264,15 +281,29 @@ impl Driver {
                 }
                 Err(error) => {
                     let sentence = error.to_string();
-                    if self.trouble.replace(sentence.clone()).is_none() {
-                        tracing::error!("{sentence}");
-                    }
                     self.tell_who_waits(&sentence);
+                    self.cry_out(sentence);
                     if let Some(stop) = self.wait_for_the_log().await {
                         return Ok(Some(stop));
                     }
                 }
             }
+        }
+    }
+
+    fn cry_out(&mut self, why: String) {
+        let now = self.clock.now().now;
+        let blind = self.blind.get_or_insert_with(|| {
+            tracing::error!("{why}");
+            Blind { since: now, page_at: tokio::time::Instant::now() + BLIND_AT_MOST, paged: false, why: String::new() }
+        });
+        blind.why = why;
+        if blind.paged || tokio::time::Instant::now() < blind.page_at {
+            return;
+        }
+        blind.paged = true;
+        for page in self.engine.page_without_log(blind.since, &blind.why) {
+            self.hands.carry_out(page, self.engine.state(), now);
         }
     }
 
@@ -434,7 +465,7 @@ impl Driver {
     async fn stop(mut self, stop: Stop) -> anyhow::Result<ExitCode> {
         self.hands.finish().await;
         self.stop_metrics().await?;
-        if self.trouble.is_none() {
+        if self.blind.is_none() {
             self.take_last_inputs().await?;
         }
         self.journal.close().await;

@@ -1,8 +1,11 @@
 //! What the command line asks, answered from the engine's state.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
+use ukai_core::engine::Residue;
 use ukai_core::input::{Command, Input};
 use ukai_core::overrides::{Override, Phase};
 use ukai_core::state::{Incident, State};
@@ -14,6 +17,7 @@ use crate::socket::Op;
 use crate::socket::server::{Answer, Request};
 
 use super::alarm_history::{Past, recall};
+use super::alarms::{MutedAlarm, no_such_alarm};
 use super::journal::Journal;
 use super::{Driver, Stop, alarms};
 
@@ -21,6 +25,8 @@ use super::{Driver, Stop, alarms};
 pub const NOT_FOUND: &str = "not_found";
 /// Ended incidents and overrides in one answer, the newest first: it must fit into one line of the socket.
 const ENDED_SHOWN: usize = 50;
+/// Muted alarms of one status; the others are counted.
+const MUTED_SHOWN: usize = 500;
 /// Peers that one sentence names.
 const PEERS_NAMED: usize = 20;
 /// Commands that wait for the engine; the socket has fewer connections than this.
@@ -72,7 +78,7 @@ impl Driver {
     pub(super) fn request_in_trouble(&mut self, request: Request) {
         match request.op {
             Op::Command { .. } | Op::Reload => {
-                let why = self.trouble.clone().unwrap_or_default();
+                let why = self.blind.as_ref().map(|blind| blind.why.clone()).unwrap_or_default();
                 answer(&request.answers, Answer::Refused(format!("nothing can be decided now: {why}")));
             }
             op => self.read(op, request.answers),
@@ -84,7 +90,7 @@ impl Driver {
         let state = self.engine.state();
         match op {
             Op::Ping => answer(&answers, Answer::Value(json!({ "process": std::process::id() }))),
-            Op::Status => answer(&answers, value(&self.status(state))),
+            Op::Status => answer(&answers, value(&self.status(state, now))),
             Op::Incidents => answer(&answers, value(&incidents(state))),
             Op::Overrides => self.overrides(state, answers),
             Op::Plan { override_id } => answer(
@@ -103,7 +109,7 @@ impl Driver {
                 &answers,
                 match alarms::in_full(&self.engine, now, &name) {
                     Some(alarm) => value(&alarm),
-                    None => no_alarm(&name),
+                    None => no_alarm(state, &name),
                 },
             ),
             Op::AlarmHistory { name } => self.alarm_history(state, now, name, answers),
@@ -116,12 +122,13 @@ impl Driver {
         }
     }
 
-    fn status(&self, state: &State) -> Status {
+    fn status(&self, state: &State, now: jiff::Timestamp) -> Status {
+        let muted = alarms::muted(state, now);
         let peers = state.peers.iter().map(|(name, peer)| PeerStatus {
             name: name.clone(),
             host: peer.host.clone(),
             level: peer.level.name(),
-            alarms: alarms_of(state, name),
+            alarms: alarms_of(state, name, &muted),
             addresses: peer.normal_set.iter().map(ToString::to_string).collect(),
             incident: peer.incident.clone(),
             r#override: state.live_override(name).map(|over| over.id.clone()),
@@ -143,10 +150,13 @@ impl Driver {
             zone: self.config.zone.as_ref().map(ToString::to_string),
             zone_trouble: self.provider.trouble(),
             frozen: state.frozen.as_ref().map(|frozen| json!({ "by": frozen.by, "why": frozen.why, "at": frozen.at })),
-            trouble: self.trouble.clone(),
+            trouble: self.blind.as_ref().map(|blind| blind.why.clone()),
             metrics: self.metrics(),
             undelivered: state.undelivered.len(),
             peers: peers.collect(),
+            leftovers: self.engine.residues().into_iter().map(ShownResidue::from).collect(),
+            muted_total: muted.len(),
+            muted: muted.values().take(MUTED_SHOWN).cloned().collect(),
             overrides: state
                 .overrides
                 .values()
@@ -181,6 +191,7 @@ impl Driver {
         let known =
             newest(state.overrides.values(), |over: &&Override| over.ended_at.is_none(), |over| over.proposed_at);
         let known = serde_json::to_value(known);
+        let leftovers: Vec<ShownResidue> = self.engine.residues().into_iter().map(ShownResidue::from).collect();
         let provider = self.provider.clone();
         tokio::spawn(async move {
             let (serving, trouble) = match &provider {
@@ -193,7 +204,9 @@ impl Driver {
             answer(
                 &answers,
                 match known {
-                    Ok(known) => Answer::Value(json!({ "overrides": known, "serving": serving, "trouble": trouble })),
+                    Ok(known) => Answer::Value(json!({
+                        "overrides": known, "serving": serving, "trouble": trouble, "leftovers": leftovers,
+                    })),
                     Err(error) => Answer::Refused(format!("the overrides cannot be shown: {error}")),
                 },
             );
@@ -203,6 +216,7 @@ impl Driver {
     fn alarm_history(&self, state: &State, now: jiff::Timestamp, name: String, answers: mpsc::Sender<Answer>) {
         let journal = self.journal.clone();
         let known = state.alarms.records.get(&name).map(|record| record.definition.clone());
+        let unknown = no_alarm(state, &name);
         let settings = self.engine.settings();
         let past = Past::of(&name, known, &settings.region, &settings.account_id);
         tokio::spawn(async move {
@@ -211,7 +225,7 @@ impl Driver {
                 &answers,
                 match told {
                     Ok(past) if past.is_known => Answer::Value(past.answer(now)),
-                    Ok(_) => no_alarm(&name),
+                    Ok(_) => unknown,
                     Err(error) => Answer::Refused(format!("the history cannot be read: {error:#}")),
                 },
             );
@@ -268,6 +282,11 @@ struct Status {
     metrics: MetricsStatus,
     undelivered: usize,
     peers: Vec<PeerStatus>,
+    /// Overrides that are over and still stand.
+    leftovers: Vec<ShownResidue>,
+    /// Alarms whose actions a mute rule holds back now, the first of `muted_total`.
+    muted: Vec<MutedAlarm>,
+    muted_total: usize,
     overrides: Vec<OverrideStatus>,
 }
 
@@ -282,6 +301,24 @@ struct MetricsStatus {
     /// Metrics that are kept, and the memory that they take.
     kept: usize,
     bytes: usize,
+}
+
+/// One that is over and still stands, because it cannot be taken away.
+#[derive(Serialize)]
+struct ShownResidue {
+    id: String,
+    host: String,
+    /// What is answered for the host, as far as it is known.
+    addresses: Vec<String>,
+    /// null: its withdrawal is under way.
+    why: Option<String>,
+}
+
+impl From<Residue> for ShownResidue {
+    fn from(residue: Residue) -> ShownResidue {
+        let Residue { id, host, addresses, why } = residue;
+        ShownResidue { id, host, addresses: addresses.iter().map(ToString::to_string).collect(), why }
+    }
 }
 
 /// One that stands, is going, or waits for somebody.
@@ -311,13 +348,18 @@ struct PeerStatus {
     history_since: Option<String>,
 }
 
-fn alarms_of(state: &State, peer: &str) -> Vec<Value> {
+fn alarms_of(state: &State, peer: &str, muted: &BTreeMap<&str, MutedAlarm>) -> Vec<Value> {
     let prefix = format!("{peer}/");
     let of_peer = state.alarms.records.iter().filter(|(name, record)| {
         name.starts_with(&prefix) && matches!(record.origin, ukai_core::event::Origin::Default { .. })
     });
     of_peer
-        .map(|(alarm, now)| json!({ "alarm": alarm, "state": now.state, "since": now.since, "reason": now.reason }))
+        .map(|(alarm, now)| {
+            let muted_until = muted.get(alarm.as_str()).map(|muted| muted.until);
+            json!({
+                "alarm": alarm, "state": now.state, "since": now.since, "reason": now.reason, "muted_until": muted_until,
+            })
+        })
         .collect()
 }
 
@@ -356,10 +398,12 @@ fn addressed(state: &State, command: Command) -> Result<Command, Answer> {
         Command::DeleteAlarms { alarms } | Command::SetAlarmActions { alarms, .. } => {
             match alarms.iter().find(|alarm| !state.alarms.records.contains_key(*alarm)) {
                 None => Ok(command),
-                Some(alarm) => Err(no_alarm(alarm)),
+                Some(alarm) => Err(no_alarm(state, alarm)),
             }
         }
-        Command::SetAlarmState { alarm, .. } if !state.alarms.records.contains_key(alarm) => Err(no_alarm(alarm)),
+        Command::SetAlarmState { alarm, .. } if !state.alarms.records.contains_key(alarm) => {
+            Err(no_alarm(state, alarm))
+        }
         Command::DeleteMuteRule { rule } if !state.alarms.mute_rules.contains_key(rule) => {
             Err(not_found(format!("there is no mute rule {rule}; `ukai alarms mute` lists them")))
         }
@@ -394,8 +438,8 @@ fn no_override(id: &str) -> Answer {
     not_found(format!("there is no override {id}; `ukai overrides` lists them"))
 }
 
-fn no_alarm(name: &str) -> Answer {
-    not_found(format!("there is no alarm {name}; `ukai alarms` lists them"))
+fn no_alarm(state: &State, name: &str) -> Answer {
+    not_found(no_such_alarm(name, state.alarms.records.keys().map(String::as_str)))
 }
 
 fn not_found(sentence: String) -> Answer {

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, SOCKET_NAME};
 use crate::data_dir::DataDir;
 use crate::dns_process::{DnsProcess, StateDir};
-use crate::gather::configure;
+use crate::gather::{configure, raise_file_limit};
 use crate::metrics::Intake;
 use crate::metrics::inputs::Inputs;
 use crate::provider::embedded::{self as embedded_provider, Order};
@@ -105,6 +105,7 @@ pub async fn embedded(provider: &Provider) -> Option<SocketAddr> {
 /// disk needs neither the log nor an engine, and must not wait for them.
 pub async fn run(source: Source, narrate: bool) -> anyhow::Result<ExitCode> {
     let config = source.load()?;
+    raise_file_limit();
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -252,7 +253,8 @@ async fn assemble(
         commands: 0,
         positions: watch::Sender::new(position),
         hosts,
-        trouble: None,
+        blind: None,
+        sees_again: None,
         metrics: Some(metrics),
         metrics_kept_at: tokio::time::Instant::now(),
         data_put: (0, 0),

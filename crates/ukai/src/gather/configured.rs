@@ -13,9 +13,9 @@ use crate::config::{self, Config, Peer};
 use crate::notify::http::{HttpsClient, HttpsOptions};
 use crate::vantage::OtherVantage;
 
-use super::families;
 use super::own::SystemFiles;
 use super::subject::{Control, Subject, Vantage, Watched};
+use super::{families, limits};
 
 /// Everything that the configuration says about looking.
 #[derive(Clone)]
@@ -99,6 +99,7 @@ fn prober(config: &Config, more: &[CertificateDer<'static>]) -> anyhow::Result<P
     let options = ProberOptions {
         extra_roots: config.ca.iter().chain(more).map(|certificate| pem(certificate)).collect(),
         allow: config.allow_addresses.clone(),
+        max_concurrent: limits::at_once(),
         ..ProberOptions::default()
     };
     Prober::new(options).context("the trust store cannot be used")

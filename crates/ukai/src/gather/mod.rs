@@ -23,6 +23,7 @@ mod connections;
 pub mod controls;
 mod elsewhere;
 mod families;
+mod limits;
 #[cfg(test)]
 pub mod name_server;
 mod others;
@@ -48,6 +49,7 @@ use ukai_dns::{RecordType, Upstream};
 pub use candidates::prove_once;
 pub use configured::{Configured, configure, pem, resolvers};
 pub use families::usable;
+pub use limits::raise_file_limit;
 pub use question::Anchor;
 pub use resolution::{OPERATOR, chosen, resolve};
 pub use subject::{Subject, Vantage, join_all};

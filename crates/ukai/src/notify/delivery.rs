@@ -44,6 +44,16 @@ impl Backoff {
         let doubled = self.first.saturating_mul(2u32.saturating_pow(attempts.saturating_sub(1))).min(self.most);
         asked.map_or(doubled, |asked| asked.max(doubled)).min(self.give_up_after)
     }
+
+    /// None: it is given up. Who asks for more than is left has one more try before the end.
+    fn due(&self, attempts: u32, asked: Option<Duration>, now: Instant, give_up_at: Instant) -> Option<Instant> {
+        let due = now + self.wait(attempts, asked);
+        if due < give_up_at {
+            return Some(due);
+        }
+        let last = give_up_at.checked_sub(self.first)?;
+        (asked.is_some() && now < last).then_some(last)
+    }
 }
 
 /// The subscribers' queues. Dropping it ends their tasks.
@@ -222,15 +232,16 @@ impl Worker {
 
     async fn after_failure(&mut self, mut pending: Pending, error: NotifyError) {
         let now = Instant::now();
-        pending.due = now + self.backoff.wait(pending.attempts, error.retry_after);
         if !error.retryable {
             let detail = format!("{}; it will not be tried again", error.detail);
             return self.report(&pending, Err(detail)).await;
         }
-        if pending.due >= pending.give_up_at {
+        let due = self.backoff.due(pending.attempts, error.retry_after, now, pending.give_up_at);
+        let Some(due) = due else {
             let detail = format!("{}; given up after {} attempts", error.detail, pending.attempts);
             return self.report(&pending, Err(detail)).await;
-        }
+        };
+        pending.due = due;
         tracing::warn!(
             subscriber = self.notifier.name(),
             key = pending.notification.key,
@@ -278,5 +289,16 @@ mod tests {
         assert_eq!(backoff.wait(1, Some(Duration::from_secs(30))).as_secs(), 30);
         assert_eq!(backoff.wait(9, Some(Duration::ZERO)).as_secs(), 256);
         assert_eq!(backoff.wait(1, Some(Duration::MAX)), backoff.give_up_after);
+    }
+
+    #[test]
+    fn who_asks_for_more_than_a_day_is_tried_once_more_at_its_end() {
+        let (backoff, begun) = (Backoff::default(), Instant::now());
+        let give_up_at = begun + backoff.give_up_after;
+        let week = Some(Duration::from_secs(7 * 24 * 3600));
+        let last = backoff.due(1, week, begun, give_up_at).unwrap();
+        assert_eq!(give_up_at - last, backoff.first);
+        assert_eq!(backoff.due(2, week, last, give_up_at), None);
+        assert_eq!(backoff.due(40, None, give_up_at - backoff.most, give_up_at), None, "nothing was asked for");
     }
 }

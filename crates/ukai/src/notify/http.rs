@@ -9,14 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -327,20 +326,22 @@ async fn read_answer(
     body_bytes: usize,
 ) -> Result<Answer, NotifyError> {
     let (parts, body) = response?.into_parts();
-    let retry_after = parts.headers.get(header::RETRY_AFTER).and_then(retry_after);
+    let retry_after = retry_after(&parts.headers, SystemTime::now());
     // A body that is too long or cut changes nothing about the status.
     let body = Limited::new(body, body_bytes).collect().await.ok().map(|collected| collected.to_bytes());
     Ok(Answer { status: parts.status, retry_after, headers: parts.headers, body })
 }
 
-/// Seconds or a date (RFC 9110, 10.2.3).
-fn retry_after(value: &HeaderValue) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
+/// Seconds or a date (RFC 9110, 10.2.3) in any of the three forms that a date may have (5.6.7). A date is one of the
+/// subscriber's clock, which need not be ours: it counts from the answer's own.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?;
-    Some(Duration::try_from(date.timestamp().duration_since(Timestamp::now())).unwrap_or_default())
+    let date = |text: &str| httpdate::parse_http_date(text).ok();
+    let answered = headers.get(header::DATE).and_then(|value| date(value.to_str().ok()?));
+    Some(date(text)?.duration_since(answered.unwrap_or(now)).unwrap_or_default())
 }
 
 fn retryable(detail: impl Into<String>) -> NotifyError {
@@ -357,9 +358,23 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        let of = |text: &'static str| retry_after(&HeaderValue::from_static(text));
-        assert_eq!(of("120"), Some(Duration::from_secs(120)));
-        assert_eq!(of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO), "in the past");
-        assert_eq!(of("soon"), None);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let of = |text: &'static str, date: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(text));
+            headers.extend(date.map(|date| (header::DATE, HeaderValue::from_static(date))));
+            retry_after(&headers, now)
+        };
+        assert_eq!(of("120", None), Some(Duration::from_secs(120)));
+        // RFC 9110, 5.6.7: as it is sent today, and the two that are obsolete.
+        for half_a_minute_later in
+            ["Sun, 06 Nov 1994 08:50:07 GMT", "Sunday, 06-Nov-94 08:50:07 GMT", "Sun Nov  6 08:50:07 1994"]
+        {
+            assert_eq!(of(half_a_minute_later, None), Some(Duration::from_secs(30)), "{half_a_minute_later}");
+        }
+        assert_eq!(of("Sun, 06 Nov 1994 08:49:36 GMT", None), Some(Duration::ZERO), "in the past");
+        let an_hour_ahead = Some("Sun, 06 Nov 1994 09:49:37 GMT");
+        assert_eq!(of("Sun, 06 Nov 1994 09:50:07 GMT", an_hour_ahead), Some(Duration::from_secs(30)));
+        assert_eq!(of("soon", None), None);
     }
 }

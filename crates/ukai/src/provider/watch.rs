@@ -75,6 +75,8 @@ struct Seen {
     /// Why it would not outlive us.
     doubt: Option<String>,
     keeper_trouble: Option<String>,
+    /// Something that is over may still be answered.
+    has_stuck: bool,
     foreign: BTreeSet<String>,
     lease_trouble: Option<String>,
 }
@@ -106,7 +108,12 @@ impl Seen {
         if std::mem::take(&mut self.keeper_down) {
             told.push(troubled(format!("the lease keeper answers again (process {})", status.process)));
         }
-        if status.trouble.is_some() && status.trouble != self.keeper_trouble {
+        // What may still be answered is told by the engine, once, and to everybody who is to hear of it.
+        if !status.stuck.is_empty() || std::mem::take(&mut self.has_stuck) {
+            self.has_stuck = !status.stuck.is_empty();
+            told.push(Input::LeasesStuck { leases: status.stuck.clone() });
+        }
+        if status.stuck.is_empty() && status.trouble.is_some() && status.trouble != self.keeper_trouble {
             told.extend(
                 status.trouble.iter().map(|trouble| troubled(format!("a lease is over, and not ended: {trouble}"))),
             );

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::Output;
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::place::{PAUSE, Place, TRIES, free, json, ukai};
+use crate::place::{PAUSE, Place, TRIES, free, json, subscriber, ukai};
 
 const TOKEN: &str = "t0ken";
 
@@ -235,35 +233,6 @@ fn a_restart_and_a_kill_keep_m_of_n() {
     assert_eq!(kinds, wanted.map(Value::from));
 }
 
-/// A subscriber that takes everything.
-fn subscriber() -> (SocketAddr, Receiver<Value>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (take, taken) = channel();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
-            let body = loop {
-                let length = stream.read(&mut buffer).unwrap();
-                read.extend_from_slice(&buffer[..length]);
-                let text = String::from_utf8_lossy(&read).into_owned();
-                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-                let wanted =
-                    head.to_lowercase().split("content-length: ").nth(1).unwrap().lines().next().unwrap().to_owned();
-                if body.len() >= wanted.parse().unwrap() {
-                    break body.to_owned();
-                }
-            };
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
-            if take.send(serde_json::from_str(&body).unwrap()).is_err() {
-                return;
-            }
-        }
-    });
-    (address, taken)
-}
-
 #[test]
 fn an_action_reaches_who_listens_to_its_topic_and_a_state_set_by_hand_snaps_back() {
     let (listener, taken) = subscriber();
@@ -318,6 +287,12 @@ fn an_action_reaches_who_listens_to_its_topic_and_a_state_set_by_hand_snaps_back
     let told = said(&place.ask(&["alarms", "history", "loud"]));
     assert!(told.contains("StateUpdate") && told.contains("Alarm \"loud\" created"), "{told}");
 
+    for unknown in [vec!["show", "loude"], vec!["history", "loude"], vec!["test", "loude", "--data", "0"]] {
+        let refused = place.ask(&[&["alarms"], &unknown[..]].concat());
+        assert_eq!(code(&refused), 1, "{unknown:?}");
+        assert!(said(&refused).contains("did you mean \"loud\"?"), "{}", said(&refused));
+    }
+
     // Muted, it changes and says nothing.
     let put = [
         "alarms",
@@ -337,6 +312,11 @@ fn an_action_reaches_who_listens_to_its_topic_and_a_state_set_by_hand_snaps_back
     let rules = json(&place.ask(&["alarms", "mute", "--json"]));
     assert_eq!((&rules[0]["rule"]["Name"], &rules[0]["status"]), (&json!("quiet"), &json!("ACTIVE")), "{rules}");
     assert!(said(&place.ask(&["alarms", "mute"])).contains("ACTIVE"));
+    let muted = &place.status()["muted"];
+    assert_eq!(muted, &json!([{"alarm": "loud", "by": "quiet", "until": rules[0]["until"]}]));
+    let shown = said(&place.ask(&["status"]));
+    assert!(shown.contains("muted until 20") && shown.contains(" by quiet: loud\n"), "{shown}");
+    assert!(said(&place.ask(&["alarms"])).contains("(muted by quiet until 20"));
     assert_eq!(code(&place.ask(&["alarms", "set-state", "loud", "ALARM", "--reason", "quiet?"])), 0);
     let items = history(&place, "loud");
     let muted = items.iter().find(|item| item["HistorySummary"] == format!("Action {topic} muted by quiet"));

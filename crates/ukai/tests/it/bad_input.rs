@@ -152,6 +152,28 @@ fn nobody_to_talk_to() {
 }
 
 #[test]
+fn with_json_an_error_is_one_object() {
+    let place = Place::with_config("");
+    let config = place.config_text();
+    for (arguments, code, what, mend) in [
+        (vec!["status", "--json", "--config", &config], 3, "no ukai daemon listens on ", "start one with `ukai run`"),
+        (vec!["status", "--json", "--config", "/nonexistent/ukai.toml"], USAGE, "/nonexistent/ukai.toml", ""),
+        (vec!["check", "nonsense", "--json"], USAGE, "scheme", ""),
+        (vec!["status", "--json", "--jsn"], USAGE, "unexpected argument '--jsn'", "--json"),
+        (vec!["alarms", "show", "--json"], USAGE, "required arguments", "Usage: "),
+    ] {
+        let (found, said) = refusal(&arguments);
+        let told: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+        let error = &told["error"];
+        assert_eq!((found, error["exit_code"].as_i64()), (code, Some(code.into())), "{arguments:?}: {said}");
+        assert!(error["what"].as_str().unwrap().contains(what), "{arguments:?}: {said}");
+        assert!(error["mend"].as_str().unwrap_or_default().contains(mend), "{arguments:?}: {said}");
+    }
+    let help = run(&["status", "--json", "--help"]);
+    assert!(help.status.success() && help.stdout.starts_with(b"What is watched"), "help is no error");
+}
+
+#[test]
 fn a_history_that_is_not_one() {
     let place = Place::with_config("");
     let file = path(place.dir.path(), "history.json");

@@ -76,6 +76,29 @@ fn an_override_that_the_dns_server_lost_is_noticed_and_decided_anew() {
 }
 
 #[test]
+fn two_people_decide_where_there_can_be_two() {
+    let level = "level = \"approve\"";
+    let decides = "wait = \"1s\"\ndoes = \"approve\"";
+    let second =
+        format!("{decides}\n\n[[operator]]\non = \"proposed\"\nwait = \"2s\"\ndoes = \"approve\"\nwho = \"b\"");
+    let place = Place::new();
+    let file = place.variant(&[(level, &format!("{level}\napprovals = 2")), (decides, &second)]);
+    let output = place.drill(&[&file, "--json"]);
+    let lines = lines(&output);
+    let outcome = outcome(&lines);
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(outcome["passed"], true, "{outcome:#}");
+        let approved = lines.iter().filter(|line| line["record"]["event"] == "override_approved");
+        let people: Vec<u64> = approved.filter_map(|line| line["record"]["by"]["uid"].as_u64()).collect();
+        assert!(people.len() == 2 && people[0] != people[1], "{people:?}");
+    } else {
+        assert_eq!(outcome["passed"], false);
+        assert!(outcome["trouble"].as_str().is_some_and(|why| why.contains("root")), "{outcome:#}");
+    }
+    place.assert_nothing_runs();
+}
+
+#[test]
 fn an_override_that_nobody_expects_fails_the_drill_outright() {
     let place = Place::new();
     let wanted = "action = \"override\"\nmode = \"follow\"\nserves = [\"new-1\"]";

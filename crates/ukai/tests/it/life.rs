@@ -1,11 +1,15 @@
 //! The daemon's life: one at a time, reloaded, stopped, spoken to.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::place::{PAUSE, Place, TRIES, free, json, refusal};
+use crate::place::{PAUSE, Place, TRIES, free, json, refusal, subscriber};
+
+/// A log that cannot be written is no page before half a minute.
+const TOLD_WITHIN: Duration = Duration::from_secs(90);
 
 #[test]
 fn the_second_daemon_of_a_data_directory_is_refused() {
@@ -145,8 +149,10 @@ fn people_are_known_by_their_uid_and_refusals_have_a_code_of_their_own() {
 }
 
 #[test]
-fn a_full_disk_decides_nothing_says_so_and_goes_on_when_there_is_room() {
-    let mut place = Place::with_config("");
+fn a_full_disk_decides_nothing_pages_and_goes_on_when_there_is_room() {
+    let (listener, taken) = subscriber();
+    let mut place =
+        Place::with_config(&format!("[[notify]]\nname = \"ops\"\nkind = \"webhook\"\nurl = \"http://{listener}/\"\n"));
     // The empty log takes about 100 KiB.
     place.start_on_small_disk(512 * 1024);
     let long = "x".repeat(20_000);
@@ -166,17 +172,19 @@ fn a_full_disk_decides_nothing_says_so_and_goes_on_when_there_is_room() {
     let thaw = place.ask(&["thaw"]);
     assert_eq!(thaw.status.code(), Some(4));
     assert!(String::from_utf8_lossy(&thaw.stderr).contains("event log"), "it says what is wrong");
+    let told = |page: bool, subject: &str| {
+        let is_it = |message: &Value| message["page"] == page && message["subject"].as_str().unwrap().contains(subject);
+        while !is_it(&taken.recv_timeout(TOLD_WITHIN).expect(subject)) {}
+    };
+    told(true, "it cannot write its log");
 
     place.make_room();
-    for _ in 0..TRIES {
-        if place.status()["trouble"].is_null() {
-            assert!(place.ask(&["thaw"]).status.success());
-            assert!(place.status()["frozen"].is_null());
-            return;
-        }
-        std::thread::sleep(PAUSE);
-    }
-    panic!("it does not go on: {:?}", place.said());
+    told(false, "ukai watches again");
+    assert!(place.status()["trouble"].is_null());
+    assert!(place.ask(&["thaw"]).status.success());
+    assert!(place.status()["frozen"].is_null());
+    let events = String::from_utf8(place.ask(&["events", "--json"]).stdout).unwrap();
+    assert!(events.lines().any(|line| line.contains("nothing was watched or decided")), "{events}");
 }
 
 #[test]

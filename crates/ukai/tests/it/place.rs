@@ -248,3 +248,32 @@ impl Drop for Place {
 pub fn path(dir: &Path, name: &str) -> String {
     dir.join(name).display().to_string()
 }
+
+/// A subscriber that takes everything.
+pub fn subscriber() -> (SocketAddr, Receiver<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (take, taken) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+            let body = loop {
+                let length = stream.read(&mut buffer).unwrap();
+                read.extend_from_slice(&buffer[..length]);
+                let text = String::from_utf8_lossy(&read).into_owned();
+                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                let wanted =
+                    head.to_lowercase().split("content-length: ").nth(1).unwrap().lines().next().unwrap().to_owned();
+                if body.len() >= wanted.parse().unwrap() {
+                    break body.to_owned();
+                }
+            };
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+            if take.send(serde_json::from_str(&body).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    (address, taken)
+}

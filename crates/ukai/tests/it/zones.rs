@@ -249,12 +249,23 @@ fn without_zone(config: &str) -> String {
 fn the_whole_outage_is_played_on_each_of_them() {
     let place = crate::drills::Place::new();
     std::thread::scope(|scope| {
-        for provider in ["bind", "knot", "pdns", "unbound"] {
+        for (provider, programs) in [
+            ("bind", &["named", "unbound"][..]),
+            ("knot", &["knotd", "unbound"]),
+            ("pdns", &["pdns_server", "pdns_recursor"]),
+            ("unbound", &["unbound"]),
+        ] {
             let place = &place;
             scope.spawn(move || {
                 let lines = crate::drills::lines(&place.drill(&["S01", "--provider", provider, "--json"]));
                 let outcome = crate::drills::outcome(&lines);
                 assert_eq!(outcome["passed"], true, "{provider}: {outcome}");
+                let told = lines.iter().find(|line| line["kind"] == "servers").unwrap();
+                assert_eq!(told["servers"], outcome["servers"]);
+                let servers = outcome["servers"].as_array().unwrap();
+                let found: Vec<&str> = servers.iter().filter_map(|server| server["program"].as_str()).collect();
+                assert_eq!(found, programs, "{provider}");
+                assert!(servers.iter().all(|server| server["version"].is_string()), "{servers:?}");
             });
         }
     });

@@ -1,6 +1,7 @@
 //! Reads alarms that CloudWatch printed.
 //!
-//! Taken are metric alarms, alarms on metric math and composite alarms; state beside the definition is left alone. Refused
+//! Taken are metric alarms, alarms on metric math and composite alarms; state beside the definition is left alone, and any other
+//! member that is not known is named. Refused
 //! are PromQL and log alarms, metrics of other accounts, and functions that look for metrics or ask a service (`SEARCH`,
 //! `INSIGHT_RULE`, Metrics Insights). Actions that ukai cannot carry out are kept, so that an export gives them back.
 //!
@@ -10,6 +11,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use super::members;
 use super::order::needs;
 use super::{Remark, Runner, runner};
 use crate::alarm::definition::{Definition, Kind, Source, Watched};
@@ -83,7 +85,10 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
         let taken = match refusal {
             Some(why) => Err(why.to_owned()),
             None if names.contains(name) => Err("an alarm of this name is there already".to_owned()),
-            None => definition(alarm),
+            None => definition(alarm).map_err(|why| match not_taken(alarm) {
+                Some(unknown) => format!("{why}; {unknown}"),
+                None => why,
+            }),
         };
         match taken {
             Ok(definition) => {
@@ -179,6 +184,7 @@ fn notes(alarm: &Value, definition: &Definition) -> Vec<Remark> {
     let name = &definition.name;
     let ignored = IGNORED.iter().filter(|(member, _)| alarm.get(member).is_some_and(|value| !value.is_null()));
     let mut notes: Vec<Remark> = ignored.map(|(_, what)| Remark::new(name, *what)).collect();
+    notes.extend(not_taken(alarm).map(|unknown| Remark::new(name, unknown)));
     if has_both_statistics(alarm) {
         notes.push(Remark::new(name, "Statistic is left out: ExtendedStatistic is given too, and it is what counts"));
     }
@@ -192,6 +198,10 @@ fn notes(alarm: &Value, definition: &Definition) -> Vec<Remark> {
         notes.push(Remark::new(name, what));
     }
     notes
+}
+
+fn not_taken(alarm: &Value) -> Option<String> {
+    members::not_taken(alarm, &IGNORED.map(|(member, _)| member))
 }
 
 fn uses_band(definition: &Definition) -> bool {

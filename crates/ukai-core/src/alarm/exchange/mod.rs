@@ -7,6 +7,7 @@
 
 pub mod export;
 pub mod import;
+mod members;
 pub mod order;
 mod template;
 

@@ -5,17 +5,30 @@ use std::net::IpAddr;
 
 use super::{Finding, Ruling};
 use crate::diagnose::answers::Authority;
-use crate::diagnose::evidence::Reached;
-use crate::diagnose::reading::{CONTROLS_NEEDED, Reading, list};
+use crate::diagnose::evidence::{Candidate, Reached};
+use crate::diagnose::reading::{CONTROLS_NEEDED, Continuity, Reading, list};
 use crate::diagnose::verdict::{Action, Party};
-use crate::observe::{ErrorClass, Failure, Stage};
+use crate::observe::{AddressResult, ErrorClass, Failure, Stage};
 
-/// The addresses that fail now, if all do.
+/// The addresses that fail now, if all do. What our own way out keeps us from says nothing of the peer, and is left out.
 pub fn all_failing(reading: &Reading) -> Option<Vec<(IpAddr, Failure)>> {
-    let now = reading.failures_now();
+    let mut now = reading.failures_now();
+    if v6_is_ours_to_blame(reading) {
+        now.retain(|address, failure| !failure.as_ref().is_some_and(|failure| is_never_left(*address, failure)));
+    }
     let failing: Vec<(IpAddr, Failure)> =
         now.iter().filter_map(|(address, failure)| Some((*address, failure.clone()?))).collect();
     (!failing.is_empty() && failing.len() == now.len()).then_some(failing)
+}
+
+/// Not one control is reached over IPv6, and the peer has addresses of the other family to be judged by.
+fn v6_is_ours_to_blame(reading: &Reading) -> bool {
+    let (reached, lost) = v6_controls(reading);
+    reached == 0 && lost > 0 && reading.failures_now().keys().any(IpAddr::is_ipv4)
+}
+
+fn is_never_left(address: IpAddr, failure: &Failure) -> bool {
+    address.is_ipv6() && failure.stage <= Stage::Connect
 }
 
 /// Nothing better is known: the authority gives these same addresses, or none of what it gives proves.
@@ -66,7 +79,7 @@ pub fn peer_cert(reading: &Reading) -> Ruling {
         "Every address of the peer shows a bad certificate; moving to another one never helps.",
     )
     .unless("an address with a good certificate")
-    .likely_if(!known || !authority_confirms(reading));
+    .likely_if(!known || !authority_confirms(reading) || v6_is_ours_to_blame(reading));
     told(finding, &failing).explains()
 }
 
@@ -109,8 +122,13 @@ pub fn own_v6(reading: &Reading) -> Ruling {
     if reached > 0 {
         return Ruling::Excluded(format!("{reached} controls are reached over IPv6"));
     }
-    if lost == 0 || v4.any(Option::is_some) {
+    if lost == 0 {
         return Ruling::Beside;
+    }
+    if v4.any(Option::is_some) {
+        return Ruling::Unknown(format!(
+            "not one of {lost} controls is reached over IPv6 either, so what the peer's IPv6 addresses do is not known"
+        ));
     }
     Finding::new(Action::None, Party::OurNetwork, "Our own way out over IPv6 is broken; over IPv4 everything works.")
         .because(format!("not one of {lost} controls is reached over IPv6"))
@@ -193,12 +211,18 @@ pub fn tls_policy(reading: &Reading) -> Ruling {
 
 /// The HTTP status that every address answers, if it is one and the same.
 pub fn common_status(reading: &Reading) -> Option<u16> {
+    let blind_in_v6 = v6_is_ours_to_blame(reading);
+    let is_told = |result: &&AddressResult| {
+        let failure = result.failure.as_ref();
+        !(blind_in_v6 && failure.is_some_and(|failure| is_never_left(result.address, failure)))
+    };
     let statuses: Vec<Option<u16>> = reading
         .evidence()
         .observations
         .iter()
         .flat_map(|observation| &observation.results)
         .filter(|result| !result.is_success())
+        .filter(is_told)
         .map(|result| result.http.as_ref().map(|http| http.status))
         .collect();
     let first = statuses.first().copied().flatten()?;
@@ -281,6 +305,9 @@ pub fn peer_down(reading: &Reading) -> Ruling {
     let connect = failing.iter().all(|(_, failure)| failure.stage <= Stage::Connect);
     let elsewhere: BTreeSet<&str> = failing.iter().flat_map(|(address, _)| reading.unreached_at(*address)).collect();
     let reached: BTreeSet<&str> = failing.iter().flat_map(|(address, _)| reading.reached_at(*address)).collect();
+    if let Some(why) = speaks_for_a_living_peer(reading, &failing).filter(|_| elsewhere.is_empty()) {
+        return Ruling::Excluded(why);
+    }
     let mut finding =
         Finding::new(Action::None, Party::Peer, "The peer is down: no address that anybody gives serves it.")
             .likely_if(
@@ -297,4 +324,30 @@ pub fn peer_down(reading: &Reading) -> Ruling {
         false => finding.because(format!("it fails at {} too", list(&elsewhere))),
     };
     told(finding, &failing).explains()
+}
+
+/// What contradicts that the peer is down, though it names no other cause.
+fn speaks_for_a_living_peer(reading: &Reading, failing: &[(IpAddr, Failure)]) -> Option<String> {
+    let history = reading.case.history;
+    let answers = |address: &IpAddr| reading.candidate(*address).is_some_and(Candidate::is_reached);
+    let is_new = |(address, _): &(IpAddr, Failure)| !history.knows_address(*address);
+    if !history.identities.is_empty() && failing.iter().all(is_new) {
+        let is_peer = |address: &IpAddr| matches!(reading.continuity(*address), Continuity::Continuous(_));
+        let tried = reading.evidence().candidates.iter().map(|candidate| candidate.address);
+        let left = tried.filter(|address| history.knows_address(*address) && answers(address) && is_peer(address));
+        let left: Vec<IpAddr> = left.collect();
+        if !left.is_empty() {
+            return Some(format!(
+                "{} still answers us, and these addresses were never reached from here: it may be our own way there",
+                list(left)
+            ));
+        }
+    }
+    // Where the peer's own servers are not heard, one who leads elsewhere, to somebody who answers, may be the one who is right.
+    let unheard = matches!(reading.authority, Authority::Silent | Authority::TooFew { .. });
+    if !unheard || reading.independents.is_some() {
+        return None;
+    }
+    let elsewhere = reading.given_elsewhere().into_iter().find(answers)?;
+    Some(format!("no two sources agree, and {elsewhere}, to which one of them leads, answers"))
 }

@@ -113,7 +113,8 @@ pub fn own_egress(reading: &Reading) -> Ruling {
 }
 
 pub fn own_resolver(reading: &Reading) -> Ruling {
-    if own_server_is_silent(reading.evidence()) {
+    // Past it the peer fails as well: that is not explained by it.
+    if own_server_is_silent(reading.evidence()) && reading.failure().is_none() {
         return Finding::new(
             Action::None,
             Party::OurResolver,

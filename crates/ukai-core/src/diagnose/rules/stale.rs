@@ -160,6 +160,11 @@ fn stale(reading: &Reading, differs: &Differs, summary: &str) -> Finding {
         let still = format!("{} is still among what the peer's servers give: it may only be dead", list(still_given));
         finding = finding.against(still).likely();
     }
+    let history = reading.case.history;
+    if !history.identities.is_empty() && !reading.our_set.iter().any(|address| history.knows_address(*address)) {
+        let never = format!("{} was never seen to be the peer's: nothing shows that it is old", list(&reading.our_set));
+        finding = finding.against(never).likely();
+    }
     let lost = answers::lost_family(reading.evidence());
     let is_of = |family: &str, address: &IpAddr| address.is_ipv6() == (family == "AAAA");
     if let Some(family) = lost.filter(|family| differs.agreed.iter().any(|address| is_of(family, address))) {

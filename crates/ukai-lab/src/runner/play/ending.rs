@@ -46,7 +46,8 @@ impl Play<'_> {
             return true;
         }
         let last_step = self.scenario.faults.iter().chain(&self.scenario.heals).map(|step| ms(step.at)).max();
-        let hard_end = HARD_END.max(last_step.unwrap_or(0) + END_AFTER_LAST_STEP);
+        let patience = ms(self.scenario.patience());
+        let hard_end = HARD_END.max(last_step.unwrap_or(0) + END_AFTER_LAST_STEP + patience);
         if now >= zero + hard_end + KILL_COSTS * Ms::from(self.seen.kills) {
             return true;
         }
@@ -75,7 +76,7 @@ impl Play<'_> {
     }
 
     fn given_up_at(&self) -> Ms {
-        let probes = self.scenario.peer.interval.map_or(HARD_END, |interval| ms(interval * GIVE_UP_PROBES));
+        let probes = ms(self.scenario.interval() * GIVE_UP_PROBES);
         self.last_change() + GIVE_UP.max(probes)
     }
 

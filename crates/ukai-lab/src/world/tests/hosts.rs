@@ -62,6 +62,12 @@ async fn a_host_can_fail_at_http() {
     assert_eq!(met("slow-9s").await.unwrap_err(), Failure::HttpTimeout);
     assert!(matches!(met("flaky-1").await.unwrap_err(), Failure::Cut(_)));
     assert!(met("flaky-0").await.is_ok());
+    for bytes in [1_400, 20_000] {
+        assert!(
+            met(&format!("stall-after-{bytes}-bytes")).await.is_err(),
+            "{bytes} bytes and no more are a whole answer"
+        );
+    }
     match met("cut-body").await.unwrap_err() {
         Failure::Cut(text) => assert!(text.contains("content-length: 4096") && text.ends_with("{\"sta"), "{text}"),
         other => panic!("{other:?}"),

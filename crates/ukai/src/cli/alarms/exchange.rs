@@ -18,7 +18,7 @@ use ukai_core::input::Command;
 use super::{Common, all, json_of, shown_name, text_of};
 use crate::cli::paint::{Painted, Tone};
 use crate::cli::{BROKEN, DONE, Failed, NO_DAEMON, USAGE};
-use crate::driver::alarms::ShownAlarm;
+use crate::driver::alarms::{ShownAlarm, no_such_alarm};
 use crate::socket::LINE_BYTES;
 
 /// What the request has besides the definitions.
@@ -210,7 +210,7 @@ fn print(told: &Told<'_>, dry_run: bool) {
 pub async fn export(args: ExportArgs) -> anyhow::Result<ExitCode> {
     let there = all(&args.common.daemon).await?;
     if let Some(name) = args.names.iter().find(|name| !there.iter().any(|alarm| alarm.name == **name)) {
-        return Err(Failed::with(BROKEN, format!("there is no alarm {name}; `ukai alarms` lists them")));
+        return Err(Failed::with(BROKEN, no_such_alarm(name, there.iter().map(|alarm| alarm.name.as_str()))));
     }
     let is_wanted = |alarm: &ShownAlarm| args.names.is_empty() || args.names.contains(&alarm.name);
     let definitions: Vec<Definition> = there.into_iter().filter(is_wanted).map(|alarm| alarm.definition).collect();

@@ -101,7 +101,10 @@ fn check_peer(peer: &str, alarms: &[ShownAlarm]) -> anyhow::Result<()> {
 fn quiet(alarm: &ShownAlarm) -> Option<String> {
     match (&alarm.muted_by, alarm.definition.actions_enabled) {
         (_, false) => Some("actions disabled".to_owned()),
-        (Some(rule), true) => Some(format!("muted by {rule}")),
+        (Some(rule), true) => {
+            let until = alarm.muted_until.map(|at| format!(" until {at:.0}")).unwrap_or_default();
+            Some(format!("muted by {rule}{until}"))
+        }
         (None, true) => None,
     }
 }

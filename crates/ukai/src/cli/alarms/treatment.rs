@@ -18,6 +18,7 @@ use super::list::{cell_name, slot_name};
 use super::{Common, json_of, text_of};
 use crate::cli::paint::{Painted, Table, Tone};
 use crate::cli::{BROKEN, DONE, Failed, USAGE};
+use crate::config::nearest;
 use crate::driver::alarms::AlarmInFull;
 use crate::socket::Op;
 
@@ -97,12 +98,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn from_file(name: &str, text: &str) -> anyhow::Result<Definition> {
     let imported = exchange::import(text).map_err(|error| Failed::with(USAGE, format!("--file: {error}")))?;
+    let meant = nearest(name, imported.taken.iter().map(|definition| definition.name.as_str()))
+        .map(|meant| format!("; did you mean \"{meant}\"?"))
+        .unwrap_or_default();
     if let Some(definition) = imported.taken.into_iter().find(|definition| definition.name == name) {
         return Ok(definition);
     }
     match imported.refused.into_iter().find(|remark| remark.alarm == name) {
         Some(remark) => Err(Failed::with(BROKEN, format!("{name} is not taken: {}", remark.text))),
-        None => Err(Failed::with(BROKEN, format!("there is no alarm {name} in the file"))),
+        None => Err(Failed::with(BROKEN, format!("there is no alarm {name} in the file{meant}"))),
     }
 }
 

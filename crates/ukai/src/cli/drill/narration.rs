@@ -36,6 +36,11 @@ impl Narration {
                 lines.iter().try_for_each(|line| print(format_args!("  {line}")))?;
                 print("")
             }
+            DrillEvent::Servers { servers } => {
+                heading("SERVERS")?;
+                servers.iter().try_for_each(|server| print(format_args!("  {server}")))?;
+                print("")
+            }
             DrillEvent::Healthy => {
                 let text = "the daemon and the application both reach the peer; time counts from here";
                 say(t, "HEALTHY", Tone::Good, text)

@@ -1,8 +1,11 @@
 //! How drills ended: one line each, the table over all of them, and who was taken for whom.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use ukai_lab::runner::DrillOutcome;
 use ukai_lab::scenario::NO_VERDICT;
+use ukai_lab::servers::Maker;
 
 use super::confusion;
 use crate::cli::paint::{Painted, Table, Tone};
@@ -59,6 +62,10 @@ pub fn print(outcomes: &[DrillOutcome]) {
             anstream::println!("{}", Painted(Tone::Faint, format_args!("{}: {}", outcome.id, directory.display())));
         }
     }
+    let servers: BTreeSet<&Maker> = outcomes.iter().flat_map(|outcome| &outcome.servers).collect();
+    for server in servers {
+        anstream::println!("{}", Painted(Tone::Faint, format_args!("played with {server}")));
+    }
     let tone = if outcomes.iter().all(|outcome| outcome.passed) { Tone::Good } else { Tone::Bad };
     anstream::println!("\n{}", Painted(tone, sum(outcomes)));
 }
@@ -86,6 +93,7 @@ pub fn json(outcomes: &[DrillOutcome]) -> Value {
         "wrong_verdicts": count(outcomes, DrillOutcome::wrong_verdict),
         "undecided": count(outcomes, DrillOutcome::undecided),
         "wrong_and_proven": count(outcomes, DrillOutcome::wrong_and_proven),
+        "servers": outcomes.iter().flat_map(|outcome| &outcome.servers).collect::<BTreeSet<_>>(),
         "rows": outcomes.iter().map(row).collect::<Vec<_>>(),
         "confusion": confusion::json(&pairs(outcomes)),
         "alarm_to_verdict_ms": { "median": median(&times), "worst": times.last() },
@@ -195,6 +203,7 @@ mod tests {
             wrongly_proven: if passed || sure != "proven" { vec![] } else { vec![given.into()] },
             times: Times { alarm_to_verdict_ms: Some(1300), ..Times::default() },
             kills: 0,
+            servers: Vec::new(),
             reports: Vec::new(),
             directory: None,
         }

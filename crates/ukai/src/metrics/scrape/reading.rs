@@ -60,6 +60,9 @@ impl Reading {
                 if let Err(why) = collect(&mut assembled, sample) {
                     read.refuse(1, || format!("line {line}: {why}"));
                 }
+            } else if !sample.value.is_finite() {
+                // Also the quantiles of a summary that observed nothing: an alarm on them must find out why it has no data.
+                read.refuse(1, || format!("line {line}, {}: {} is no value", shown(sample.name), sample.value));
             } else if let Some(value) = self.value(&sample, &mut counters) {
                 let unit = unit(sample.name, sample.unit, sample.role == Role::Counter);
                 let value = DatumValue::Single(value);
@@ -80,11 +83,8 @@ impl Reading {
         keep.is_empty() || keep.iter().any(|keep| keep.takes(sample.name) || keep.takes(sample.family))
     }
 
-    /// None: nothing to put.
+    /// None: nothing to put yet.
     fn value(&self, sample: &Sample<'_>, counters: &mut BTreeMap<String, f64>) -> Option<f64> {
-        if !sample.value.is_finite() {
-            return None;
-        }
         if sample.role != Role::Counter {
             return Some(sample.value);
         }

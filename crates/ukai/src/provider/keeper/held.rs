@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use ukai_core::input::StuckLease;
 
 use super::clock::Moment;
 use super::store::Store;
@@ -39,6 +40,8 @@ struct Running {
     again: Instant,
     pause: Duration,
     trouble: Option<String>,
+    /// Why the last try failed.
+    fault: Option<Fault>,
     under_way: Option<AbortHandle>,
 }
 
@@ -50,6 +53,7 @@ impl Running {
             again: Instant::now(),
             pause: Duration::ZERO,
             trouble: None,
+            fault: None,
             under_way: None,
         }
     }
@@ -132,6 +136,7 @@ impl Held {
                     );
                 }
                 (running.was_gone, running.pause, running.trouble) = (true, Duration::ZERO, None);
+                running.fault = None;
                 let gone = *running.gone.get_or_insert(now);
                 if begun.saturating_duration_since(gone) >= self.grace {
                     self.store.drop_it(lease);
@@ -153,6 +158,7 @@ impl Held {
                     );
                 }
                 running.trouble = Some(trouble);
+                running.fault = Some(fault);
             }
         }
         false
@@ -167,6 +173,16 @@ impl Held {
             wall.checked_add(left).ok()
         };
         self.store.kept.iter().map(|kept| Kept { last_look: last_look(kept), ..kept.clone() }).collect()
+    }
+
+    /// What is over and may still be answered. Where nothing of it was found before, a look that failed in passing says nothing.
+    pub fn stuck(&self) -> Vec<StuckLease> {
+        let of = |kept: &Kept| {
+            let running = self.running.get(&kept.lease.key())?;
+            let fault = running.fault.as_ref().filter(|fault| !(running.was_gone && fault.passing))?;
+            Some(StuckLease { id: kept.lease.id.clone(), host: kept.lease.host.clone(), why: fault.text.clone() })
+        };
+        self.store.kept.iter().filter_map(of).collect()
     }
 
     pub fn trouble(&self) -> Option<String> {

@@ -27,6 +27,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use ukai_core::input::StuckLease;
 
 pub use client::{KeeperClient, KeeperError};
 #[cfg(test)]
@@ -148,6 +149,9 @@ pub struct Status {
     pub leases: Vec<Kept>,
     /// Why what has run out is not gone yet.
     pub trouble: Option<String>,
+    /// What has run out and may still be answered.
+    #[serde(default)]
+    pub stuck: Vec<StuckLease>,
 }
 
 /// A few overrides with a few generations each.

@@ -192,6 +192,7 @@ impl Keeper {
                     place: self.place.to_string(),
                     leases: held.told(Timestamp::now()),
                     trouble: held.trouble(),
+                    stuck: held.stuck(),
                 })
             }
             Request::Stop => {

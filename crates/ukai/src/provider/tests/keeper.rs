@@ -10,7 +10,7 @@ use ukai_core::effect::ServedOverride;
 use ukai_dns::update::ZoneServer;
 use ukai_lab::servers::{Authority, Key, Kind, Role, ZONE, free_address};
 
-use super::bench::{Bench, GRACE, OWNER, Which, key_of, served, until, zone_provider};
+use super::bench::{Bench, GRACE, HOST, OWNER, Which, key_of, served, until, zone_provider};
 use crate::provider::claim::Claim;
 use crate::provider::rfc2136::PolicyZone;
 use crate::provider::{Place, Provider};
@@ -47,6 +47,21 @@ async fn what_is_gone_long_enough_is_forgotten() {
     until("it is forgotten", || async { bench.keeper().list().await.unwrap().leases.is_empty() }).await;
     bench.apply(&served("ovr-2", &["192.0.2.7"])).await.unwrap();
     assert_eq!(bench.keeper().list().await.unwrap().leases.len(), 1);
+}
+
+/// What stands beside it is not ours, and Unbound takes away a whole name only.
+#[tokio::test]
+async fn what_cannot_be_ended_is_said_until_it_is_gone() {
+    let bench = Bench::start(Which::Unbound).await;
+    bench.apply(&soon("ovr-1", HOST)).await.unwrap();
+    bench.write_by_hand("198.51.100.9").await;
+    let stuck = || async { bench.keeper().list().await.unwrap().stuck };
+    until("the keeper says that it cannot", || async { !stuck().await.is_empty() }).await;
+    let said = stuck().await.remove(0);
+    assert_eq!((said.id.as_str(), said.host.as_str()), ("ovr-1", HOST));
+    assert!(said.why.contains("still answered"), "{}", said.why);
+    bench.change_by_hand("192.0.2.7", "198.51.100.9").await;
+    until("a person has taken ours away", || async { stuck().await.is_empty() }).await;
 }
 
 /// Opening a FIFO waits for whoever reads it, as a disk that hangs waits for its controller.

@@ -46,7 +46,7 @@ fn a_counter_is_what_it_grew_by_and_starts_again() {
 }
 
 #[test]
-fn gauges_are_as_they_are_and_what_is_no_number_is_passed_over() {
+fn gauges_are_as_they_are_and_what_is_no_number_is_refused() {
     let mut reading = Reading::new(&target(&[]));
     let text = "# TYPE g gauge\ng{instance=\"x\",empty=\"\"} -1.5\ng2 NaN\ng3 +Inf\nage_seconds 4 1767225590000\n";
     let read = reading.read(text, Format::Text, now());
@@ -58,7 +58,8 @@ fn gauges_are_as_they_are_and_what_is_no_number_is_passed_over() {
         ]
     );
     assert_eq!((read.data[1].unit, read.data[1].at.as_second()), (Unit::Seconds, 1_767_225_590));
-    assert_eq!((read.data[0].at, read.data[0].high_resolution, read.refused), (now(), true, 0));
+    assert_eq!((read.refused, read.first_refusal.as_deref()), (2, Some("line 3, g2: NaN is no value")));
+    assert_eq!((read.data[0].at, read.data[0].high_resolution), (now(), true));
 }
 
 #[test]
