@@ -302,6 +302,19 @@ impl ServerView {
     }
 }
 
+/// Servers that hold an older zone than another of them, each with its serial, and the newest one.
+pub fn lagging(evidence: &Evidence) -> (BTreeMap<&str, u32>, Option<u32>) {
+    let asked = evidence.asked.iter().filter(|asked| asked.source == Source::Authority && asked.record_type == "SOA");
+    let mut serials: BTreeMap<&str, u32> = asked
+        .filter_map(|asked| Some((asked, asked.answer()?)))
+        .filter(|(_, answer)| answer.authoritative && answer.rcode == Rcode::Noerror)
+        .filter_map(|(asked, answer)| Some((asked.identity.as_str(), answer.soa.as_ref()?.serial)))
+        .collect();
+    let newest = serials.values().copied().reduce(newer);
+    serials.retain(|_, serial| Some(*serial) != newest);
+    (serials, newest)
+}
+
 /// The later of two serials, by serial number arithmetic (RFC 1982, 3.2).
 fn newer(one: u32, other: u32) -> u32 {
     if one.wrapping_sub(other).cast_signed() > 0 { one } else { other }

@@ -175,3 +175,48 @@ fn an_alias_of_which_nobody_knows_the_end_is_not_known_to_lead_anywhere() {
     let said = verdict(&world, &evidence);
     assert!(!said.eliminated.iter().any(|reason| reason.contains("leads to an address")), "{said:#?}");
 }
+
+#[test]
+fn a_server_that_lags_is_named_with_its_serial() {
+    let mut world = World::stale();
+    world.authority.insert("ns-3.peer.example".into(), set(&[OLD]));
+    let mut evidence = gathered(&world);
+    // The newest has wrapped round (RFC 1982).
+    let serials = [("ns-1.peer.example", 3), ("ns-2.peer.example", 3), ("ns-3.peer.example", u32::MAX)];
+    for (server, serial) in serials {
+        let mut asked = evidence.asked.iter().find(|asked| asked.identity == server).unwrap().clone();
+        asked.record_type = "SOA".into();
+        if let Outcome::Answered(answer) = &mut asked.outcome {
+            answer.addresses.clear();
+            answer.soa = Some(Soa { serial, negative_ttl: 60 });
+        }
+        evidence.asked.push(asked);
+    }
+    let said = verdict(&world, &evidence);
+    assert_eq!(said.code, Code::LameDelegation, "{said:#?}");
+    let told = format!("ns-3.peer.example answers {OLD}, from serial {}; the newest is 3", u32::MAX);
+    assert!(said.evidence_for.contains(&told), "{said:#?}");
+    assert!(said.evidence_for.contains(&format!("ns-1.peer.example answers {NEW}")), "{said:#?}");
+}
+
+#[test]
+fn servers_that_are_lame_are_named_with_what_they_do() {
+    let mut world = World::healthy();
+    world.resolver = Err(Rcode::Servfail);
+    let mut evidence = gathered(&world);
+    evidence.candidates.clear();
+    each_answer(&mut evidence, Source::Authority, |_, answer| {
+        answer.addresses.clear();
+        answer.authoritative = false;
+    });
+    for asked in evidence.asked.iter_mut().filter(|asked| asked.identity == "ns-2.peer.example") {
+        if let Outcome::Answered(answer) = &mut asked.outcome {
+            answer.rcode = Rcode::Refused;
+        }
+    }
+    let said = verdict(&world, &evidence);
+    assert_eq!(said.code, Code::LameDelegation, "{said:#?}");
+    let told =
+        "ns-1.peer.example (without authority), ns-2.peer.example (REFUSED), ns-3.peer.example (without authority)";
+    assert!(said.evidence_for.iter().any(|reason| reason.ends_with(told)), "{said:#?}");
+}

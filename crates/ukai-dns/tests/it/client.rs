@@ -225,6 +225,34 @@ async fn nothing_listens_there() {
 }
 
 #[tokio::test]
+async fn what_is_cut_short_and_cannot_be_had_whole_is_neither_an_answer_nor_silence() {
+    // Over UDP alone; nothing listens on the same port over TCP.
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let mut query = vec![0; 512];
+        let (len, from) = socket.recv_from(&mut query).await.unwrap();
+        query.truncate(len);
+        query[2] |= 0x82;
+        socket.send_to(&query, from).await.unwrap();
+        socket
+    });
+    let error = client().ask(&Upstream::Udp(address), &question(), &patient()).await.unwrap_err();
+    assert_eq!(error, AskError::Truncated { tcp: Box::new(AskError::ConnectionRefused) });
+    assert!(error.to_string().starts_with("its answer over UDP is truncated, and over TCP the server's host refused"));
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_question_from_before_edns() {
+    let peer = Peer::start(|query, _| Some(reply(query, ResponseCode::NoError)).filter(|_| query.edns.is_none())).await;
+    let plain = AskOptions { edns: false, nsid: true, ..patient() };
+    let answer = client().ask(&Upstream::Udp(peer.address), &question(), &plain).await.unwrap();
+    assert!(!answer.edns);
+    assert!(client().ask(&Upstream::Udp(peer.address), &question(), &quick()).await.is_err());
+}
+
+#[tokio::test]
 async fn a_stream_that_ends_early_or_talks_of_other_things() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -264,3 +264,29 @@ fn silence_name(silence: Silence) -> &'static str {
         Silence::Endless => "endless aliases",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ukai_core::diagnose::evidence::Rcode;
+
+    #[test]
+    fn what_was_cut_off_is_not_shown_as_nothing() {
+        let answer = |truncated| Answer {
+            rcode: Rcode::Noerror,
+            authoritative: true,
+            recursion_available: false,
+            authentic_data: false,
+            truncated,
+            addresses: Vec::new(),
+            records: 0,
+            chain: Vec::new(),
+            ttl: None,
+            soa: None,
+            extended_errors: Vec::new(),
+            nsid: None,
+            elapsed_us: 1,
+        };
+        assert_eq!((content("A", &answer(true)), content("A", &answer(false))), ("truncated".into(), "NODATA".into()));
+    }
+}

@@ -1,6 +1,6 @@
 //! The peer's name: what it leads to, who says so, and whether that is still true.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::stale::{first_hand, identities, own_word, vouched};
@@ -408,17 +408,24 @@ fn failure_cache(reading: &Reading, set: &BTreeSet<IpAddr>) -> Ruling {
     own_word(reading, finding).explains()
 }
 
-/// Servers that the parent names, and that do not answer for the zone: without authority, or with an error (RFC 1912, 2.8).
-fn lame_servers<'a>(reading: &'a Reading) -> BTreeSet<&'a str> {
-    let asked = || reading.evidence().asked.iter().filter(|asked| asked.source == Source::Authority);
-    let speaks = |asked: &&Asked| {
-        asked
-            .answer()
-            .is_some_and(|answer| answer.authoritative && matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain))
-    };
-    let speaking: BTreeSet<&str> = asked().filter(speaks).map(|asked| asked.identity.as_str()).collect();
-    let heard = asked().filter(|asked| asked.answer().is_some()).map(|asked| asked.identity.as_str());
-    heard.filter(|server| !speaking.contains(server)).collect()
+/// Servers that the parent names, and that do not answer for the zone: without authority, or with an error (RFC 1912, 2.8). Each
+/// with what it does instead.
+fn lame_servers<'a>(reading: &'a Reading) -> BTreeMap<&'a str, String> {
+    let mut lame: BTreeMap<&str, String> = BTreeMap::new();
+    let mut speaking: BTreeSet<&str> = BTreeSet::new();
+    for asked in reading.evidence().asked.iter().filter(|asked| asked.source == Source::Authority) {
+        let Some(answer) = asked.answer() else { continue };
+        let speaks = matches!(answer.rcode, Rcode::Noerror | Rcode::Nxdomain);
+        if speaks && answer.authoritative {
+            speaking.insert(&asked.identity);
+        } else {
+            let what =
+                if speaks { "without authority".to_owned() } else { format!("{:?}", answer.rcode).to_uppercase() };
+            lame.insert(&asked.identity, what);
+        }
+    }
+    lame.retain(|server, _| !speaking.contains(server));
+    lame
 }
 
 /// Most servers of the delegation do not answer for the zone, and our resolver gives up on it.
@@ -432,7 +439,11 @@ fn mostly_lame(reading: &Reading, delegated: usize) -> Ruling {
         Party::Peer,
         "Most of the name servers that the parent names do not answer for the peer's zone.",
     )
-    .because(format!("{} of {delegated} are lame: {}", lame.len(), list(&lame)))
+    .because(format!(
+        "{} of {delegated} are lame: {}",
+        lame.len(),
+        list(lame.iter().map(|(server, how)| format!("{server} ({how})")))
+    ))
     .likely()
     .unless("a majority of them answering with authority")
     .explains()
@@ -488,8 +499,12 @@ pub fn lame_delegation(reading: &Reading) -> Ruling {
         "The peer's name servers contradict each other: one of them lags or is wrong.",
     )
     .unless("all of them answering alike");
-    sets.iter()
-        .fold(finding, |finding, (server, set)| finding.because(format!("{server} answers {}", list(set))))
-        .likely()
-        .explains()
+    let (lagging, newest) = answers::lagging(reading.evidence());
+    let answers = |server: &String, set| match (lagging.get(server.as_str()), newest) {
+        (Some(serial), Some(newest)) => {
+            format!("{server} answers {}, from serial {serial}; the newest is {newest}", list(set))
+        }
+        _ => format!("{server} answers {}", list(set)),
+    };
+    sets.iter().fold(finding, |finding, (server, set)| finding.because(answers(server, set))).likely().explains()
 }

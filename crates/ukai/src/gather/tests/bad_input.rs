@@ -329,6 +329,9 @@ async fn aliases_that_lead_in_a_circle_of_zones() {
     let out = || peer_zone("edge.cdn.test");
     let (told, read) = authorities([out(), out(), back.clone(), back]).await;
     assert!(problems(&told).contains("the CNAMEs come back to api.peer.test"), "{}", problems(&told));
+    let own = told.asked.iter().filter(|asked| asked.identity == "ns-1.peer.test" && asked.transport == "tcp");
+    let endless = |asked: &&Asked| matches!(asked.outcome, Outcome::Silent { why: Silence::Endless, .. });
+    assert_eq!(own.filter(|asked| asked.is_address_question()).filter(endless).count(), 2, "{:#?}", told.asked);
     assert!(matches!(read, Authority::TooFew { .. }), "{read:?}");
 }
 
