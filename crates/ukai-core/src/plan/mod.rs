@@ -20,8 +20,8 @@ pub mod guard;
 pub const OVERRIDE_TTL_S: u32 = 10;
 /// The longest lease that anybody may ask for.
 pub const LEASE_MAX_S: u64 = 24 * 3600;
-/// The shortest lease for an answer within its TTL: shorter ones end before they are verified.
-pub const TRANSIENT_LEASE_MIN_S: u64 = 60;
+/// The shortest lease for an answer within its TTL: shorter ones end before they are verified, or clients have forgotten them.
+pub const TRANSIENT_LEASE_MIN_S: u64 = 10;
 /// The longest lease of addresses that only a person names, while the peer's own servers give none.
 pub const UNVOUCHED_LEASE_MAX_S: u64 = 15 * 60;
 /// The most addresses an override serves; an answer of both families still fits 1,232 bytes.

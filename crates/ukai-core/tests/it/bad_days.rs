@@ -459,3 +459,21 @@ fn trouble_that_flips_is_told_once() {
         .count();
     assert!(pages < 6, "{pages}");
 }
+
+#[test]
+fn a_lease_ends_with_the_answer_that_it_goes_around() {
+    for (ttls, lease) in [([45, 44, 40], 40), ([25, 24, 20], 20), ([9, 8, 5], 10)] {
+        let mut play = Play::new(world(Level::Approve));
+        play.run_for(60);
+        play.world.go_stale();
+        play.world.resolver_ttls = ttls;
+        play.run_for(30);
+        let plan = |event: &Event| match event {
+            Event::OverrideProposed { plan, .. } => Some((plan.verdict.clone(), plan.lease_s)),
+            _ => None,
+        };
+        let (verdict, lease_s) = play.log.iter().find_map(|record| plan(&record.event)).unwrap();
+        assert!(verdict.starts_with("stale_resolver_transient"), "{verdict}");
+        assert_eq!(lease_s, lease, "{ttls:?}");
+    }
+}

@@ -227,6 +227,24 @@ fn what_our_own_ipv6_keeps_us_from_says_nothing_of_the_peer() {
     assert_ne!(reached.verdict().code, Code::PeerHttp, "the peer's IPv6 fails by itself");
 }
 
+#[test]
+fn lame_servers_explain_a_dead_address_that_our_resolver_still_holds() {
+    let lame = |host| {
+        let mut made = Made::broken(host);
+        for asked in made.evidence.asked.iter_mut().filter(|asked| asked.source == Source::Authority) {
+            if let Outcome::Answered(answer) = &mut asked.outcome {
+                *answer =
+                    Answer { rcode: Rcode::Refused, authoritative: false, addresses: Vec::new(), ..answer.clone() };
+            }
+        }
+        made.evidence.asked.retain(|asked| asked.source != Source::Independent);
+        made.verdict()
+    };
+    let dead = lame(Host::Silent);
+    assert_eq!((dead.code, dead.sure), (Code::LameDelegation, Sure::Likely), "{dead:#?}");
+    assert_ne!(lame(Host::Serves).code, Code::LameDelegation, "it leads somewhere");
+}
+
 /// ukai's own server does not answer.
 fn without_our_server(world: World) -> Made {
     let mut made = Made::of(world);

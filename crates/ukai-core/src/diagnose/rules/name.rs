@@ -431,7 +431,9 @@ fn lame_servers<'a>(reading: &'a Reading) -> BTreeMap<&'a str, String> {
 /// Most servers of the delegation do not answer for the zone, and our resolver gives up on it.
 fn mostly_lame(reading: &Reading, delegated: usize) -> Ruling {
     let lame = lame_servers(reading);
-    if lame.len() * 2 <= delegated || reading.works_now() || !reading.our_set.is_empty() {
+    // What our resolver still holds leads nowhere either, if it holds anything.
+    let leads_nowhere = reading.our_set.iter().all(|address| reading.is_failing(*address));
+    if lame.len() * 2 <= delegated || reading.works_now() || !leads_nowhere {
         return Ruling::Excluded("too few authoritative servers were heard to contradict each other".to_owned());
     }
     Finding::new(
