@@ -278,7 +278,7 @@ async fn a_forged_answer_is_dropped_and_the_right_one_taken() {
 
 #[tokio::test]
 async fn a_late_answer_still_counts() {
-    for delay in [400, 700, 1_000] {
+    for delay in [400, 700] {
         // What is asked again is not answered: only the first datagram's answer can be the one that is taken.
         let seen = Mutex::new(HashSet::new());
         let peer = Peer::slow(Duration::from_millis(delay), move |query, via| {
