@@ -45,14 +45,7 @@ pub fn closed() -> SocketAddr {
 
 /// A port that is free for UDP and TCP.
 pub fn free() -> SocketAddr {
-    for _ in 0..TRIES {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = udp.local_addr().unwrap();
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
-    panic!("no port is free for both");
+    ukai_lab::servers::free_address().unwrap()
 }
 
 /// A place of its own for one daemon.
