@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use serde_json::json;
 
 use crate::config::{Config, json_schema, reference, template};
 
@@ -28,6 +29,9 @@ pub enum Command {
     Check {
         #[arg(value_name = "FILE", default_value = "ukai.toml")]
         file: PathBuf,
+        /// One JSON object: what is watched, and the warnings.
+        #[arg(long)]
+        json: bool,
     },
     /// Print the JSON Schema of ukai.toml, for editors.
     Schema,
@@ -60,8 +64,15 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Schema => anstream::println!("{}", serde_json::to_string_pretty(&json_schema())?),
         Command::Reference => anstream::print!("{}", reference()),
-        Command::Check { file } => {
+        Command::Check { file, json } => {
             let config = Config::load(&file).map_err(|error| Failed::with(USAGE, error.to_string()))?;
+            if json {
+                let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+                let peers: Vec<&str> = config.peers.iter().map(|peer| peer.name.as_str()).collect();
+                let said = json!({ "peers": peers, "controls": config.controls.len(), "warnings": warnings });
+                anstream::println!("{said}");
+                return Ok(ExitCode::from(DONE));
+            }
             for warning in &config.warnings {
                 anstream::eprintln!("{} {warning}", Painted(Tone::Warning, "warning:"));
             }

@@ -107,7 +107,10 @@ fn a_file_is_not_overwritten_by_init() {
     let place = Place::new();
     let file = path(place.dir.path(), "new.toml");
     assert!(run(&["init", "https://api.peer.test/", "--output", &file]).status.success());
-    assert!(run(&["config", "check", &file]).status.success());
+    let checked = run(&["config", "check", &file, "--json"]);
+    assert!(checked.status.success());
+    let told: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(told["peers"].as_array().unwrap().len(), 1, "{told}");
     assert_refused(&["init", "https://api.peer.test/", "--output", &file], USAGE, &["exists", "--output"]);
 }
 
