@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::answers;
 use super::reading::{Reading, list};
 use super::verdict::{Action, Choice, Code, Judgement, Verdict};
-use crate::plan::{OVERRIDE_TTL_S, select};
+use crate::plan::{OVERRIDE_TTL_S, left_in_peace, select};
 
 /// One row of the table: what the option does whatever the case, and how it is judged in one.
 struct Row {
@@ -324,7 +324,16 @@ fn make_override(reading: &Reading, verdict: &Verdict) -> Weighed {
             "Only by a person: the addresses prove themselves, but the peer's own servers could not be heard."
                 .to_owned(),
         ),
-        Action::Escalate => (Judgement::Refused, escalated(verdict.code).to_owned()),
+        Action::Escalate => match left_in_peace(reading).filter(|_| verdict.code == Code::PeerDnsEmpty) {
+            Some(left) => (
+                Judgement::Possible,
+                format!(
+                    "Only by a person, for 15 minutes at most: {} still proves to be the peer, but its servers do not give it any more.",
+                    list(left.addresses)
+                ),
+            ),
+            None => (Judgement::Refused, escalated(verdict.code).to_owned()),
+        },
         Action::None | Action::Revert => (Judgement::Useless, format!("It would not help: {}", verdict.summary)),
     };
     weighed(judgement, reason, time)

@@ -20,7 +20,7 @@ use crate::event::{Event, NotificationKind};
 use crate::overrides::{EndReason, Phase};
 use crate::peer::{Level, Mode};
 use crate::plan::guard::{Findings, Proposal, Standing, examine, is_automatic};
-use crate::plan::{Plan, Provided, Refusal, Selection, draw_up, is_overridable, select};
+use crate::plan::{Plan, Provided, Refusal, Selection, draw_up, is_overridable, left_in_peace, select};
 
 /// Pauses between gatherings while an incident is open, in seconds; the last one repeats.
 const GATHER_AGAIN_S: [i64; 5] = [10, 30, 60, 120, 300];
@@ -378,11 +378,13 @@ impl Engine {
         if verdict.action == Action::None && !asked_for || self.state.live_override(peer).is_some() {
             return;
         }
-        let selection = select(reading);
+        let left = left_in_peace(reading).filter(|_| verdict.code == Code::PeerDnsEmpty && !asked_for);
+        let is_left = left.is_some();
+        let selection = left.unwrap_or_else(|| select(reading));
         let proposal = Proposal { reading, verdict, selection: &selection, standing: brief.standing };
         let findings = examine(&proposal);
         let called_for = matches!(verdict.action, Action::Override | Action::Escalate) && is_overridable(verdict.code);
-        let wanted = called_for || asked_for;
+        let wanted = called_for || asked_for || is_left;
         if !wanted || !findings.refusals.is_empty() {
             self.refuse(turn, peer, incident, verdict, findings.refusals);
             return;
@@ -525,6 +527,18 @@ pub(super) fn nothing_new(plan: &Plan, findings: &Findings) -> Result<(), String
 
 /// What an override would serve now, for a plan that was approved earlier.
 pub(super) fn fresh_set(plan: &Plan, reading: &Reading) -> Result<(Selection, BTreeSet<IpAddr>), String> {
+    if plan.is_of_peace() {
+        let gone =
+            "the peer's servers give an address again, or none of the approved ones proves to be the peer any more";
+        let mut selection = left_in_peace(reading).unwrap_or_default();
+        selection.addresses.retain(|address| plan.addresses.contains(address));
+        let set = selection.addresses.clone();
+        if set.is_empty() {
+            return Err(gone.to_owned());
+        }
+        crate::plan::within_anchors(plan, reading, &set)?;
+        return Ok((selection, set));
+    }
     if plan.mode == Mode::Pin {
         let selection = Selection {
             addresses: plan.addresses.clone(),

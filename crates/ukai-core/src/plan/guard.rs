@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::{ADDRESSES_MAX, LEASE_MAX_S, Origin, Refusal, Selection, is_overridable};
+use super::{ADDRESSES_MAX, LEASE_MAX_S, Origin, Refusal, Selection, is_fixed, is_overridable};
 use crate::address::{is_global, is_within};
 use crate::diagnose::answers::{self, Authority};
 use crate::diagnose::evidence::Canary;
@@ -90,7 +90,7 @@ pub const GUARDS: &[Guard] = &[
     Guard { name: "port_53", doc: "A canary has shown that port 53 is not intercepted.", judge: port_53 },
     Guard {
         name: "trusted_source",
-        doc: "The candidate comes from the peer's own servers in agreement, from an operator, or from agreeing independent resolvers and a person.",
+        doc: "The candidate comes from the peer's own servers in agreement, from an operator, or with a person from agreeing independent resolvers or, where the peer's servers give none, from before.",
         judge: trusted_source,
     },
     Guard { name: "delegation", doc: "The delegation is the one from before the incident.", judge: delegation },
@@ -220,7 +220,7 @@ fn lease(proposal: &Proposal) -> Ruling {
 
 fn diagnosis(proposal: &Proposal) -> Ruling {
     let verdict = proposal.verdict;
-    if proposal.selection.origin == Origin::Operator && !is_overridable(verdict.code) {
+    if is_fixed(proposal.selection.origin) && !is_overridable(verdict.code) {
         // A person who names addresses may know more than the evidence; they are shown what it says.
         return Ruling::Person(format!("{}: {}", verdict.code.name(), verdict.summary));
     }
@@ -320,6 +320,10 @@ fn trusted_source(proposal: &Proposal) -> Ruling {
         Origin::Independents => {
             Ruling::Person("no authoritative server can be reached from here; independent resolvers agree".to_owned())
         }
+        Origin::History => Ruling::Person(
+            "the peer's own servers give no address: these were the peer's before, and nobody says that they are to be used still"
+                .to_owned(),
+        ),
         Origin::Nobody => Ruling::Refuse("nobody whose word counts named these addresses".to_owned()),
     }
 }
@@ -344,7 +348,7 @@ fn steered(proposal: &Proposal) -> Ruling {
     let Some(why) = &proposal.reading.steered else {
         return Ruling::Pass;
     };
-    if proposal.selection.origin == Origin::Operator || proposal.reading.case.peer.mode == Mode::Pin {
+    if is_fixed(proposal.selection.origin) || proposal.reading.case.peer.mode == Mode::Pin {
         return Ruling::Refuse(format!("a steered name may only be followed: {why}"));
     }
     Ruling::Pass

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::diagnose::answers::{self, Authority};
 use crate::diagnose::history::network;
-use crate::diagnose::reading::Reading;
+use crate::diagnose::reading::{Continuity, Reading};
 use crate::diagnose::verdict::{Code, Verdict};
 use crate::observe::Identity;
 use crate::peer::{Mode, Peer};
@@ -28,6 +28,8 @@ pub const UNVOUCHED_LEASE_MAX_S: u64 = 15 * 60;
 pub const ADDRESSES_MAX: usize = 16;
 /// Proofs of the normal path in a row before an override is taken back.
 pub const REVERT_PROOFS: u32 = 6;
+/// The source of addresses that nobody names any more.
+const IN_PEACE: &str = "where the peer was before";
 
 /// An override for exactly one name, as a person approves it. The hash covers every field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +76,11 @@ pub struct Anchors {
 }
 
 impl Plan {
+    /// It rests on the peer's servers giving no address at all.
+    pub fn is_of_peace(&self) -> bool {
+        self.sources.contains(IN_PEACE)
+    }
+
     /// SHA-256 over the plan's canonical JSON: fields in declaration order, sets sorted.
     pub fn hash(&self) -> String {
         // Serialising these types cannot fail: no map has keys other than strings.
@@ -116,6 +123,8 @@ pub enum Origin {
     /// Authoritative servers cannot be reached from here; independent resolvers agree.
     Independents,
     Operator,
+    /// The peer's servers give no address; these were the peer's before, and still prove to be.
+    History,
     /// Nobody whose word counts named an address.
     #[default]
     Nobody,
@@ -152,6 +161,30 @@ pub fn select(reading: &Reading) -> Selection {
     }
 }
 
+/// Where the peer's own servers give no address any more (S26): what of its last answers still proves to be the peer. Nobody
+/// vouches for it now, so a person must confirm it.
+pub fn left_in_peace(reading: &Reading) -> Option<Selection> {
+    let history = reading.case.history;
+    if !matches!(reading.authority, Authority::Empty { .. }) || !reading.case.peer.verified_tls {
+        return None;
+    }
+    let is_peer = |address: &&IpAddr| {
+        history.knows_address(**address) && matches!(reading.continuity(**address), Continuity::Continuous(_))
+    };
+    let known: BTreeSet<IpAddr> = reading.proved.iter().filter(is_peer).copied().collect();
+    let newest = history.answers.iter().map(|answer| answer.last_seen).max();
+    let last: BTreeSet<IpAddr> = history
+        .answers
+        .iter()
+        .filter(|answer| Some(answer.last_seen) == newest)
+        .flat_map(|answer| answer.addresses.intersection(&known).copied())
+        .collect();
+    let addresses = if last.is_empty() { known } else { last };
+    let addresses: BTreeSet<IpAddr> = addresses.into_iter().take(ADDRESSES_MAX).collect();
+    let sources = BTreeSet::from([IN_PEACE.to_owned()]);
+    (!addresses.is_empty()).then_some(Selection { addresses, sources, origin: Origin::History })
+}
+
 /// What of a set proved itself; with none, the whole set, so that the guard can say what failed.
 fn proved_of(reading: &Reading, set: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
     let proved: BTreeSet<IpAddr> = set.intersection(&reading.proved).copied().take(ADDRESSES_MAX).collect();
@@ -182,7 +215,7 @@ pub fn draw_up(
         peer: peer.name.clone(),
         incident: incident.to_owned(),
         host: peer.host.clone(),
-        mode: if selection.origin == Origin::Operator { Mode::Pin } else { Mode::Follow },
+        mode: if is_fixed(selection.origin) { Mode::Pin } else { Mode::Follow },
         addresses: selection.addresses.clone(),
         ttl_s: OVERRIDE_TTL_S,
         lease_s: lease_s(reading, verdict),
@@ -212,6 +245,11 @@ pub fn draw_up(
         mind: mind(reading, peer, provided),
         verdict: format!("{} ({})", verdict.code.name(), verdict.sure.name()),
     }
+}
+
+/// There is nobody to follow: a person gave the addresses, or confirms them.
+pub fn is_fixed(origin: Origin) -> bool {
+    matches!(origin, Origin::Operator | Origin::History)
 }
 
 /// The configured lease; for an answer that is wrong only until its TTL runs out, no longer than that; and short where nobody

@@ -15,6 +15,7 @@ mod desk;
 mod diagnosis;
 mod diagnosis_elsewhere;
 mod elsewhere;
+mod emptied;
 mod flapping;
 mod guards;
 mod guards_alone;
