@@ -2,10 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::cause::{fresh_set, nothing_new};
 use super::incident::ROUNDS_TO_CLOSE;
 use super::live::Verifying;
 use super::notices::{Notice, span};
+use super::proposal::{fresh_set, nothing_new};
 use super::{Engine, Turn, later};
 use crate::diagnose::diagnose;
 use crate::diagnose::evidence::{ApplicationCall, Evidence, Purpose};

@@ -51,6 +51,7 @@ mod live;
 mod measure;
 mod notices;
 mod paging;
+mod proposal;
 mod provider;
 mod resume;
 mod rounds;

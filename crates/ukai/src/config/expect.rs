@@ -2,8 +2,8 @@
 
 use ukai_probe::{BodyRegex, Expectation, HeaderExpectation, JsonExpectation, StatusSet};
 
-use super::parse::Reader;
 use super::problem::At;
+use super::reader::Reader;
 use super::{defaults, v1};
 
 pub fn expectation(at: &At, written: v1::Expect, reader: &mut Reader<'_>) -> Expectation {

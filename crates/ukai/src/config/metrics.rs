@@ -6,8 +6,8 @@ use ukai_core::metric::Namespace;
 use ukai_core::metric::identity::DIMENSIONS_MAX;
 use url::Url;
 
-use super::parse::Reader;
 use super::problem::At;
+use super::reader::Reader;
 use super::subscriber::is_loopback;
 use super::{defaults, v1};
 use crate::metrics::inputs::Settings;

@@ -13,6 +13,7 @@ mod metrics;
 mod parse;
 mod peer;
 mod problem;
+mod reader;
 mod reference;
 mod subscriber;
 mod template;

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use ukai_core::peer::{Level, Mode};
 use ukai_probe::{ClientCertificate, Endpoint, Request, Timeouts};
 
-use super::parse::Reader;
 use super::problem::At;
+use super::reader::Reader;
 use super::{Peer, defaults, expect, v1};
 use crate::secret::Secret;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use url::{Host, Url};
 
-use super::parse::Reader;
 use super::problem::{At, suggestion};
+use super::reader::Reader;
 use super::{Peer, Subscriber, SubscriberKind, defaults, v1};
 use crate::secret::Secret;
 

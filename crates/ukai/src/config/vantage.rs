@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use url::Url;
 
-use super::parse::Reader;
 use super::problem::At;
+use super::reader::Reader;
 use super::subscriber::is_loopback;
 use super::{OtherVantage, VantageService, defaults, v1};
 

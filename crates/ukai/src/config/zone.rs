@@ -13,8 +13,8 @@ use ukai_dns::server::MAX_NOTIFIED;
 use ukai_dns::update::{TsigKey, ZoneServer, key_statement};
 use ukai_dns::{Name, Upstream};
 
-use super::parse::Reader;
 use super::problem::At;
+use super::reader::Reader;
 use super::{Peer, v1};
 use crate::provider::Place;
 use crate::provider::rfc2136::PolicyZone;
