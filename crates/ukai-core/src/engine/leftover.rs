@@ -6,15 +6,18 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::change::CHANGE_LOST_S;
 use super::notices::Notice;
-use super::{Engine, Turn};
+use super::{Engine, Turn, later};
 use crate::diagnose::reading::list;
 use crate::effect::Effect;
 use crate::event::{Event, NotificationKind};
 use crate::input::{ServedNow, StuckLease};
+
+/// What went away and came back is told of again after this.
+const TOLD_AGAIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// As the provider lists it, and what was done about it.
 #[derive(Debug, Clone)]
@@ -36,7 +39,7 @@ pub(super) struct Stuck {
 
 /// A page wakes somebody: what was only worth knowing may become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Told {
+pub(super) enum Told {
     Information,
     Page,
 }
@@ -134,7 +137,7 @@ impl Engine {
              it is gone; `ukai revert {id}` tries at once",
             self.provider()
         );
-        self.tell_residue(turn, id, &host, text, tell == Told::Page);
+        self.tell_residue(turn, id, &host, text, tell);
     }
 
     /// All that the keeper cannot end now. What is being withdrawn is told of by its withdrawal.
@@ -144,7 +147,7 @@ impl Engine {
             let key = (lease.id.clone(), lease.host.clone());
             let was_told = before.remove(&key).is_some_and(|stuck| stuck.is_told);
             let may_stand = self.state.overrides.get(&lease.id).is_some_and(|over| over.phase.may_stand());
-            let is_listed = self.live.leftovers.get(&lease.id).is_some_and(|left| left.told.is_some());
+            let is_listed = self.live.leftovers.get(&lease.id).is_some_and(|left| left.told == Some(Told::Page));
             if !was_told && !may_stand && !is_listed {
                 let text = format!(
                     "the lease of {} for {} is over, but what it allowed cannot be taken out of {} and may still be answered: {}. It \
@@ -154,14 +157,22 @@ impl Engine {
                     self.provider(),
                     lease.why
                 );
-                self.tell_residue(turn, &lease.id, &lease.host, text, true);
+                self.tell_residue(turn, &lease.id, &lease.host, text, Told::Page);
             }
             self.live.stuck.insert(key, Stuck { lease, is_told: !may_stand });
         }
     }
 
-    /// Told once, over restarts too: the log remembers the last trouble of each override.
-    fn tell_residue(&mut self, turn: &mut Turn, id: &str, host: &str, text: String, page: bool) {
+    /// Told once by whichever source comes first, though what it says varies and listings come and go. Over restarts the log
+    /// remembers the last trouble of each override.
+    fn tell_residue(&mut self, turn: &mut Turn, id: &str, host: &str, text: String, tell: Told) {
+        let key = (id.to_owned(), host.to_owned());
+        self.live.residues_told.retain(|_, (_, at)| turn.now < later(*at, TOLD_AGAIN));
+        if self.live.residues_told.get(&key).is_some_and(|(told, _)| *told >= tell) {
+            return;
+        }
+        self.live.residues_told.insert(key, (tell, turn.now));
+        let page = tell == Told::Page;
         let known = self.state.overrides.get(id).map(|over| (over.peer.clone(), over.incident.clone()));
         if self.state.overrides.get(id).is_some_and(|over| over.trouble.as_ref() == Some(&text)) {
             return;

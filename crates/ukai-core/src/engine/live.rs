@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 
 use super::composites::Graph;
-use super::leftover::{Leftover, Stuck};
+use super::leftover::{Leftover, Stuck, Told};
 use super::paging::{Controls, PendingPage, Watch};
 use crate::alarm::burst::Burst;
 use crate::alarm::evaluate::Evaluator;
@@ -38,6 +38,8 @@ pub struct Live {
     pub leftovers: BTreeMap<String, Leftover>,
     /// What the lease keeper could not end, by override and host.
     pub stuck: BTreeMap<(String, String), Stuck>,
+    /// How people were told of what is over and stands, and when, by override and host.
+    pub residues_told: BTreeMap<(String, String), (Told, Timestamp)>,
     /// Overrides of the provider that nobody here knows, told once.
     pub unknown: BTreeSet<String>,
     pub last_now: Timestamp,
@@ -69,6 +71,7 @@ impl Default for Live {
             absent: BTreeSet::new(),
             leftovers: BTreeMap::new(),
             stuck: BTreeMap::new(),
+            residues_told: BTreeMap::new(),
             unknown: BTreeSet::new(),
             last_now: Timestamp::MIN,
             controls: Controls::default(),

@@ -125,6 +125,48 @@ fn what_the_keeper_cannot_end_is_paged_once() {
 }
 
 #[test]
+fn a_mark_that_was_told_of_hides_no_page_of_the_keepers() {
+    let (mut play, id, standing) = ended();
+    let mark = ServedNow { addresses: BTreeSet::new(), ..standing };
+    list_for(&mut play, &[mark], 20);
+    let stuck = StuckLease { id, host: HOST.into(), why: CHANGED.into() };
+    for _ in 0..3 {
+        play.input(Input::LeasesStuck { leases: vec![stuck.clone()] });
+    }
+    assert_eq!(told(&play).iter().map(|told| told.page).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn what_the_keeper_was_told_of_is_not_paged_by_the_listing_too() {
+    let (mut play, id, standing) = ended();
+    play.input(Input::LeasesStuck { leases: vec![StuckLease { id, host: HOST.into(), why: CHANGED.into() }] });
+    list_for(&mut play, &[standing], 20);
+    assert_eq!(told(&play).len(), 1);
+}
+
+#[test]
+fn a_listing_that_comes_and_goes_pages_once() {
+    let (mut play, _, standing) = ended();
+    for number in 0..6 {
+        play.input(Input::ProviderListed { serving: vec![standing.clone()] });
+        let asked: Vec<Effect> = std::mem::take(&mut play.waiting);
+        for effect in asked {
+            match effect {
+                Effect::Withdraw { id, generation, .. } => {
+                    let why = format!("{CHANGED} (try {number})");
+                    play.input(Input::Withdrawn { id, generation, result: Err(why) });
+                }
+                other => play.waiting.push(other),
+            }
+        }
+        play.run_for(5);
+        play.input(Input::ProviderListed { serving: Vec::new() });
+        play.run_for(5);
+    }
+    assert_eq!(told(&play).len(), 1);
+}
+
+#[test]
 fn what_is_being_withdrawn_is_not_told_twice() {
     let (mut play, id) = served();
     play.command(Command::Revert { id: id.clone(), why: "enough".into() }, 1);
