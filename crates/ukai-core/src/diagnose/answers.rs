@@ -167,6 +167,14 @@ pub fn our_extended_errors(evidence: &Evidence) -> BTreeSet<u16> {
         .collect()
 }
 
+/// Extended error codes that came with addresses from our resolver.
+pub fn errors_of_our_addresses(evidence: &Evidence) -> BTreeSet<u16> {
+    answers(evidence, Source::OurResolver)
+        .filter(|(_, answer)| !answer.addresses.is_empty())
+        .flat_map(|(_, answer)| answer.extended_errors.iter().map(|error| error.code))
+        .collect()
+}
+
 /// ukai's own server was asked and never answered, while the resolver behind it does.
 pub fn own_server_is_silent(evidence: &Evidence) -> bool {
     let mut asked = evidence.asked.iter().filter(|asked| asked.source == Source::Embedded).peekable();

@@ -88,6 +88,23 @@ fn a_resolver_that_says_it_leads_elsewhere_is_not_stale() {
     assert_eq!(verdict(&working, &evidence).code, Code::Open);
 }
 
+#[test]
+fn a_resolver_that_filters_ipv6_alone_leads_nobody_elsewhere() {
+    let world = World::stale();
+    let mut evidence = gathered(&world);
+    let ours: Vec<Asked> = evidence.asked.iter().filter(|asked| asked.source == Source::OurResolver).cloned().collect();
+    for mut asked in ours {
+        asked.record_type = "AAAA".into();
+        if let Outcome::Answered(answer) = &mut asked.outcome {
+            answer.addresses.clear();
+            answer.extended_errors = vec![ExtendedError { code: 17, text: "filtered".into() }];
+        }
+        evidence.asked.push(asked);
+    }
+    let said = verdict(&world, &evidence);
+    assert_eq!((said.code, said.sure), (Code::StaleResolver, Sure::Proven), "{said:#?}");
+}
+
 /// That server denies the whole name where it only lacks an AAAA (RFC 4074, 4.2).
 fn denies_aaaa(evidence: &mut Evidence, server: &str) {
     for asked in evidence.asked.iter_mut().filter(|asked| asked.identity == server && asked.record_type == "AAAA") {

@@ -340,15 +340,17 @@ pub fn dnssec_bogus(reading: &Reading) -> Ruling {
 /// Our resolver withholds this name on purpose, or leads it elsewhere (RFC 8914, 4.5 and 4.16 to 4.19): a policy of ours, or of
 /// whoever runs it. The code, and what is to be said of it.
 pub fn withheld(reading: &Reading) -> Option<(u16, &'static str)> {
-    let codes = answers::our_extended_errors(reading.evidence());
-    let blocked = codes.iter().copied().find(|code| BLOCKED_ERRORS.contains(code));
+    let blocked_of = |codes: &BTreeSet<u16>| codes.iter().copied().find(|code| BLOCKED_ERRORS.contains(code));
     if reading.our_set.is_empty() {
+        let blocked = blocked_of(&answers::our_extended_errors(reading.evidence()));
         let summary = "Our own resolver withholds this name on purpose: whoever runs it must allow it.";
         return blocked.map(|code| (code, summary));
     }
+    // One that withholds the other family leads nobody elsewhere.
+    let codes = answers::errors_of_our_addresses(reading.evidence());
     let is_our_override = reading.case.overridden.is_some() || answers::sees_our_own_override(reading.evidence());
     let forged = codes.contains(&answers::FORGED_ANSWER).then_some(answers::FORGED_ANSWER);
-    let code = blocked.or(forged).filter(|_| !is_our_override && !reading.works_now())?;
+    let code = blocked_of(&codes).or(forged).filter(|_| !is_our_override && !reading.works_now())?;
     Some((code, "Our own resolver leads this name elsewhere on purpose: whoever runs it must allow it."))
 }
 
