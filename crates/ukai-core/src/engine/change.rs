@@ -35,6 +35,9 @@ const APPLY_AGAIN_S: i64 = 5;
 /// A restart grants a verification that was under way at least this.
 const VERIFY_AFTER_RESTART: SignedDuration = SignedDuration::from_secs(10);
 
+/// The lease that a warning names, in seconds, where the plan may have it.
+const LEASE_PROPOSED_S: u64 = 3600;
+
 /// When an override next wants something of time alone.
 pub(super) fn next_due(over: &Override) -> Option<Timestamp> {
     if over.phase.is_pending() {
@@ -113,6 +116,7 @@ impl Engine {
         let Some(expires_at) = over.expires_at else { return };
         let left_s = expires_at.duration_since(turn.now).as_secs();
         let (peer, incident) = (over.peer.clone(), over.incident.clone());
+        let lease = if over.plan.lease_max_s() < LEASE_PROPOSED_S { "15m" } else { "1h" };
         self.record(turn, Event::LeaseWarned { id: id.to_owned(), left_s });
         self.tell(
             turn,
@@ -123,7 +127,7 @@ impl Engine {
                 page: false,
                 subject: format!("{peer}: {id} ends in {}", span(left_s)),
                 text: format!(
-                    "Then the name resolves as before. `ukai extend {id} --lease 1h` is an approval of its own."
+                    "Then the name resolves as before. `ukai extend {id} --lease {lease}` is an approval of its own."
                 ),
             },
         );
@@ -160,7 +164,7 @@ impl Engine {
         let case = brief.case(evidence);
         let reading = Reading::of(&case);
         let verdict = diagnose(&case);
-        let judged = fresh_set(&plan, &reading).and_then(|(selection, set)| {
+        let judged = fresh_set(&plan, &reading, &verdict).and_then(|(selection, set)| {
             let proposal =
                 Proposal { reading: &reading, verdict: &verdict, selection: &selection, standing: brief.standing };
             let findings = examine(&proposal);

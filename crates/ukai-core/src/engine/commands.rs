@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::SignedDuration;
 
 use super::change::APPROVAL_VALID;
-use super::notices::moment;
+use super::notices::{moment, span};
 use super::{Engine, Turn, later};
 use crate::diagnose::evidence::Purpose;
 use crate::diagnose::history::History;
@@ -152,6 +152,13 @@ impl Engine {
         }
         if lease_s == 0 || lease_s > LEASE_MAX_S {
             return Err(format!("a lease is 1 s to {LEASE_MAX_S} s (24 h), not {lease_s} s"));
+        }
+        if lease_s > over.plan.lease_max_s() {
+            let longest = span(i64::try_from(over.plan.lease_max_s()).unwrap_or(i64::MAX));
+            return Err(format!(
+                "the peer's own servers gave no address when {id} was approved, so it may go on for {longest} from now at most, not \
+                 {lease_s} s"
+            ));
         }
         let expires_at = turn.after(i64::try_from(lease_s).unwrap_or(0));
         self.record(turn, Event::LeaseExtended { id: id.to_owned(), expires_at, by, why });

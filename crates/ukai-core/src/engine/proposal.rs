@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::cause::Brief;
 use super::notices::{Notice, span};
 use super::{Engine, Turn};
+use crate::diagnose::answers::Authority;
 use crate::diagnose::reading::{Reading, list};
 use crate::diagnose::verdict::{Action, Code, Verdict};
 use crate::event::{Event, NotificationKind};
@@ -29,6 +30,7 @@ impl Engine {
         let settings = &brief.known.peer;
         let peer = &settings.name;
         let asked_for = settings.mode == Mode::Pin && !settings.pin.is_empty();
+        self.void_what_the_peer_answers(turn, peer, reading);
         if verdict.action == Action::None && !asked_for || self.state.live_override(peer).is_some() {
             return;
         }
@@ -53,6 +55,15 @@ impl Engine {
             &Provided { zone: self.settings.zone.as_deref(), hides_types: self.settings.hides_types },
         );
         self.propose(turn, incident, plan, automatic);
+    }
+
+    /// A plan that rests on the peer's silence and is not decided is over once the peer gives an address, and makes room.
+    fn void_what_the_peer_answers(&mut self, turn: &mut Turn, peer: &str, reading: &Reading) {
+        let Authority::Agreed(set) = &reading.authority else { return };
+        let undecided = self.state.live_override(peer).filter(|over| over.phase == Phase::Proposed);
+        let Some(id) = undecided.filter(|over| over.plan.is_of_peace()).map(|over| over.id.clone()) else { return };
+        let reason = format!("the peer's servers give {} now", list(set));
+        self.void(turn, &id, &reason, false);
     }
 
     fn refuse(&mut self, turn: &mut Turn, peer: &str, incident: &str, verdict: &Verdict, refusals: Vec<Refusal>) {
@@ -84,7 +95,7 @@ impl Engine {
         let said_before = self.state.overrides.values().any(|over| {
             over.incident == incident
                 && is_said(over.phase, level)
-                && over.plan.addresses == plan.addresses
+                && says_no_more(&over.plan, &plan)
                 && over.plan.mode == plan.mode
         });
         // A person who names addresses now has thought again.
@@ -135,6 +146,12 @@ impl Engine {
     }
 }
 
+/// Addresses that only prove themselves again and again are not another proposal for being fewer.
+fn says_no_more(said: &Plan, plan: &Plan) -> bool {
+    let fewer = said.is_of_peace() && plan.is_of_peace() && plan.addresses.is_subset(&said.addresses);
+    fewer || said.addresses == plan.addresses
+}
+
 /// A decision of a person's stands for the whole incident; what was only shown is shown again once more is allowed.
 fn is_said(phase: Phase, level: Level) -> bool {
     match phase {
@@ -180,8 +197,15 @@ pub(super) fn nothing_new(plan: &Plan, findings: &Findings) -> Result<(), String
 }
 
 /// What an override would serve now, for a plan that was approved earlier.
-pub(super) fn fresh_set(plan: &Plan, reading: &Reading) -> Result<(Selection, BTreeSet<IpAddr>), String> {
+pub(super) fn fresh_set(
+    plan: &Plan,
+    reading: &Reading,
+    verdict: &Verdict,
+) -> Result<(Selection, BTreeSet<IpAddr>), String> {
     if plan.is_of_peace() {
+        if verdict.code != Code::PeerDnsEmpty {
+            return Err(format!("it was approved for {}, and it is {} now", plan.verdict, verdict.code.name()));
+        }
         let mut selection = left_in_peace(reading).unwrap_or_default();
         selection.addresses.retain(|address| plan.addresses.contains(address));
         let set = selection.addresses.clone();

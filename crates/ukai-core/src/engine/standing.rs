@@ -256,6 +256,13 @@ fn rule(over: &Override, reading: &Reading, right_again: bool, standing_bad: u32
                 .to_owned(),
         );
     }
+    if let Some(set) = the_peer_answers_elsewhere(over, reading) {
+        return Ruling::Tell(format!(
+            "it rests on the peer's servers giving no address, and now they give {}: it is held until its lease ends, unless you \
+             `ukai revert` it",
+            list(&set)
+        ));
+    }
     if !proves.is_empty() || standing_bad < ROUNDS_TO_ACT {
         return Ruling::Hold;
     }
@@ -337,6 +344,13 @@ fn left_behind_by_the_peer(over: &Override, reading: &Reading) -> Option<BTreeSe
     let proved: BTreeSet<IpAddr> = agreed.intersection(&reading.proved).copied().collect();
     let left = over.plan.mode == Mode::Pin && over.addresses.is_disjoint(agreed);
     (left && !proved.is_empty()).then_some(proved)
+}
+
+/// What it was approved for is over: the peer's servers give addresses again, and not all that are served are among them.
+fn the_peer_answers_elsewhere(over: &Override, reading: &Reading) -> Option<BTreeSet<IpAddr>> {
+    let Authority::Agreed(agreed) = &reading.authority else { return None };
+    let proves = !over.addresses.is_disjoint(&reading.proved);
+    (over.plan.is_of_peace() && proves && !over.addresses.is_subset(agreed)).then(|| agreed.clone())
 }
 
 /// The peer's servers agree on a set that what is served is no longer part of.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::{ADDRESSES_MAX, LEASE_MAX_S, Origin, Refusal, Selection, is_fixed, is_overridable};
 use crate::address::{is_global, is_within};
 use crate::diagnose::answers::{self, Authority};
-use crate::diagnose::evidence::Canary;
+use crate::diagnose::evidence::{Canary, Source};
 use crate::diagnose::reading::{CONTROLS_NEEDED, Continuity, Reading, list};
 use crate::diagnose::verdict::{Action, Code, Sure, Verdict};
 use crate::peer::Mode;
@@ -284,8 +284,13 @@ fn local_fault(proposal: &Proposal) -> Ruling {
     Ruling::Pass
 }
 
+/// The peer's servers named the addresses, or they are of before because these servers give none.
+fn rests_on_the_peers_servers(origin: Origin) -> bool {
+    matches!(origin, Origin::Authority | Origin::History)
+}
+
 fn port_53(proposal: &Proposal) -> Ruling {
-    if proposal.selection.origin != Origin::Authority {
+    if !rests_on_the_peers_servers(proposal.selection.origin) {
         return Ruling::Pass;
     }
     match &proposal.reading.evidence().canary {
@@ -320,16 +325,22 @@ fn trusted_source(proposal: &Proposal) -> Ruling {
         Origin::Independents => {
             Ruling::Person("no authoritative server can be reached from here; independent resolvers agree".to_owned())
         }
-        Origin::History => Ruling::Person(
-            "the peer's own servers give no address: these were the peer's before, and nobody says that they are to be used still"
-                .to_owned(),
-        ),
+        Origin::History => Ruling::Person(unvouched(proposal.reading)),
         Origin::Nobody => Ruling::Refuse("nobody whose word counts named these addresses".to_owned()),
     }
 }
 
+fn unvouched(reading: &Reading) -> String {
+    let still = answers::addresses_of(reading.evidence(), Source::Independent);
+    let said = "the peer's own servers give no address: these were the peer's before";
+    match still.is_empty() {
+        true => format!("{said}, and nobody says that they are to be used still"),
+        false => format!("{said}; independent resolvers give {}, which may be newer or only kept", list(&still)),
+    }
+}
+
 fn delegation(proposal: &Proposal) -> Ruling {
-    if proposal.selection.origin != Origin::Authority {
+    if !rests_on_the_peers_servers(proposal.selection.origin) {
         return Ruling::Pass;
     }
     if let Some(changed) = proposal.reading.delegation_changed() {

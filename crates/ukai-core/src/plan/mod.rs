@@ -81,6 +81,16 @@ impl Plan {
         self.sources.contains(IN_PEACE)
     }
 
+    /// The longest lease that it may have, and be extended to, in seconds.
+    pub fn lease_max_s(&self) -> u64 {
+        let unvouched = [Code::PeerDnsEmpty, Code::DelegationRemoved];
+        let code = self.verdict.split(' ').next();
+        match self.is_of_peace() || unvouched.iter().any(|known| Some(known.name()) == code) {
+            true => UNVOUCHED_LEASE_MAX_S,
+            false => LEASE_MAX_S,
+        }
+    }
+
     /// SHA-256 over the plan's canonical JSON: fields in declaration order, sets sorted.
     pub fn hash(&self) -> String {
         // Serialising these types cannot fail: no map has keys other than strings.
@@ -172,14 +182,11 @@ pub fn left_in_peace(reading: &Reading) -> Option<Selection> {
         history.knows_address(**address) && matches!(reading.continuity(**address), Continuity::Continuous(_))
     };
     let known: BTreeSet<IpAddr> = reading.proved.iter().filter(is_peer).copied().collect();
-    let newest = history.answers.iter().map(|answer| answer.last_seen).max();
-    let last: BTreeSet<IpAddr> = history
-        .answers
-        .iter()
-        .filter(|answer| Some(answer.last_seen) == newest)
-        .flat_map(|answer| answer.addresses.intersection(&known).copied())
-        .collect();
-    let addresses = if last.is_empty() { known } else { last };
+    // Where it had gone from by then is not where it was: the same key may be held there by who served it.
+    let addresses = match history.authority_answer() {
+        Some(last) => last.addresses.intersection(&known).copied().collect(),
+        None => known,
+    };
     let addresses: BTreeSet<IpAddr> = addresses.into_iter().take(ADDRESSES_MAX).collect();
     let sources = BTreeSet::from([IN_PEACE.to_owned()]);
     (!addresses.is_empty()).then_some(Selection { addresses, sources, origin: Origin::History })
