@@ -34,6 +34,9 @@ pub struct History {
     /// HTTP status that each endpoint gave in peace to somebody without secrets, where it needs them.
     #[serde(default)]
     pub unauthenticated: BTreeMap<String, u16>,
+    /// Why the name was steered when it last had an address in peace; one that has none any more does not show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steered: Option<String>,
 }
 
 /// Somebody who proved to be the peer.

@@ -309,6 +309,12 @@ fn forward(reading: &Reading, verdict: &Verdict) -> Weighed {
     weighed(Judgement::Useless, not_the_cause(verdict, "which resolver is asked for the name"), time)
 }
 
+/// A name that was steered is never pinned to where it was.
+fn may_be_pinned(reading: &Reading, verdict: &Verdict) -> bool {
+    let is_steered = reading.steered.is_some() || reading.case.history.steered.is_some();
+    verdict.code == Code::PeerDnsEmpty && !is_steered
+}
+
 fn make_override(reading: &Reading, verdict: &Verdict) -> Weighed {
     let held = held_s(reading).map_or("the TTL".to_owned(), |ttl| format!("up to {ttl} s"));
     let time =
@@ -324,7 +330,7 @@ fn make_override(reading: &Reading, verdict: &Verdict) -> Weighed {
             "Only by a person: the addresses prove themselves, but the peer's own servers could not be heard."
                 .to_owned(),
         ),
-        Action::Escalate => match left_in_peace(reading).filter(|_| verdict.code == Code::PeerDnsEmpty) {
+        Action::Escalate => match left_in_peace(reading).filter(|_| may_be_pinned(reading, verdict)) {
             Some(left) => (
                 Judgement::Possible,
                 format!(

@@ -13,7 +13,7 @@ use crate::diagnose::answers::{self, Authority};
 use crate::diagnose::diagnose;
 use crate::diagnose::evidence::{Canary, Evidence, Source};
 use crate::diagnose::history::{History, SeenAnswer, SeenDelegation};
-use crate::diagnose::reading::{Case, Continuity, Reading};
+use crate::diagnose::reading::{Case, Continuity, Reading, SteeredBy};
 use crate::diagnose::verdict::{Code, Verdict};
 use crate::event::Event;
 
@@ -117,6 +117,7 @@ pub(super) fn learn(reading: &Reading) -> Option<History> {
     }
     learn_delegation(reading, &mut history);
     learn_answers(reading, &mut history);
+    learn_steering(reading, &mut history);
     for address in &reading.proved {
         let agreed = matches!(&reading.authority, Authority::Agreed(set) if set.contains(address));
         let led_to = reading.our_set.contains(address) || agreed;
@@ -182,6 +183,20 @@ fn learn_delegation(reading: &Reading, history: &mut History) {
     }
 }
 
+/// That the set changes often, the answers themselves remember.
+fn learn_steering(reading: &Reading, history: &mut History) {
+    let why = match reading.steered.as_ref().map(|steering| steering.how) {
+        Some(SteeredBy::Alias) => "its CNAME chain entered a CDN or a GSLB",
+        Some(SteeredBy::Subnet) => "its answer depended on the client's subnet",
+        None if matches!(reading.authority, Authority::Agreed(_)) => {
+            history.steered = None;
+            return;
+        }
+        Some(SteeredBy::Churn) | None => return,
+    };
+    history.steered = Some(why.to_owned());
+}
+
 fn learn_answers(reading: &Reading, history: &mut History) {
     let evidence = reading.evidence();
     let at = evidence.started_at;
@@ -205,6 +220,7 @@ fn is_news(before: &History, after: &History) -> bool {
         || before.control_issuers != after.control_issuers
         || before.since != after.since
         || before.unauthenticated != after.unauthenticated
+        || before.steered != after.steered
         || before.answers.len() != after.answers.len()
     {
         return true;

@@ -146,11 +146,21 @@ impl Engine {
         Effect::Gather { id, peer: peer.to_owned(), purpose, also: self.also_for(peer), known }
     }
 
-    /// In an incident: where the peer was last proven, the newest identity first.
+    /// In an incident: where the peer was last, and where it was proven before, the newest identity first.
     fn known_for(&self, peer: &str, purpose: Purpose) -> BTreeSet<IpAddr> {
         let history = self.state.peers.get(peer).filter(|_| purpose == Purpose::Diagnose).map(|peer| &peer.history);
-        let identities = history.into_iter().flat_map(|history| history.identities.iter().rev());
-        identities.flat_map(|identity| identity.addresses.iter().copied()).take(KNOWN_TRIED_MAX).collect()
+        let Some(history) = history else { return BTreeSet::new() };
+        let last = history.authority_answer().into_iter().flat_map(|answer| answer.addresses.iter().copied());
+        let last = last.filter(|address| history.knows_address(*address));
+        let before = history.identities.iter().rev().flat_map(|identity| identity.addresses.iter().copied());
+        let mut tried = BTreeSet::new();
+        for address in last.chain(before) {
+            if tried.len() == KNOWN_TRIED_MAX {
+                break;
+            }
+            tried.insert(address);
+        }
+        tried
     }
 
     /// Addresses to prove besides those that the sources name.

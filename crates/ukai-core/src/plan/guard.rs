@@ -356,6 +356,11 @@ fn delegation(proposal: &Proposal) -> Ruling {
 }
 
 fn steered(proposal: &Proposal) -> Ruling {
+    let before =
+        proposal.reading.case.history.steered.as_ref().filter(|_| proposal.selection.origin == Origin::History);
+    if let Some(why) = before {
+        return Ruling::Refuse(format!("a steered name may only be followed, and in peace it was: {why}"));
+    }
     let Some(why) = &proposal.reading.steered else {
         return Ruling::Pass;
     };

@@ -207,3 +207,35 @@ fn what_others_still_give_is_said() {
     let source = plan(&play).unwrap().shown.iter().find(|shown| shown.guard == "trusted_source").unwrap();
     assert!(source.reason.contains(NEW), "{source:?}");
 }
+
+#[test]
+fn a_name_that_was_steered_in_peace_is_not_pinned_once_it_is_empty() {
+    let mut world = world(Level::Approve);
+    world.alias = Some("edge-1.cloudfront.net".into());
+    let mut play = Play::new(world);
+    play.run_for(120);
+    play.world.authority = servers(&[]);
+    play.world.independents = set(&[]);
+    play.world.resolver = Err(Rcode::Nxdomain);
+    play.run_for(120);
+    assert_eq!(plan(&play), None);
+    let refused = |event: &Event| match event {
+        Event::OverrideRefused { refusals, .. } => refusals.iter().any(|refusal| refusal.guard == "steered"),
+        _ => false,
+    };
+    assert!(play.saw(refused));
+}
+
+#[test]
+fn where_it_was_last_is_tried_before_where_it_was_ever() {
+    let mut world = world(Level::Approve);
+    let ever = (1..=20).map(|number| ip(&format!("192.0.99.{number}")));
+    world.history.identities[0].addresses.extend(ever);
+    let mut play = Play::new(world);
+    play.run_for(120);
+    play.world.authority = servers(&[]);
+    play.world.independents = set(&[]);
+    play.world.resolver = Err(Rcode::Nxdomain);
+    play.run_for(60);
+    assert_eq!(plan(&play).map(|plan| &plan.addresses), Some(&set(&[OLD])));
+}

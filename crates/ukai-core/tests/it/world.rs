@@ -69,6 +69,8 @@ pub struct World {
     pub served: Option<BTreeSet<IpAddr>>,
     pub history: History,
     pub rotates: bool,
+    /// What the name is an alias of, where it has an address.
+    pub alias: Option<String>,
     /// How wrong our clock is, as the controls' `Date` says.
     pub clock_offset_s: i64,
     /// Other peers that are watched, and what their hosts do.
@@ -93,6 +95,7 @@ impl World {
             served: None,
             history: history(),
             rotates: false,
+            alias: None,
             clock_offset_s: 0,
             others: BTreeMap::new(),
         }
@@ -285,6 +288,12 @@ impl World {
             };
             asked.push(question(Source::OurResolver, "udp://127.0.0.53:53", "udp", at, answer));
         }
+        for asked in &mut asked {
+            if let Outcome::Answered(answer) = &mut asked.outcome {
+                let alias = self.alias.iter().filter(|_| !answer.addresses.is_empty());
+                answer.chain.extend(alias.cloned());
+            }
+        }
         for server in ["tls://9.9.9.9:853", "tls://1.1.1.1:853"] {
             let answer = answer(&self.independents, 60, false);
             asked.push(question(Source::Independent, server, "tls", self.now, answer));
@@ -455,6 +464,7 @@ pub fn history() -> History {
         control_issuers: controls().into_iter().map(|control| format!("{control} CN=Web CA")).collect(),
         next_delegation: None,
         unauthenticated: BTreeMap::new(),
+        steered: None,
     }
 }
 

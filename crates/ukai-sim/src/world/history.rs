@@ -43,6 +43,7 @@ impl World {
             controls: self.controls().into_iter().collect(),
             control_issuers: BTreeSet::new(),
             unauthenticated,
+            steered: None,
         }
     }
 

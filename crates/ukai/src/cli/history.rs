@@ -181,6 +181,7 @@ fn history(written: Written) -> History {
         controls: written.controls,
         control_issuers: written.control_issuers,
         unauthenticated: written.unauthenticated,
+        steered: None,
     }
 }
 
