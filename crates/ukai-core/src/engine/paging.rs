@@ -283,7 +283,7 @@ impl Engine {
     /// An incident that was opened on a failure of a part wakes nobody. When nothing at all gets through for as long as an
     /// outage must last, it is one.
     fn worsen(&mut self, turn: &mut Turn, peer: &str, observations: &[Observation], lasts: SignedDuration) {
-        let lesser = self.state.open_incident(peer).filter(|incident| !incident.worthy);
+        let lesser = self.state.open_incident(peer).filter(|incident| !incident.worthy || is_only_limited(incident));
         let total =
             is_page_worthy(observations).then(|| observations.iter().map(|seen| seen.started_at).min()).flatten();
         let (Some(incident), Some(started)) = (lesser.map(|incident| incident.id.clone()), total) else {
@@ -352,7 +352,7 @@ impl Engine {
         let waited = turn.now.duration_since(pending.since) >= CAUSE_WAIT;
         match &incident.verdict {
             // Waiting for the rate limit to pass is not what anybody is asked for.
-            Some(verdict) if verdict.code == Code::RateLimited => {
+            Some(_) if is_only_limited(incident) => {
                 self.live_mut(peer, |live| live.page = None);
                 return;
             }
@@ -439,6 +439,12 @@ fn is_worthy(incident: &Incident) -> bool {
     let verdict = incident.verdict.as_ref();
     let served = verdict.is_some_and(|verdict| verdict.code == Code::ProbeError);
     incident.worthy && !served || verdict.is_some_and(|verdict| verdict.page)
+}
+
+/// A rate limit was found, and nothing worse has been met since: a verdict outlives what it was given for.
+fn is_only_limited(incident: &Incident) -> bool {
+    let limited = incident.verdict.as_ref().is_some_and(|verdict| verdict.code == Code::RateLimited);
+    limited && matches!(incident.class, ErrorClass::HttpStatus | ErrorClass::Application)
 }
 
 /// The application's calls fail, and no probe has failed yet.

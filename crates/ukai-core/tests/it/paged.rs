@@ -434,3 +434,37 @@ fn an_application_that_is_limited_wakes_nobody_though_it_fails_before_a_probe_do
     play.run_for(HOUR_S);
     assert_eq!(pages(&play, "api"), []);
 }
+
+#[test]
+fn an_outage_that_follows_a_rate_limit_pages() {
+    let moved = |world: &mut World| {
+        world.resolver = Ok(set(&[NEW]));
+        world.authority = servers(&[NEW]);
+        world.independents = set(&[NEW]);
+        world.hosts.insert(ip(NEW), Host::Silent);
+    };
+    let outages: [(&str, &dyn Fn(&mut World)); 5] = [
+        ("down", &|world| is(Host::Silent)(world)),
+        ("errors", &|world| is(Host::Status(500))(world)),
+        ("no name", &|world| world.resolver = Err(Rcode::Servfail)),
+        ("moved, and not reached there", &moved),
+        ("nobody says where", &|world| {
+            world.resolver = Err(Rcode::Servfail);
+            world.authority.clear();
+            world.independents.clear();
+        }),
+    ];
+    for (what, change) in outages {
+        for by_application in [false, true] {
+            let mut play = after(if by_application { 1 } else { 600 }, is(Host::Status(429)));
+            if by_application {
+                play.application_calls(false, OLD, 8);
+                play.run_for(60);
+            }
+            assert_eq!(pages(&play, "api"), [], "{what}: it is limited");
+            change(&mut play.world);
+            play.run_for(HOUR_S);
+            assert_eq!(pages(&play, "api").len(), 1, "{what}, {by_application}: {:?}", play.verdicts());
+        }
+    }
+}
