@@ -95,7 +95,9 @@ impl Engine {
                 Phase::Approved => "the evidence to apply it did not come in time",
                 _ => "nobody decided within ten minutes",
             };
-            self.void(turn, id, reason, true);
+            let is_known =
+                over.phase == Phase::Proposed && self.was_left_undecided(&over.incident, &over.plan, over.proposed_at);
+            self.void(turn, id, reason, !is_known);
             return;
         }
         if !over.phase.stands() {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use jiff::Timestamp;
+
 use super::cause::Brief;
 use super::notices::{Notice, span};
 use super::{Engine, Turn};
@@ -55,6 +57,19 @@ impl Engine {
             &Provided { zone: self.settings.zone.as_deref(), hides_types: self.settings.hides_types },
         );
         self.propose(turn, incident, plan, automatic);
+    }
+
+    /// The last one of the incident before then asked the same, and nobody decided on it. A peer may stay silent for weeks: what it
+    /// was before is there to be approved all the while, and told of once.
+    pub(super) fn was_left_undecided(&self, incident: &str, plan: &Plan, before: Timestamp) -> bool {
+        let earlier =
+            self.state.overrides.values().filter(|over| over.incident == incident && over.proposed_at < before);
+        earlier.max_by_key(|over| over.proposed_at).is_some_and(|last| {
+            plan.is_of_peace()
+                && last.phase == Phase::Voided
+                && last.approvals.is_empty()
+                && says_no_more(&last.plan, plan)
+        })
     }
 
     /// A plan that rests on the peer's silence and is not decided is over once the peer gives an address, and makes room.
@@ -114,6 +129,7 @@ impl Engine {
                 )
         });
         let automatic = automatic && !undone;
+        let is_known = self.was_left_undecided(incident, &plan, turn.now);
         let asked_before = self.state.overrides.values().any(|over| over.incident == incident);
         let id = format!("ovr-{}", self.state.numbers.r#override + 1);
         let hash = plan.hash();
@@ -129,17 +145,19 @@ impl Engine {
                 level,
             },
         );
-        self.tell(
-            turn,
-            Notice {
-                kind: NotificationKind::Proposed,
-                peer: peer.clone(),
-                incident: Some(incident.to_owned()),
-                page: level >= Level::Approve && !automatic && !asked_before,
-                subject: format!("{peer}: override {id} proposed"),
-                text,
-            },
-        );
+        if !is_known {
+            self.tell(
+                turn,
+                Notice {
+                    kind: NotificationKind::Proposed,
+                    peer: peer.clone(),
+                    incident: Some(incident.to_owned()),
+                    page: level >= Level::Approve && !automatic && !asked_before,
+                    subject: format!("{peer}: override {id} proposed"),
+                    text,
+                },
+            );
+        }
         if level == Level::Auto && automatic {
             self.approve_by_policy(turn, &id, &hash);
         }

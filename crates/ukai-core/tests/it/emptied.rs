@@ -7,7 +7,7 @@ use crate::world::*;
 use ukai_core::diagnose::evidence::{Canary, Rcode};
 use ukai_core::diagnose::history::History;
 use ukai_core::effect::Reply;
-use ukai_core::event::Event;
+use ukai_core::event::{Event, NotificationKind};
 use ukai_core::input::Command;
 use ukai_core::overrides::Phase;
 use ukai_core::peer::{Level, Mode};
@@ -238,4 +238,25 @@ fn where_it_was_last_is_tried_before_where_it_was_ever() {
     play.world.resolver = Err(Rcode::Nxdomain);
     play.run_for(60);
     assert_eq!(plan(&play).map(|plan| &plan.addresses), Some(&set(&[OLD])));
+}
+
+#[test]
+fn who_does_not_decide_is_asked_once() {
+    let mut play = emptied(Level::Approve, |_| ());
+    play.run_for(24 * 3600);
+    let told = |play: &Play, kind| {
+        let is_told = |event: &Event| match event {
+            Event::NotificationQueued { notification, .. } => notification.kind == kind,
+            _ => false,
+        };
+        play.log.iter().filter(|record| is_told(&record.event)).count()
+    };
+    assert_eq!((told(&play, NotificationKind::Proposed), told(&play, NotificationKind::Trouble)), (1, 1));
+    // It is there to be approved all the while; what comes after that is told again.
+    while !play.engine.state().overrides.values().any(|over| over.phase.is_pending()) {
+        play.run_for(10);
+    }
+    play.approve();
+    play.run_for(3600);
+    assert_eq!((told(&play, NotificationKind::Proposed), told(&play, NotificationKind::Applied)), (2, 1));
 }

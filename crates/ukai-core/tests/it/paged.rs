@@ -468,3 +468,23 @@ fn an_outage_that_follows_a_rate_limit_pages() {
         }
     }
 }
+
+#[test]
+fn an_outage_that_follows_a_wrong_probe_pages() {
+    let mut play = after(0, is(Host::Status(404)));
+    for _ in 0..60 {
+        play.application_calls(true, OLD, 5);
+        play.run_for(2);
+    }
+    assert!(play.verdicts().iter().any(|verdict| verdict.starts_with("probe_error")), "{:?}", play.verdicts());
+    assert_eq!(pages(&play, "api"), [], "the application is served");
+    play.world.resolver = Ok(set(&[NEW]));
+    play.world.authority = servers(&[NEW]);
+    play.world.independents = set(&[NEW]);
+    play.world.hosts.insert(ip(NEW), Host::Silent);
+    for _ in 0..30 {
+        play.application_calls(false, NEW, 2);
+        play.run_for(10);
+    }
+    assert_eq!(pages(&play, "api").len(), 1, "{:?}", play.verdicts());
+}
