@@ -260,3 +260,33 @@ fn who_does_not_decide_is_asked_once() {
     play.run_for(3600);
     assert_eq!((told(&play, NotificationKind::Proposed), told(&play, NotificationKind::Applied)), (2, 1));
 }
+
+#[test]
+fn what_only_some_servers_say_is_no_silence() {
+    let some = |play: &mut Play| {
+        play.world.authority = servers(&[]);
+        play.world.authority.insert("ns-3.peer.example".into(), set(&[OLD]));
+    };
+    let mut play = Play::new(world(Level::Approve));
+    play.run_for(120);
+    some(&mut play);
+    play.world.independents = set(&[]);
+    play.world.resolver = Err(Rcode::Nxdomain);
+    play.run_for(300);
+    assert_eq!(plan(&play), None);
+    let mut play = emptied(Level::Approve, |_| ());
+    some(&mut play);
+    play.approve();
+    play.run_for(30);
+    assert!(play.applied.is_empty(), "one of them gives an address again");
+}
+
+#[test]
+fn a_crash_lets_it_stand_no_longer() {
+    let mut play = emptied(Level::Approve, |_| ());
+    play.approve();
+    play.run_for(30);
+    play.crash();
+    play.run_for(i64::try_from(UNVOUCHED_LEASE_MAX_S).unwrap());
+    assert_eq!(play.world.served, None);
+}

@@ -435,6 +435,8 @@ fn an_application_that_is_limited_wakes_nobody_though_it_fails_before_a_probe_do
     assert_eq!(pages(&play, "api"), []);
 }
 
+type Change<'a> = &'a dyn Fn(&mut World);
+
 #[test]
 fn an_outage_that_follows_a_rate_limit_pages() {
     let moved = |world: &mut World| {
@@ -443,7 +445,7 @@ fn an_outage_that_follows_a_rate_limit_pages() {
         world.independents = set(&[NEW]);
         world.hosts.insert(ip(NEW), Host::Silent);
     };
-    let outages: [(&str, &dyn Fn(&mut World)); 5] = [
+    let outages: [(&str, Change); 5] = [
         ("down", &|world| is(Host::Silent)(world)),
         ("errors", &|world| is(Host::Status(500))(world)),
         ("no name", &|world| world.resolver = Err(Rcode::Servfail)),
