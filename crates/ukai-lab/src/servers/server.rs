@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use super::maker::Maker;
 /// Until it listens; a loaded machine gets half a minute.
 const POLL: Duration = Duration::from_millis(20);
 const POLLS: usize = 1500;
-const PORTS: Range<u16> = 10_000..20_000;
+const PORTS: Range<u32> = 10_000..20_000;
 /// A process hardly needs more at the same time.
-const PORTS_APART: u16 = 250;
+const PORTS_APART: u32 = 250;
 const PORT_TRIES: usize = 1_000;
 /// Of its log, shown when it does not come up.
 const LOG_LINES: usize = 10;
@@ -37,12 +37,13 @@ pub struct Server {
 /// An address of loopback whose port is free for UDP and TCP. Nobody's outgoing connection takes it before it is used, for it
 /// is below the kernel's ephemeral range, and this process gives it to nobody else.
 pub fn free_address() -> io::Result<SocketAddr> {
-    static GIVEN: AtomicU16 = AtomicU16::new(0);
-    // Processes that run side by side begin far from each other.
-    let first = (std::process::id() % u32::from(PORTS.end - PORTS.start)) as u16 / PORTS_APART * PORTS_APART;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Processes that were started one after the other begin far from each other.
+    let first = std::process::id().wrapping_mul(PORTS_APART);
     for _ in 0..PORT_TRIES {
         let number = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORTS.start + number));
+        let port = u16::try_from(PORTS.start + number).map_err(io::Error::other)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         if UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
             return Ok(address);
         }
