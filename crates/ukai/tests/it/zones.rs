@@ -191,7 +191,12 @@ fn hold_until_refused(dir: &Path) -> std::thread::JoinHandle<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_that_were_lost_are_made_again_from_the_zone() {
     let mut staged = Staged::with(Stack::Bind, false).await;
-    let before = staged.leases();
+    // When it ends by the keeper's own clock may differ by what passes between two looks at a clock.
+    let but_for_its_clock = |mut leases: Vec<serde_json::Value>| {
+        leases.iter_mut().for_each(|lease| drop(lease.as_object_mut().unwrap().remove("ends_at")));
+        leases
+    };
+    let before = but_for_its_clock(staged.leases());
     assert_eq!(before.len(), 1);
     staged.outage.place.kill();
     staged.kill_keeper();
@@ -203,7 +208,7 @@ async fn leases_that_were_lost_are_made_again_from_the_zone() {
         }
         tokio::time::sleep(PAUSE).await;
     }
-    assert_eq!(staged.leases(), before);
+    assert_eq!(but_for_its_clock(staged.leases()), before);
 }
 
 /// Nobody is left to look for what comes late, and the configuration is another one's: all of it is told.
