@@ -166,14 +166,14 @@ impl Engine {
         let case = brief.case(evidence);
         let reading = Reading::of(&case);
         let verdict = diagnose(&case);
-        let judged = fresh_set(&plan, &reading, &verdict).and_then(|(selection, set)| {
+        let judged = fresh_set(&plan, &reading).and_then(|(selection, set)| {
             let proposal =
                 Proposal { reading: &reading, verdict: &verdict, selection: &selection, standing: brief.standing };
             let findings = examine(&proposal);
             if by_policy && !is_automatic(&proposal, &findings) {
                 return Err(format!("policy approved what was proven; it is {} now", verdict.sure.name()));
             }
-            nothing_new(&plan, &findings).map(|()| set)
+            nothing_new(&plan, &verdict, &findings).map(|()| set)
         });
         let addresses = match judged {
             Ok(set) if !set.is_empty() => set,

@@ -202,12 +202,16 @@ fn proposal_text(id: &str, hash: &str, plan: &Plan, level: Level, automatic: boo
 }
 
 /// The fresh findings hold nothing that the approved plan did not show.
-pub(super) fn nothing_new(plan: &Plan, findings: &Findings) -> Result<(), String> {
+pub(super) fn nothing_new(plan: &Plan, verdict: &Verdict, findings: &Findings) -> Result<(), String> {
     if let Some(refusal) = findings.refusals.first() {
         return Err(format!("{}: {}", refusal.guard, refusal.reason));
     }
     let unseen =
         findings.for_a_person.iter().find(|finding| !plan.shown.iter().any(|shown| shown.guard == finding.guard));
+    // Whoever approved against one diagnosis has not seen another.
+    if findings.for_a_person.iter().any(|finding| finding.guard == "diagnosis") && verdict.code.name() != plan.code() {
+        return Err(format!("it was approved for {}, and it is {} now", plan.verdict, verdict.code.name()));
+    }
     match unseen {
         Some(finding) => Err(format!("{} was not shown to whoever approved: {}", finding.guard, finding.reason)),
         None => Ok(()),
@@ -215,15 +219,8 @@ pub(super) fn nothing_new(plan: &Plan, findings: &Findings) -> Result<(), String
 }
 
 /// What an override would serve now, for a plan that was approved earlier.
-pub(super) fn fresh_set(
-    plan: &Plan,
-    reading: &Reading,
-    verdict: &Verdict,
-) -> Result<(Selection, BTreeSet<IpAddr>), String> {
+pub(super) fn fresh_set(plan: &Plan, reading: &Reading) -> Result<(Selection, BTreeSet<IpAddr>), String> {
     if plan.is_of_peace() {
-        if verdict.code != Code::PeerDnsEmpty {
-            return Err(format!("it was approved for {}, and it is {} now", plan.verdict, verdict.code.name()));
-        }
         let mut selection = left_in_peace(reading).unwrap_or_default();
         selection.addresses.retain(|address| plan.addresses.contains(address));
         let set = selection.addresses.clone();

@@ -28,6 +28,8 @@ pub const UNVOUCHED_LEASE_MAX_S: u64 = 15 * 60;
 pub const ADDRESSES_MAX: usize = 16;
 /// Proofs of the normal path in a row before an override is taken back.
 pub const REVERT_PROOFS: u32 = 6;
+/// Diagnoses in which nobody vouches for any address.
+const UNVOUCHED: [Code; 2] = [Code::PeerDnsEmpty, Code::DelegationRemoved];
 /// The source of addresses that nobody names any more.
 const IN_PEACE: &str = "where the peer was before";
 
@@ -83,12 +85,15 @@ impl Plan {
 
     /// The longest lease that it may have, and be extended to, in seconds.
     pub fn lease_max_s(&self) -> u64 {
-        let unvouched = [Code::PeerDnsEmpty, Code::DelegationRemoved];
-        let code = self.verdict.split(' ').next();
-        match self.is_of_peace() || unvouched.iter().any(|known| Some(known.name()) == code) {
+        match UNVOUCHED.iter().any(|code| code.name() == self.code()) {
             true => UNVOUCHED_LEASE_MAX_S,
             false => LEASE_MAX_S,
         }
+    }
+
+    /// The name of the diagnosis that it rests on.
+    pub fn code(&self) -> &str {
+        self.verdict.split(' ').next().unwrap_or_default()
     }
 
     /// SHA-256 over the plan's canonical JSON: fields in declaration order, sets sorted.
@@ -265,7 +270,7 @@ fn lease_s(reading: &Reading, verdict: &Verdict) -> u64 {
     let lease_s = reading.case.peer.lease.as_secs().min(LEASE_MAX_S);
     let left = answers::ttl_readings(reading.evidence()).last().map(|last| u64::from(last.ttl));
     match (verdict.code, left) {
-        (Code::PeerDnsEmpty | Code::DelegationRemoved, _) => lease_s.min(UNVOUCHED_LEASE_MAX_S),
+        (code, _) if UNVOUCHED.contains(&code) => lease_s.min(UNVOUCHED_LEASE_MAX_S),
         (Code::StaleResolverTransient, Some(left)) => lease_s.min(left.max(TRANSIENT_LEASE_MIN_S)),
         _ => lease_s,
     }

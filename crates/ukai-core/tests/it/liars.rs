@@ -472,8 +472,8 @@ fn what_fails_is_given_up_for_the_peer() {
     assert!(ended(&play).contains(&EndReason::Reverted), "{:?}", ended(&play));
 }
 
-/// A person pinned the peer's own address because the whole name was taken.
-fn pinned() -> Play {
+/// A person named the peer's own address because the whole name was taken, and has not approved yet.
+fn pin_proposed() -> Play {
     let mut world = World::healthy();
     world.level = Level::Approve;
     let mut play = Play::new(world);
@@ -484,10 +484,26 @@ fn pinned() -> Play {
     play.run_for(30);
     play.command(Command::Pin { peer: "api".into(), addresses: set(&[NEW]), why: String::new() }, 1000);
     play.run_for(60);
+    play
+}
+
+fn pinned() -> Play {
+    let mut play = pin_proposed();
     play.approve();
     play.run_for(30);
     assert_eq!(play.world.served, Some(set(&[NEW])));
     play
+}
+
+#[test]
+fn a_pin_approved_against_one_diagnosis_is_not_applied_against_another() {
+    let mut play = pin_proposed();
+    play.world.authority = servers(&[]);
+    play.approve();
+    play.run_for(30);
+    assert!(play.applied.is_empty(), "{:?}", play.verdicts());
+    let why = |event: &Event| matches!(event, Event::OverrideVoided { reason, .. } if reason.contains("it is peer_dns_empty now"));
+    assert!(play.saw(why));
 }
 
 #[test]
