@@ -256,9 +256,9 @@ struct ServerView {
     serial: Option<u32>,
 }
 
-/// Reads the delegated servers together.
-pub fn authority(evidence: &Evidence) -> Authority {
-    let delegated: BTreeSet<&str> = match &evidence.delegation {
+/// The servers that the parent names, or where it was not heard those that were asked.
+fn delegated(evidence: &Evidence) -> BTreeSet<&str> {
+    match &evidence.delegation {
         Some(delegation) if !delegation.parent_ns.is_empty() => {
             delegation.parent_ns.iter().map(String::as_str).collect()
         }
@@ -268,7 +268,12 @@ pub fn authority(evidence: &Evidence) -> Authority {
             .filter(|asked| asked.source == Source::Authority)
             .map(|asked| asked.identity.as_str())
             .collect(),
-    };
+    }
+}
+
+/// Reads the delegated servers together.
+pub fn authority(evidence: &Evidence) -> Authority {
+    let delegated = delegated(evidence);
     let views: BTreeMap<&str, ServerView> = delegated.iter().map(|server| (*server, view(evidence, server))).collect();
     let answered: Vec<(&&str, &ServerView)> =
         views.iter().filter(|(_, view)| view.families.len() == FAMILIES).collect();
@@ -312,12 +317,8 @@ impl ServerView {
 
 /// Servers that hold an older zone than another of them, each with its serial, and the newest one.
 pub fn lagging(evidence: &Evidence) -> (BTreeMap<&str, u32>, Option<u32>) {
-    let asked = evidence.asked.iter().filter(|asked| asked.source == Source::Authority && asked.record_type == "SOA");
-    let mut serials: BTreeMap<&str, u32> = asked
-        .filter_map(|asked| Some((asked, asked.answer()?)))
-        .filter(|(_, answer)| answer.authoritative && answer.rcode == Rcode::Noerror)
-        .filter_map(|(asked, answer)| Some((asked.identity.as_str(), answer.soa.as_ref()?.serial)))
-        .collect();
+    let of_server = |server| Some((server, view(evidence, server).serial?));
+    let mut serials: BTreeMap<&str, u32> = delegated(evidence).into_iter().filter_map(of_server).collect();
     let newest = serials.values().copied().reduce(newer);
     serials.retain(|_, serial| Some(*serial) != newest);
     (serials, newest)

@@ -201,7 +201,8 @@ fn a_server_that_lags_is_named_with_its_serial() {
     // The newest has wrapped round (RFC 1982).
     let serials = [("ns-1.peer.example", 3), ("ns-2.peer.example", 3), ("ns-3.peer.example", u32::MAX)];
     for (server, serial) in serials {
-        let mut asked = evidence.asked.iter().find(|asked| asked.identity == server).unwrap().clone();
+        let mut asked =
+            evidence.asked.iter().find(|asked| asked.identity == server && asked.transport == "tcp").unwrap().clone();
         asked.record_type = "SOA".into();
         if let Outcome::Answered(answer) = &mut asked.outcome {
             answer.addresses.clear();
